@@ -1,0 +1,192 @@
+"""Category ids, names, training counts, bins and groups: the only place that knows them.
+
+Everywhere else a class is its *label*: 0..C-1 in ascending order of category id, background last (C).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imbalance_bench.errors import InputError
+
+LVIS_BIN_EDGES = (10, 100, 1000)
+"""Bins [0,10) [10,100) [100,1000) [1000,inf) of train instances (section 5.1)."""
+
+
+def bin_index(instance_counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:
+    """Bin 1..len(edges)+1 of each count; an edge is the first count of the upper bin (Eq. 3)."""
+    return np.searchsorted(np.asarray(edges), np.asarray(instance_counts), side="right") + 1
+
+
+@dataclass(frozen=True)
+class CategoryTable:
+    """Categories of a data set in label order, with counts over its *training* annotations.
+
+    Attributes:
+        ids: (C,) category ids, ascending.
+        names: C names.
+        image_counts: (C,) training images that hold the category (RFS, r/c/f and LVIS methods use these).
+        instance_counts: (C,) training boxes (bins, BAGS and re-weighting use these).
+        frequencies: C letters, LVIS's r, c or f.
+        bin_edges: lower bounds of bins 2, 3, ...; a property of the data set.
+    """
+
+    ids: np.ndarray
+    names: tuple[str, ...]
+    image_counts: np.ndarray
+    instance_counts: np.ndarray
+    frequencies: tuple[str, ...]
+    bin_edges: tuple[int, ...] = LVIS_BIN_EDGES
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.ids), len(self.names), len(self.image_counts), len(self.instance_counts),
+                   len(self.frequencies)}  # fmt: skip
+        if len(lengths) != 1:
+            raise ValueError(f"category columns differ in length: {sorted(lengths)}")
+        if np.any(np.diff(self.ids) <= 0):
+            raise ValueError("category ids must ascend strictly")
+        if list(self.bin_edges) != sorted(set(self.bin_edges)) or any(e <= 0 for e in self.bin_edges):
+            raise ValueError(f"bin edges must be positive and ascend: {self.bin_edges}")
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of foreground classes."""
+        return len(self.ids)
+
+    @property
+    def background(self) -> int:
+        """The label of background: C, the last index."""
+        return self.num_classes
+
+    @property
+    def bins(self) -> np.ndarray:
+        """(C,) bin 1.. of each class by train instances."""
+        return bin_index(self.instance_counts, self.bin_edges)
+
+    @property
+    def num_bins(self) -> int:
+        """Number of bins, empty ones included."""
+        return len(self.bin_edges) + 1
+
+    @property
+    def bin_names(self) -> list[str]:
+        """Interval of each bin, e.g. ``['[0,10)', '[10,100)', ...]``."""
+        edges = ["0", *map(str, self.bin_edges), "inf"]
+        return [f"[{low},{high})" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+
+    def labels_of(self, category_ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Labels of category ids; raises KeyError on an id that is not in the table."""
+        category_ids = np.asarray(category_ids, dtype=np.int64)
+        labels = np.searchsorted(self.ids, category_ids).clip(max=self.num_classes - 1)
+        unknown = category_ids[self.ids[labels] != category_ids]
+        if len(unknown):
+            raise KeyError(f"category id {unknown[0]} is not among the {self.num_classes} categories")
+        return labels
+
+    def frame(self) -> pd.DataFrame:
+        """The table as a DataFrame, index ``label``; the left side of every per-category join."""
+        columns = {
+            "id": self.ids,
+            "name": list(self.names),
+            "image_count": self.image_counts,
+            "instance_count": self.instance_counts,
+            "frequency": list(self.frequencies),
+            "bin": self.bins,
+        }
+        return pd.DataFrame(columns, index=pd.RangeIndex(self.num_classes, name="label"))
+
+    @classmethod
+    def from_annotations(
+        cls, source: str | os.PathLike[str] | Mapping[str, Any], bin_edges: Sequence[int] | None = None
+    ) -> CategoryTable:
+        """The table of a COCO- or LVIS-format training annotation file (or its parsed content).
+
+        Counts are taken from the annotations themselves (crowd regions left out), and where a category states
+        ``instance_count`` only (annotations stripped), from there. ``frequency`` is LVIS's where given, else by
+        LVIS v0.5's rule on image counts: r <= 10, c <= 100, f. Edges: ``bin_edges``, else the file's
+        ``info.bin_edges``, else LVIS's.
+
+        Raises:
+            InputError: not JSON, a missing field, a duplicate id or an annotation of an unknown category.
+        """
+        content, name = (source, "annotations") if isinstance(source, Mapping) else (read_json(source), str(source))
+        categories = sorted(_field(content, "categories", list, name), key=lambda c: _field(c, "id", int, name))
+        if not categories:
+            raise InputError(f"{name}: field 'categories' is empty, expected at least one category")
+        ids = np.array([c["id"] for c in categories], dtype=np.int64)
+        if len(np.unique(ids)) != len(ids):
+            raise InputError(f"{name}: field 'categories' has a duplicate id")
+        names = tuple(str(_field(c, "name", str, name)) for c in categories)
+
+        instance_counts, image_counts = _count(content, ids, name)
+        stated = [c.get("instance_count") for c in categories]
+        if instance_counts.sum() == 0 and all(isinstance(n, int) and n >= 0 for n in stated):
+            instance_counts = np.array(stated, dtype=np.int64)
+            image_counts = np.array([c.get("image_count", c["instance_count"]) for c in categories], dtype=np.int64)
+        frequencies = tuple(
+            c["frequency"] if c.get("frequency") in ("r", "c", "f") else "r" if n <= 10 else "c" if n <= 100 else "f"
+            for c, n in zip(categories, image_counts, strict=True)
+        )
+        info = content.get("info")
+        edges = bin_edges or (info.get("bin_edges") if isinstance(info, Mapping) else None) or LVIS_BIN_EDGES
+        try:
+            return cls(ids, names, image_counts, instance_counts, frequencies, tuple(int(e) for e in edges))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name}: field 'info.bin_edges': {error}") from error
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Parse a JSON file that must hold an object; one clear line on failure.
+
+    Raises:
+        InputError: the file is missing, unreadable, not JSON, or not an object.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = json.load(file)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file, expected a JSON file") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _field(record: Any, field: str, kind: type, source: str) -> Any:
+    """A required field of a JSON record, checked for its type."""
+    if not isinstance(record, Mapping):
+        raise InputError(f"{source}: expected an object with field '{field}', found {type(record).__name__}")
+    if field not in record:
+        raise InputError(f"{source}: field '{field}' is missing, expected {kind.__name__}")
+    value = record[field]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise InputError(f"{source}: field '{field}' is {type(value).__name__}, expected {kind.__name__}")
+    return value
+
+
+def _count(content: Mapping[str, Any], ids: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """(instances, images) per category over the annotations, crowd regions left out."""
+    annotations = _field(content, "annotations", list, source)
+    pairs = np.array(
+        [
+            (_field(a, "category_id", int, source), _field(a, "image_id", int, source))
+            for a in annotations
+            if not (isinstance(a, Mapping) and a.get("iscrowd"))
+        ],
+        dtype=np.int64,
+    ).reshape(-1, 2)
+    labels = np.searchsorted(ids, pairs[:, 0]).clip(max=len(ids) - 1)
+    unknown = pairs[ids[labels] != pairs[:, 0], 0]
+    if len(unknown):
+        raise InputError(f"{source}: field 'annotations' uses category_id {unknown[0]}, which 'categories' lacks")
+    unique_pairs = np.unique(np.stack([labels, pairs[:, 1]], axis=1), axis=0)
+    return np.bincount(labels, minlength=len(ids)), np.bincount(unique_pairs[:, 0], minlength=len(ids))
