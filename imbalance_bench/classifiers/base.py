@@ -1,0 +1,119 @@
+"""The one abstraction: a Classifier scores proposal features, and knows its loss and its category order.
+
+The same object serves inside a detector's box head, on cached proposals, and post hoc on a checkpoint.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+CLASSIFIERS: dict[str, type[Classifier]] = {}
+"""Every concrete Classifier by class name; filled as the classes are defined."""
+
+
+class Classifier(nn.Module):
+    """Scores for C foreground classes and background from the features of proposals.
+
+    Labels are 0..C-1 in category order, C is background. A subclass's constructor takes plain values only
+    (numbers, strings, lists), so that ``config()`` and the state dict together are the whole classifier.
+
+    Attributes:
+        taps: the features that ``forward`` reads, concatenated in this order: ``fc`` (after the last fully
+            connected layer and its ReLU), ``fc_pre_relu`` (before that ReLU), ``conv`` (flattened RoIAlign).
+        num_classes: C.
+        feature_dim: d, the width of ``features``.
+    """
+
+    taps: tuple[str, ...] = ("fc",)
+    has_background_row: ClassVar[bool] = True
+
+    def __init__(self, num_classes: int, feature_dim: int) -> None:
+        super().__init__()
+        if num_classes < 1 or feature_dim < 1:
+            raise ValueError(f"expected num_classes and feature_dim >= 1, got {num_classes} and {feature_dim}")
+        self.num_classes = num_classes
+        self.feature_dim = feature_dim
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        CLASSIFIERS[cls.__name__] = cls
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, d) features -> (N, K) logits; K is the classifier's own width."""
+        raise NotImplementedError
+
+    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Scalar losses, to be summed, of (N, K) logits and (N,) labels."""
+        raise NotImplementedError
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """(N, K) logits -> (N, C + 1) scores in category order, background last; need not sum to 1."""
+        raise NotImplementedError
+
+    def class_weights(self) -> Tensor:
+        """(C + 1, d) weight rows in category order, helper rows dropped; a row that does not exist is NaN."""
+        raise NotImplementedError
+
+    def class_biases(self) -> Tensor:
+        """(C + 1,) biases beside ``class_weights``; NaN where there is none."""
+        return torch.full((self.num_classes + 1,), math.nan)
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Compute what is not learned by gradient from (features, labels) batches; nothing by default."""
+
+    def config(self) -> dict[str, Any]:
+        """``type`` and constructor arguments: ``build(config())`` makes an empty twin."""
+        names = [name for name in inspect.signature(type(self)).parameters if name != "self"]
+        return {"type": type(self).__name__, **{name: getattr(self, name) for name in names}}
+
+
+def build(config: dict[str, Any]) -> Classifier:
+    """The classifier that ``config`` (``Classifier.config()``) describes, freshly initialised.
+
+    Raises:
+        ValueError: an unknown type, or arguments that the type does not take.
+    """
+    arguments = dict(config)
+    name = arguments.pop("type", None)
+    if name not in CLASSIFIERS:
+        raise ValueError(f"unknown classifier type {name!r}, expected one of {', '.join(sorted(CLASSIFIERS))}")
+    try:
+        return CLASSIFIERS[name](**arguments)
+    except TypeError as error:
+        raise ValueError(f"classifier {name}: {error}") from error
+
+
+class LinearClassifier(Classifier):
+    """A classifier whose logits are one linear layer of width K: ``z = W h + b`` (section 3.1).
+
+    The parameters are called ``weight`` and ``bias``, so that hosted as a box head's ``fc_cls`` they carry the
+    names of mmdet's own checkpoints.
+    """
+
+    def __init__(self, num_classes: int, feature_dim: int, width: int) -> None:
+        super().__init__(num_classes, feature_dim)
+        self.weight = nn.Parameter(torch.empty(width, feature_dim))
+        self.bias = nn.Parameter(torch.zeros(width))
+        nn.init.normal_(self.weight, std=0.01)  # mmdet's initialisation of fc_cls
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, d) -> (N, K)."""
+        return nn.functional.linear(features, self.weight, self.bias)
+
+    def rows(self) -> Tensor:
+        """(C + 1,) row of W that scores each category, background last."""
+        return torch.arange(self.num_classes + 1, device=self.weight.device)
+
+    def class_weights(self) -> Tensor:
+        """(C + 1, d)."""
+        return self.weight.detach()[self.rows()]
+
+    def class_biases(self) -> Tensor:
+        """(C + 1,)."""
+        return self.bias.detach()[self.rows()]

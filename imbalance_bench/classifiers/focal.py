@@ -1,0 +1,93 @@
+"""Focal loss at proposal level (Table 1 rows 8 and 9): as its authors meant it, and as BAGS's code released it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imbalance_bench.classifiers.base import LinearClassifier
+
+
+class SigmoidFocalClassifier(LinearClassifier):
+    """Sigmoid focal loss over C classes, one-hot targets, divided by the number of foreground RoIs.
+
+    Background has no logit: its score is 1 - max_j p_j, so that a RoI is called background exactly where no
+    class reaches one half.
+
+    Args:
+        num_classes: C.
+        feature_dim: d.
+        gamma: exponent of the modulating factor.
+        alpha: weight of positives; negatives weigh 1 - alpha.
+    """
+
+    has_background_row = False
+
+    def __init__(self, num_classes: int, feature_dim: int, gamma: float = 2.0, alpha: float = 0.25) -> None:
+        super().__init__(num_classes, feature_dim, num_classes)
+        self.gamma, self.alpha = gamma, alpha
+        torch.nn.init.constant_(self.bias, -math.log(99))  # a prior of .01, as the focal loss paper starts
+
+    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``loss_cls`` over (N, C) logits."""
+        target = functional.one_hot(labels, self.num_classes + 1)[:, :-1].to(logits.dtype)
+        positives = target.sum().clamp(min=1)
+        return {"loss_cls": focal_terms(logits, target, self.gamma, self.alpha).sum() / positives}
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """(N, C + 1) sigmoid probabilities, background 1 - max."""
+        foreground = logits.sigmoid()
+        return torch.cat([foreground, 1 - foreground.amax(dim=1, keepdim=True)], dim=1)
+
+    def class_weights(self) -> Tensor:
+        """(C + 1, d); the row of background is NaN."""
+        return functional.pad(self.weight.detach(), (0, 0, 0, 1), value=math.nan)
+
+    def class_biases(self) -> Tensor:
+        """(C + 1,); NaN for background."""
+        return functional.pad(self.bias.detach(), (0, 1), value=math.nan)
+
+
+class ReleasedFocalClassifier(LinearClassifier):
+    """What the released head computes: C + 1 sigmoid focal terms with misread targets, scored by a softmax.
+
+    It hands a one-hot (N, C + 1) matrix, background first, to an operator that expects N class ids and so reads
+    the first N entries of the flattened matrix: an id of 0 makes all C + 1 logits of the RoI negatives, an id of
+    1 makes its background logit the positive. With N RoIs only N / (C + 1) of them get a positive at all, and
+    which is a matter of their order in the batch. The sum is divided by N (C + 1).
+
+    Args:
+        num_classes: C.
+        feature_dim: d.
+        gamma: exponent of the modulating factor.
+        alpha: weight of positives; negatives weigh 1 - alpha.
+    """
+
+    def __init__(self, num_classes: int, feature_dim: int, gamma: float = 2.0, alpha: float = 0.25) -> None:
+        super().__init__(num_classes, feature_dim, num_classes + 1)
+        self.gamma, self.alpha = gamma, alpha
+
+    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``loss_cls`` over (N, C + 1) logits."""
+        width = self.num_classes + 1
+        one_hot = functional.one_hot((labels + 1) % width, width)  # background first
+        misread_ids = one_hot.flatten()[: len(labels)]
+        target = torch.zeros_like(logits)
+        target[:, -1] = misread_ids.to(logits.dtype)
+        return {"loss_cls": focal_terms(logits, target, self.gamma, self.alpha).mean()}
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """(N, C + 1) softmax probabilities, as the released test code takes them."""
+        return logits.softmax(dim=1)
+
+
+def focal_terms(logits: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Elementwise focal loss ``-alpha_t (1 - p_t)^gamma log p_t`` of logits and 0/1 targets of one shape."""
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    probability = logits.sigmoid()
+    p_t = probability * target + (1 - probability) * (1 - target)
+    alpha_t = alpha * target + (1 - alpha) * (1 - target)
+    return alpha_t * (1 - p_t) ** gamma * entropy

@@ -1,0 +1,164 @@
+"""Balanced group softmax, BAGS (section 4; Table 1 row 14, Tables 4 and 5, Figure 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imbalance_bench.categories import bin_index
+from imbalance_bench.classifiers.base import LinearClassifier
+
+GROUP_EDGES = {2: (100,), 4: (10, 100, 1000), 8: (5, 10, 50, 100, 500, 1000, 5000)}
+"""Lower bounds of groups 2, 3, ... by train instances for N groups on LVIS (section 4.1, Table 4)."""
+
+
+def groups_by_count(instance_counts: Sequence[int], edges: Sequence[int]) -> list[int]:
+    """Group 1..N of each class by train instances (Eq. 3); groups without a class are closed up."""
+    groups = bin_index(instance_counts, edges)  # type: ignore[arg-type]
+    used = sorted(set(groups.tolist()))
+    return [used.index(group) + 1 for group in groups.tolist()]
+
+
+class GroupSoftmaxClassifier(LinearClassifier):
+    """Softmax within groups of classes of similar size, calibrated by *others* and a background group.
+
+    Logit layout: group 0 = [background, foreground], then for n = 1..N group n = [others, its classes in
+    ascending label order]; the width is C + 1 + (N + 1). Without the background group, its two logits are
+    absent; without *others*, the first logit of each group is.
+
+    In group n every RoI of one of its classes counts, and of the RoIs whose target is *others* a random
+    ``floor(beta * foreground of the group)`` (section 4.3). The loss of a group is the mean over the RoIs that
+    count, and exactly 0 where the batch holds no foreground of the group.
+
+    Args:
+        num_classes: C.
+        feature_dim: d.
+        groups: C group numbers 1..N (``groups_by_count``).
+        beta: others sampled per foreground RoI; ``"n"``: all others of the activated groups; ``"all"``: all
+            others of all groups (Figure 4).
+        others: add the category *others* to groups 1..N (Table 4, o).
+        background: add group 0 and rescale by its p(foreground) (Table 4, b).
+        background_loss: ``"softmax"``: 2-way, as released; ``"sigmoid"``: one logit, as section 4.1 says.
+    """
+
+    column_of_label: Tensor
+    group_of_label: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        feature_dim: int,
+        groups: Sequence[int],
+        beta: float | str = 8.0,
+        others: bool = True,
+        background: bool = True,
+        background_loss: str = "softmax",
+    ) -> None:
+        sizes = [list(groups).count(n) for n in range(1, max(groups, default=0) + 1)]
+        if len(groups) != num_classes or min(groups, default=0) < 1 or 0 in sizes:
+            raise ValueError(f"expected a group 1..N for each of {num_classes} classes and no group empty: {sizes}")
+        if beta not in ("n", "all") and not (isinstance(beta, (int, float)) and beta >= 0):
+            raise ValueError(f"expected beta to be a number >= 0, 'n' or 'all', got {beta!r}")
+        if background_loss not in ("softmax", "sigmoid"):
+            raise ValueError(f"expected background_loss 'softmax' or 'sigmoid', got {background_loss!r}")
+        head = (2 if background_loss == "softmax" else 1) if background else 0
+        helper = int(others)
+        lengths = [size + helper for size in sizes]
+        super().__init__(num_classes, feature_dim, head + sum(lengths))
+        self.groups, self.beta = list(groups), beta
+        self.others, self.background, self.background_loss = others, background, background_loss
+        self.background_width = head
+        starts = [head + sum(lengths[:n]) for n in range(len(lengths))]
+        self.slices = list(zip(starts, lengths, strict=True))
+        """(start, length) of groups 1..N in the logits."""
+
+        column = torch.zeros(num_classes, dtype=torch.long)
+        for n, start in enumerate(starts, start=1):
+            members = torch.tensor([label for label, group in enumerate(groups) if group == n])
+            column[members] = torch.arange(len(members)) + start + helper
+        self.register_buffer("column_of_label", column, persistent=False)
+        # Background has no group: 0.
+        self.register_buffer("group_of_label", torch.tensor([*groups, 0]), persistent=False)
+
+    @property
+    def has_background_row(self) -> bool:  # type: ignore[override]
+        """Whether a logit of its own scores background."""
+        return self.background
+
+    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``loss_bg`` over all RoIs and ``loss_group1..N`` over sampled ones (Eq. 5), each of weight 1."""
+        losses = {}
+        if self.background:
+            losses["loss_bg"] = self._background_loss(logits, labels)
+        group = self.group_of_label[labels]
+        columns = self.column_of_label[labels.clamp(max=self.num_classes - 1)]
+        for n, (start, length) in enumerate(self.slices, start=1):
+            foreground = group == n
+            counted = self._sample(foreground) if self.others else foreground
+            # Others is index 0; where there is none, foreign RoIs do not count and their target is arbitrary.
+            target = torch.where(foreground, columns - start, 0)
+            entropy = functional.cross_entropy(logits[:, start : start + length], target, reduction="none")
+            losses[f"loss_group{n}"] = (entropy * counted).sum() / counted.sum().clamp(min=1)
+        return losses
+
+    def _background_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        foreground = labels != self.num_classes
+        if self.background_loss == "sigmoid":
+            return functional.binary_cross_entropy_with_logits(logits[:, 0], (~foreground).to(logits.dtype))
+        return functional.cross_entropy(logits[:, :2], foreground.long())
+
+    def _sample(self, foreground: Tensor) -> Tensor:
+        """(N,) mask of the RoIs that count in a group: its foreground and the sampled others."""
+        count = foreground.sum()
+        if self.beta == "all":
+            return torch.ones_like(foreground)
+        if self.beta == "n":
+            return foreground | (count > 0)
+        # Random ranks among the others: no host synchronisation, and all of them where m >= #others.
+        keys = torch.rand(len(foreground), device=foreground.device).masked_fill(foreground, math.inf)
+        ranks = keys.argsort().argsort()
+        return foreground | (ranks < (float(self.beta) * count).floor())
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """(N, C + 1): softmax in each group, others dropped, times p(foreground) (section 4.4).
+
+        Without group 0 nothing is rescaled, and p(background) is the product of the groups' p(others), or 0
+        where there is no *others* either.
+        """
+        probabilities, others = logits.new_empty(logits.shape), logits.new_ones(len(logits))
+        for start, length in self.slices:
+            group = logits[:, start : start + length].softmax(dim=1)
+            probabilities[:, start : start + length] = group
+            others = others * group[:, 0]
+        foreground = probabilities[:, self.column_of_label]
+        if self.background:
+            if self.background_loss == "sigmoid":
+                background = logits[:, 0].sigmoid()
+            else:
+                background = logits[:, :2].softmax(dim=1)[:, 0]
+            foreground = foreground * (1 - background)[:, None]
+        else:
+            background = others if self.others else torch.zeros_like(others)
+        return torch.cat([foreground, background[:, None]], dim=1)
+
+    def rows(self) -> Tensor:
+        """Background is row 0 of group 0."""
+        return torch.cat([self.column_of_label, self.column_of_label.new_zeros(1)])
+
+    def class_weights(self) -> Tensor:
+        """(C + 1, d), helper rows dropped; NaN for background where there is no group 0."""
+        weights = super().class_weights()
+        if not self.background:
+            weights[-1] = math.nan
+        return weights
+
+    def class_biases(self) -> Tensor:
+        """(C + 1,), as ``class_weights``."""
+        biases = super().class_biases()
+        if not self.background:
+            biases[-1] = math.nan
+        return biases

@@ -1,0 +1,113 @@
+"""tau-normalisation of a trained classifier (section 7.1.2; Table 1 rows 12 and 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imbalance_bench.classifiers.base import Classifier, LinearClassifier
+from imbalance_bench.classifiers.softmax import SoftmaxClassifier
+
+
+def tau_normalize(weight: Tensor, tau: float) -> Tensor:
+    """Rows ``w_j / norm(w_j)^tau`` of a (K, d) weight; a zero row stays zero."""
+    norms = weight.norm(dim=1, keepdim=True)
+    return torch.where(norms > 0, weight / norms.clamp(min=torch.finfo(weight.dtype).tiny) ** tau, weight)
+
+
+def tau_norm(
+    base: LinearClassifier, tau: float = 1.0, keep_bias: bool = True, normalize_background: bool = True
+) -> SoftmaxClassifier:
+    """A softmax classifier with the tau-normalised rows of a trained one.
+
+    Args:
+        base: the trained softmax classifier.
+        tau: 0 leaves the weights, 1 gives every row norm 1.
+        keep_bias: as BAGS's code does; the classification original drops it.
+        normalize_background: whether the background row is normalised too.
+    """
+    classifier = SoftmaxClassifier(base.num_classes, base.feature_dim)
+    weights = base.class_weights()
+    normalized = tau_normalize(weights, tau)
+    if not normalize_background:
+        normalized[-1] = weights[-1]
+    with torch.no_grad():
+        classifier.weight.copy_(normalized)
+        classifier.bias.copy_(base.class_biases() * keep_bias)
+    return classifier
+
+
+class TauNormSelectClassifier(Classifier):
+    """tau-normalised scores where the trained classifier says foreground, its own scores elsewhere (row 13).
+
+    Logits (N, 2 (C + 1)): the trained classifier's, then the tau-normalised one's.
+
+    Args:
+        num_classes: C.
+        feature_dim: d.
+        tail: labels; where not None, tau-normalised scores are taken only if they predict one of these classes
+            (the released code: classes with fewer than 100 train instances).
+    """
+
+    base_weight: Tensor
+    base_bias: Tensor
+    tau_weight: Tensor
+    tau_bias: Tensor
+    tail_mask: Tensor
+
+    def __init__(self, num_classes: int, feature_dim: int, tail: Sequence[int] | None = None) -> None:
+        super().__init__(num_classes, feature_dim)
+        self.tail = None if tail is None else [int(label) for label in tail]
+        for part in ("base", "tau"):
+            self.register_buffer(f"{part}_weight", torch.zeros(num_classes + 1, feature_dim))
+            self.register_buffer(f"{part}_bias", torch.zeros(num_classes + 1))
+        mask = torch.zeros(num_classes + 1, dtype=torch.bool)
+        mask[list(range(num_classes + 1)) if self.tail is None else self.tail] = True
+        self.register_buffer("tail_mask", mask, persistent=False)
+
+    @classmethod
+    def from_base(
+        cls,
+        base: LinearClassifier,
+        tau: float = 1.0,
+        keep_bias: bool = True,
+        tail: Sequence[int] | None = None,
+    ) -> TauNormSelectClassifier:
+        """From a trained softmax classifier; its background row is not normalised."""
+        classifier = cls(base.num_classes, base.feature_dim, tail)
+        normalized = tau_norm(base, tau, keep_bias, normalize_background=False)
+        classifier.base_weight.copy_(base.class_weights())
+        classifier.base_bias.copy_(base.class_biases())
+        classifier.tau_weight.copy_(normalized.class_weights())
+        classifier.tau_bias.copy_(normalized.class_biases())
+        return classifier
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, d) -> (N, 2 (C + 1))."""
+        base = functional.linear(features, self.base_weight, self.base_bias)
+        return torch.cat([base, functional.linear(features, self.tau_weight, self.tau_bias)], dim=1)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``loss_cls``: cross entropy of the scores, for monitoring; nothing here is trained."""
+        scores = self.scores(logits).clamp(min=torch.finfo(logits.dtype).tiny)
+        return {"loss_cls": functional.nll_loss(scores.log(), labels)}
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """(N, C + 1), each row a softmax."""
+        base, tau = logits.chunk(2, dim=1)
+        background = self.num_classes
+        take_tau = base.argmax(dim=1) != background
+        if self.tail is not None:
+            take_tau &= self.tail_mask[tau.argmax(dim=1)]
+        return torch.where(take_tau[:, None], tau, base).softmax(dim=1)
+
+    def class_weights(self) -> Tensor:
+        """(C + 1, d): the tau-normalised rows."""
+        return self.tau_weight
+
+    def class_biases(self) -> Tensor:
+        """(C + 1,)."""
+        return self.tau_bias

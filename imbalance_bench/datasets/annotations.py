@@ -1,0 +1,85 @@
+"""An mmdet data set over COCO- or LVIS-format annotations that maps category ids by the CategoryTable alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmdet.datasets.base_det_dataset import BaseDetDataset
+from mmdet.registry import DATASETS
+from mmengine.dataset import BaseDataset
+
+from imbalance_bench.categories import read_json
+from imbalance_bench.errors import InputError
+
+
+def image_path(image: Mapping[str, Any], source: str) -> str:
+    """Path of an image below the image folder: ``file_name``, or for LVIS v1 the last two parts of ``coco_url``."""
+    if "file_name" in image:
+        return str(image["file_name"])
+    if "coco_url" in image:
+        return "/".join(str(image["coco_url"]).split("/")[-2:])
+    raise InputError(f"{source}: field 'images' has an image without 'file_name' or 'coco_url'")
+
+
+@DATASETS.register_module()
+class AnnotationDataset(BaseDetDataset):
+    """Images and boxes of a COCO- or LVIS-format file, labels by ascending category id.
+
+    Args:
+        category_ids: C ids; label j is ``category_ids[j]``.
+        keep_labels: annotations of other labels are dropped (finetune-tail); None keeps all.
+        kwargs: of mmdet's BaseDetDataset; ``filter_cfg=dict(filter_empty_gt=True)`` drops images without a box.
+    """
+
+    def __init__(self, category_ids: Sequence[int], keep_labels: Sequence[int] | None = None, **kwargs: Any) -> None:
+        self.label_of_id = {int(category_id): label for label, category_id in enumerate(category_ids)}
+        self.keep_labels = None if keep_labels is None else set(keep_labels)
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """One record an image, in the order of image ids."""
+        content = read_json(self.ann_file)
+        boxes: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in content["annotations"]:
+            label = self.label_of_id.get(annotation["category_id"])
+            if label is None or (self.keep_labels is not None and label not in self.keep_labels):
+                continue
+            x, y, w, h = annotation["bbox"]
+            if w <= 0 or h <= 0:
+                continue
+            instance = {
+                "bbox": [x, y, x + w, y + h],
+                "bbox_label": label,
+                "ignore_flag": int(bool(annotation.get("iscrowd", 0))),
+            }
+            if annotation.get("segmentation"):
+                instance["mask"] = annotation["segmentation"]
+            boxes[annotation["image_id"]].append(instance)
+        return [
+            {
+                "img_id": image["id"],
+                "img_path": f"{self.data_prefix['img_path']}/{image_path(image, self.ann_file)}",
+                "height": image["height"],
+                "width": image["width"],
+                "instances": boxes[image["id"]],
+            }
+            for image in sorted(content["images"], key=lambda image: image["id"])
+        ]
+
+    def filter_data(self) -> list[dict[str, Any]]:
+        """Drop images without a box where the configuration asks for it (training only)."""
+        if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
+            return self.data_list
+        return [record for record in self.data_list if record["instances"]]
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels in image ``idx`` (mmengine's class-balanced wrapper asks for them)."""
+        return sorted({instance["bbox_label"] for instance in self.get_data_info(idx)["instances"]})
+
+
+def image_labels(dataset: BaseDataset) -> list[np.ndarray]:
+    """Distinct labels of each image of a data set, ascending."""
+    return [np.array(dataset.get_cat_ids(index), dtype=np.int64) for index in range(len(dataset))]

@@ -1,0 +1,49 @@
+"""From the scores of an image's proposals to its detections, exactly as mmdet's multi-class NMS, but lazily."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torchvision.ops import nms
+
+
+def detect(
+    scores: Tensor, boxes: Tensor, *, score_threshold: float = 0.0, iou_threshold: float = 0.5, max_per_image: int = 300
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Class-wise non-maximum suppression over all (proposal, class) pairs, the best ``max_per_image`` kept.
+
+    NMS removes a box only for one of a higher score in its class, so the result for the best k pairs is a prefix
+    of the result for all: take the top k, suppress, and double k until ``max_per_image`` survive.
+
+    Args:
+        scores: (P, C + 1), background last.
+        boxes: (P, 4) xyxy, one box a proposal.
+        score_threshold: pairs at or below it are left out.
+        iou_threshold: of NMS.
+        max_per_image: detections kept (300 on LVIS).
+
+    Returns:
+        (D, 4) boxes, (D,) scores, (D,) labels, by descending score.
+    """
+    num_classes = scores.shape[1] - 1
+    flat = scores[:, :-1].flatten()
+    candidates = int((flat > score_threshold).sum())
+    # In double precision the offset that separates the classes does not round the coordinates.
+    separated = boxes.double()
+    span = separated.max() - separated.min() + 1 if len(boxes) else 1.0
+    k = 4 * max_per_image
+    while True:
+        k = min(k, candidates)
+        top_scores, top = flat.topk(k)
+        proposal, label = top // num_classes, top % num_classes
+        keep = nms(separated[proposal] + label[:, None] * span, top_scores.double(), iou_threshold)[:max_per_image]
+        if len(keep) == max_per_image or k == candidates:
+            return boxes[proposal[keep]], top_scores[keep], label[keep]
+        k *= 2
+
+
+def detections_of_split(scores: Tensor, boxes: Tensor, offsets: Tensor, **options: float) -> list[tuple[Tensor, ...]]:
+    """``detect`` for each image of a split: rows ``offsets[i]..offsets[i + 1]`` are image i's proposals."""
+    return [
+        detect(scores[start:stop], boxes[start:stop], **options)  # type: ignore[arg-type]
+        for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+    ]

@@ -1,0 +1,178 @@
+"""The proposal cache: one pass of a frozen detector, from which classifiers are fitted and evaluated in seconds.
+
+A cache is a folder with one part for each split and tap. A part is a set of plain arrays, memory-mapped, and a
+manifest that says what made it; it is written beside its place and renamed there when whole, so an interrupted
+part is never mistaken for one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imbalance_bench.errors import InputError
+
+FORMAT = 1
+ARRAYS = ("features", "labels", "boxes", "offsets", "image_ids", "ground_truth")
+
+
+class Batch(Protocol):
+    """Proposals of one image, as ``detectors.inference`` makes them."""
+
+    image_id: int
+    features: Tensor
+    labels: Tensor
+    boxes: Tensor
+    ground_truth: Tensor
+
+
+@dataclass(frozen=True)
+class ProposalSet:
+    """Cached proposals of one split, image after image (and for training, view after view).
+
+    Attributes:
+        features: (P, d) array, half or single precision, memory-mapped.
+        labels: (P,) int64, background = C.
+        boxes: (P, 4) float32 xyxy in the original image; after box regression where the detector's regressor is
+            class-agnostic (always so for the embedded detectors).
+        offsets: (I + 1,) int64: image i holds rows offsets[i]..offsets[i + 1].
+        image_ids: (I,) int64; an id comes once a view.
+        ground_truth: (P,) bool: the proposal is an added ground-truth box (training only).
+        manifest: what made it.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+    offsets: np.ndarray
+    image_ids: np.ndarray
+    ground_truth: np.ndarray
+    manifest: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_images(self) -> int:
+        """Images, counted once a view."""
+        return len(self.image_ids)
+
+    def rows(self, images: np.ndarray) -> np.ndarray:
+        """Row numbers of the given image positions, concatenated."""
+        return np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in images])
+
+    def batch(self, rows: np.ndarray | slice, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """(features in single precision, labels) of some rows."""
+        features = torch.from_numpy(np.ascontiguousarray(self.features[rows])).to(device).float()
+        return features, torch.from_numpy(np.ascontiguousarray(self.labels[rows])).to(device)
+
+    def chunks(self, size: int = 65536, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
+        """All proposals in order, ``size`` at a time, for statistics and scoring."""
+        for start in range(0, len(self), size):
+            yield self.batch(slice(start, start + size), device)
+
+    def epoch(
+        self, images_per_batch: int, generator: torch.Generator, device: torch.device | str = "cpu"
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch: every image once, in random order, each in one of its views at random."""
+        unique, position = np.unique(self.image_ids, return_inverse=True)
+        views = np.argsort(position, kind="stable").reshape(len(unique), -1)
+        choice = torch.randint(views.shape[1], (len(unique),), generator=generator).numpy()
+        order = torch.randperm(len(unique), generator=generator).numpy()
+        images = views[np.arange(len(unique)), choice][order]
+        for start in range(0, len(images), images_per_batch):
+            yield self.batch(self.rows(images[start : start + images_per_batch]), device)
+
+
+def write(folder: Path, images: Iterator[Batch], made_by: dict[str, Any], dtype: str = "float16") -> None:
+    """Write one part from the proposals of its images, atomically.
+
+    Args:
+        folder: where the part will stand; nothing may stand there yet.
+        images: proposals image by image, held one at a time.
+        made_by: detector, checkpoint, data set, settings; goes into the manifest.
+        dtype: precision of the features on disk.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    digest = hashlib.sha256()
+    counts, image_ids, columns = [], [], {"labels": [], "boxes": [], "ground_truth": []}  # type: ignore[var-annotated]
+    dim = 0
+    with (partial / "features.bin").open("wb") as file:
+        for image in images:
+            block = image.features.cpu().numpy().astype(dtype)
+            file.write(block.tobytes())
+            digest.update(block.tobytes())
+            dim = block.shape[1]
+            counts.append(len(block))
+            image_ids.append(image.image_id)
+            for name, column in columns.items():
+                column.append(getattr(image, name).cpu().numpy())
+        file.flush()
+        os.fsync(file.fileno())
+    arrays = {
+        "labels": np.concatenate(columns["labels"]).astype(np.int64),
+        "boxes": np.concatenate(columns["boxes"]).astype(np.float32),
+        "ground_truth": np.concatenate(columns["ground_truth"]).astype(bool),
+        "offsets": np.cumsum([0, *counts]).astype(np.int64),
+        "image_ids": np.array(image_ids, dtype=np.int64),
+    }
+    for name, array in arrays.items():
+        np.save(partial / f"{name}.npy", array)
+        digest.update(array.tobytes())
+    manifest = {
+        "format": FORMAT,
+        "made_by": made_by,
+        "features": {"shape": [int(sum(counts)), dim], "dtype": dtype},
+        "sha256": digest.hexdigest(),
+    }
+    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    partial.rename(folder)
+
+
+def read(folder: Path, verify: bool = False) -> ProposalSet:
+    """Open a part; cheap, features stay on disk.
+
+    Args:
+        folder: of the part.
+        verify: read everything and compare the checksum.
+
+    Raises:
+        InputError: absent, of another format, truncated, or (``verify``) changed.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        shape, dtype = manifest["features"]["shape"], np.dtype(manifest["features"]["dtype"])
+        if manifest["format"] != FORMAT:
+            raise InputError(f"{folder}: field 'format' is {manifest['format']}, expected {FORMAT}")
+        size = (folder / "features.bin").stat().st_size
+        if size != shape[0] * shape[1] * dtype.itemsize:
+            raise InputError(f"{folder}/features.bin: {size} bytes, the manifest says {shape} of {dtype}")
+        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS[1:]}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder}: not a whole proposal cache ({error}), delete it to have it made anew") from error
+    if {len(arrays["labels"]), len(arrays["boxes"]), int(arrays["offsets"][-1])} != {shape[0]}:
+        raise InputError(f"{folder}: arrays differ in length, expected {shape[0]} proposals")
+    features = np.memmap(folder / "features.bin", dtype=dtype, mode="r", shape=tuple(shape))
+    if verify:
+        digest = hashlib.sha256()
+        for start in range(0, shape[0], 65536):
+            digest.update(features[start : start + 65536].tobytes())
+        for name in ("labels", "boxes", "ground_truth", "offsets", "image_ids"):
+            digest.update(arrays[name].tobytes())
+        if digest.hexdigest() != manifest["sha256"]:
+            raise InputError(f"{folder}: field 'sha256' does not match the arrays, delete it to have it made anew")
+    return ProposalSet(features=features, manifest=manifest, **arrays)
