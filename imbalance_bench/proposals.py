@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ FORMAT = 1
 ARRAYS = ("features", "labels", "boxes", "offsets", "image_ids", "ground_truth")
 
 
-class Batch(Protocol):
+class ImageProposals(Protocol):
     """Proposals of one image, as ``detectors.inference`` makes them."""
 
     image_id: int
@@ -41,7 +41,8 @@ class ProposalSet:
     """Cached proposals of one split, image after image (and for training, view after view).
 
     Attributes:
-        features: (P, d) array, half or single precision, memory-mapped.
+        features: (P, d) arrays, one for each tap, half or single precision, memory-mapped.
+        relu: whether a ReLU is applied to each on reading.
         labels: (P,) int64, background = C.
         boxes: (P, 4) float32 xyxy in the original image; after box regression where the detector's regressor is
             class-agnostic (always so for the embedded detectors).
@@ -51,13 +52,14 @@ class ProposalSet:
         manifest: what made it.
     """
 
-    features: np.ndarray
+    features: tuple[np.ndarray, ...]
     labels: np.ndarray
     boxes: np.ndarray
     offsets: np.ndarray
     image_ids: np.ndarray
     ground_truth: np.ndarray
     manifest: dict[str, Any]
+    relu: tuple[bool, ...] = (False,)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,14 +74,31 @@ class ProposalSet:
         return np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in images])
 
     def batch(self, rows: np.ndarray | slice, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """(features in single precision, labels) of some rows."""
-        features = torch.from_numpy(np.ascontiguousarray(self.features[rows])).to(device).float()
+        """(features in single precision, taps concatenated; labels) of some rows."""
+        taps = []
+        for array, relu in zip(self.features, self.relu, strict=True):
+            tap = torch.from_numpy(np.ascontiguousarray(array[rows])).to(device).float()
+            taps.append(tap.relu_() if relu else tap)
+        features = taps[0] if len(taps) == 1 else torch.cat(taps, dim=1)
         return features, torch.from_numpy(np.ascontiguousarray(self.labels[rows])).to(device)
 
-    def chunks(self, size: int = 65536, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
-        """All proposals in order, ``size`` at a time, for statistics and scoring."""
+    def chunks(
+        self, size: int = 16384, device: torch.device | str = "cpu", ground_truth_only: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """All proposals in order, or only the added ground-truth boxes, ``size`` at a time, for statistics."""
         for start in range(0, len(self), size):
-            yield self.batch(slice(start, start + size), device)
+            rows = slice(start, start + size)
+            features, labels = self.batch(rows, device)
+            if ground_truth_only:
+                chosen = torch.from_numpy(self.ground_truth[rows]).to(device)
+                features, labels = features[chosen], labels[chosen]
+            yield features, labels
+
+    def images(self, device: torch.device | str = "cpu") -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """Image by image: (image id, features, labels, boxes)."""
+        for image_id, start, stop in zip(self.image_ids.tolist(), self.offsets[:-1], self.offsets[1:], strict=True):
+            features, labels = self.batch(slice(start, stop), device)
+            yield image_id, features, labels, torch.from_numpy(self.boxes[start:stop])
 
     def epoch(
         self, images_per_batch: int, generator: torch.Generator, device: torch.device | str = "cpu"
@@ -94,7 +113,7 @@ class ProposalSet:
             yield self.batch(self.rows(images[start : start + images_per_batch]), device)
 
 
-def write(folder: Path, images: Iterator[Batch], made_by: dict[str, Any], dtype: str = "float16") -> None:
+def write(folder: Path, images: Iterator[ImageProposals], made_by: dict[str, Any], dtype: str = "float16") -> None:
     """Write one part from the proposals of its images, atomically.
 
     Args:
@@ -175,4 +194,26 @@ def read(folder: Path, verify: bool = False) -> ProposalSet:
             digest.update(arrays[name].tobytes())
         if digest.hexdigest() != manifest["sha256"]:
             raise InputError(f"{folder}: field 'sha256' does not match the arrays, delete it to have it made anew")
-    return ProposalSet(features=features, manifest=manifest, **arrays)
+    return ProposalSet(features=(features,), manifest=manifest, **arrays)
+
+
+def join(parts: Sequence[ProposalSet], relu: Sequence[bool]) -> ProposalSet:
+    """Several taps of the same proposals side by side.
+
+    Args:
+        parts: of one split, one a tap.
+        relu: whether a ReLU is applied to each on reading.
+
+    Raises:
+        InputError: the parts do not hold the same proposals.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        if not np.array_equal(part.labels, first.labels) or not np.array_equal(part.offsets, first.offsets):
+            raise InputError("the cached taps hold different proposals, delete the 'proposals' folder")
+    return replace(first, features=tuple(part.features[0] for part in parts), relu=tuple(relu))
+
+
+def remove(folder: Path) -> None:
+    """Delete a part that no longer belongs to its detector."""
+    shutil.rmtree(folder)

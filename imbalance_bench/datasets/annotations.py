@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,3 +84,35 @@ class AnnotationDataset(BaseDetDataset):
 def image_labels(dataset: BaseDataset) -> list[np.ndarray]:
     """Distinct labels of each image of a data set, ascending."""
     return [np.array(dataset.get_cat_ids(index), dtype=np.int64) for index in range(len(dataset))]
+
+
+def build_dataset(
+    annotations: str | Path,
+    images: str | Path,
+    category_ids: Sequence[int],
+    pipeline: Sequence[Mapping[str, Any]],
+    *,
+    training: bool,
+    keep_labels: Sequence[int] | None = None,
+) -> AnnotationDataset:
+    """An annotation file and an image folder as an mmdet data set.
+
+    Args:
+        annotations: COCO or LVIS format.
+        images: folder that the file's image names are relative to.
+        category_ids: C ids in label order.
+        pipeline: mmdet transforms.
+        training: drop images without a box.
+        keep_labels: drop annotations of other labels.
+    """
+    return AnnotationDataset(
+        category_ids=[int(category_id) for category_id in category_ids],
+        keep_labels=keep_labels,
+        ann_file=str(annotations),
+        data_prefix={"img_path": str(images)},
+        pipeline=list(pipeline),
+        filter_cfg={"filter_empty_gt": True},
+        test_mode=not training,
+        # Images are small beside their records' serialisation, and a data set lives in one process.
+        serialize_data=False,
+    )

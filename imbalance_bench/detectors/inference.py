@@ -31,7 +31,7 @@ class ImageProposals:
     ground_truth: Tensor
 
 
-def check_hosted(detector: TwoStageDetector) -> None:
+def check_cacheable(detector: TwoStageDetector) -> None:
     """Whether proposals of this detector can be cached.
 
     Raises:

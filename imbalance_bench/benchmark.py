@@ -1,0 +1,325 @@
+"""The graph of runs behind a table: a data set, a detector and a seed; every method runs what it needs first."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.models.detectors import TwoStageDetector
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from torch.utils.data import DataLoader
+
+from imbalance_bench import checkpoints, methods, proposals
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers import Classifier, LinearClassifier
+from imbalance_bench.datasets import registry
+from imbalance_bench.datasets.annotations import AnnotationDataset, build_dataset, image_labels
+from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.datasets.sampling import RepeatFactorSampler, repeat_factors
+from imbalance_bench.detectors import catalogue
+from imbalance_bench.detectors.catalogue import Detector
+from imbalance_bench.detectors.inference import check_cacheable, test_proposals, training_proposals
+from imbalance_bench.evaluation.classifier import evaluate_classifier
+from imbalance_bench.files import sha256, write_text
+from imbalance_bench.methods import Method
+from imbalance_bench.progress import Advance, Reporter, logged_to
+from imbalance_bench.proposals import ProposalSet
+from imbalance_bench.runs import RunFolder
+from imbalance_bench.schedule import Schedule
+from imbalance_bench.training.classifier import train_classifier
+from imbalance_bench.training.detector import build_detector, load_features, train_detector
+
+
+@dataclass
+class Benchmark:
+    """Runs of one data set, detector and seed.
+
+    Attributes:
+        dataset: where annotations and images are.
+        detector: its record.
+        work_dir: run folders stand in ``work_dir/<dataset>/<detector>/seed<seed>/<method>[-variant]``.
+        seed: of everything random.
+        views: cached views of each training image; odd ones are flipped.
+        schedule: end-to-end schedule, if not the detector's own.
+        reporter: shows progress.
+    """
+
+    dataset: DataSet
+    detector: Detector
+    work_dir: Path
+    seed: int = 0
+    views: int = 2
+    schedule: Schedule | None = None
+    reporter: Reporter = field(default_factory=Reporter)
+
+    @classmethod
+    def named(
+        cls, dataset: str, detector: str, data_root: Path, work_dir: Path, reporter: Reporter, **options: Any
+    ) -> Benchmark:
+        """By names; the data set is prepared where it is not there yet.
+
+        Raises:
+            InputError: an unknown name.
+        """
+        record = catalogue.get(detector)
+        return cls(prepare_dataset(dataset, data_root, reporter), record, work_dir, reporter=reporter, **options)
+
+    @cached_property
+    def categories(self) -> CategoryTable:
+        """Of the training annotations."""
+        return self.dataset.categories()
+
+    @cached_property
+    def device(self) -> str:
+        """Where detectors and classifiers run."""
+        return get_device()
+
+    @property
+    def root(self) -> Path:
+        """Where this benchmark's run folders stand."""
+        return self.work_dir / self.dataset.name / self.detector.name / f"seed{self.seed}"
+
+    def folder(self, method: Method, variant: str | None = None) -> RunFolder:
+        """The run folder of a method; the default variant's has no suffix."""
+        method.options(variant)
+        default = variant in (None, method.default_variant)
+        return RunFolder(self.root / (method.name if default else f"{method.name}-{variant}"))
+
+    def run(self, name: str, variant: str | None = None) -> RunFolder:
+        """Train and evaluate a method, and before it what it starts from; finished runs are only checked.
+
+        Raises:
+            InputError: unknown names, a folder in use or made with other settings.
+        """
+        method = methods.get(name)
+        folder = self.folder(method, variant)
+        baseline = self.run("baseline") if method.starts_from == "baseline" else None
+        settings = self._settings(method, variant, baseline)
+        if folder.is_done:
+            folder.check(settings)
+            return folder
+        with folder.lock():
+            label = method.title if variant is None else f"{method.title} ({variant})"
+            self.reporter.say(f"[bold]{label}[/bold] on {self.dataset.name}, {self.detector.name}")
+            seconds: dict[str, float] = {}
+            with _timed(seconds, "train"):
+                classifier = self._train(method, variant, folder, baseline)
+            with _timed(seconds, "evaluate"):
+                metrics = self._evaluate(classifier, method, folder, baseline)
+            folder.finish(settings, metrics, seconds)
+        return folder
+
+    def proposals(self, detector_run: RunFolder, split: str, tap: str) -> ProposalSet:
+        """A part of the proposal cache of a run's detector, made when first asked for.
+
+        Args:
+            detector_run: whose checkpoint.
+            split: ``train`` or ``val``.
+            tap: ``fc_pre_relu`` or ``conv`` (``fc`` is the ReLU of ``fc_pre_relu``).
+        """
+        folder = detector_run.path / "proposals" / f"{split}-{tap}"
+        digest = sha256(detector_run.checkpoint)
+        if folder.exists():
+            cached = proposals.read(folder)
+            if cached.manifest["made_by"].get("checkpoint_sha256") == digest:
+                return cached
+            proposals.remove(folder)
+        made_by = {
+            "dataset": self.dataset.name,
+            "detector": self.detector.name,
+            "checkpoint_sha256": digest,
+            "split": split,
+            "tap": tap,
+            "views": self.views if split == "train" else 1,
+            "seed": self.seed,
+        }
+        model = self.load_detector(detector_run).to(self.device)
+        check_cacheable(model)
+        with logged_to(detector_run.path / "console.log"):
+            if split == "train":
+                # Views one after the other: even ones as they are, odd ones flipped.
+                passes = [
+                    training_proposals(model, self.loader(self.training_set(flip=view % 2)), tap, self.seed + view)
+                    for view in range(self.views)
+                ]
+                total = self.views * len(self.training_set())
+            else:
+                passes = [test_proposals(model, self.loader(self.validation_set()), tap)]
+                total = len(self.validation_set())
+            with self.reporter.task(f"caching {split} proposals ({tap})", total) as advance:
+                images = _counted(itertools.chain.from_iterable(passes), advance)
+                # Scores are computed from the validation part, so single precision there.
+                proposals.write(folder, images, made_by, "float16" if split == "train" else "float32")
+        return proposals.read(folder)
+
+    def load_detector(self, run: RunFolder) -> TwoStageDetector:
+        """The trained detector of a run, in evaluation mode."""
+        checkpoint = checkpoints.load(run.checkpoint)
+        (classifier,) = checkpoints.classifiers_of(checkpoint, run.checkpoint).values()
+        with logged_to(None):
+            model = build_detector(self.detector, classifier)
+            load_features(model, checkpoint["state_dict"])
+        return model.eval()
+
+    def training_set(self, flip: float = 0.5, keep_labels: list[int] | None = None) -> AnnotationDataset:
+        """Training images through the detector's pipeline."""
+        return build_dataset(
+            self.dataset.train_annotations,
+            self.dataset.train_images,
+            self.categories.ids,
+            self.detector.train_pipeline(flip),
+            training=True,
+            keep_labels=keep_labels,
+        )
+
+    def validation_set(self) -> AnnotationDataset:
+        """Validation images through the detector's test pipeline."""
+        return build_dataset(
+            self.dataset.val_annotations,
+            self.dataset.val_images,
+            self.categories.ids,
+            self.detector.test_pipeline,
+            training=False,
+        )
+
+    def loader(self, dataset: AnnotationDataset) -> DataLoader:
+        """In order, for inference."""
+        return DataLoader(
+            dataset,
+            batch_size=self.detector.schedule.batch_size,
+            num_workers=self.detector.num_workers,
+            collate_fn=pseudo_collate,
+        )
+
+    def _cached_features(self, run: RunFolder, split: str, classifier: Classifier) -> ProposalSet:
+        """What a classifier reads, from the cached proposals of a detector."""
+        parts = [self.proposals(run, split, "fc_pre_relu" if tap == "fc" else tap) for tap in classifier.taps]
+        return proposals.join(parts, relu=[tap == "fc" for tap in classifier.taps])
+
+    def _settings(self, method: Method, variant: str | None, baseline: RunFolder | None) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset.name,
+            "annotations_sha256": [sha256(self.dataset.train_annotations), sha256(self.dataset.val_annotations)],
+            "detector": self.detector.name,
+            "method": method.name,
+            "variant": variant or method.default_variant,
+            "options": method.options(variant),
+            "seed": self.seed,
+            "schedule": None if method.trains == "nothing" else self._schedule(method).as_dict(),
+            "views": None if method.trains == "all" else self.views,
+            "baseline_sha256": baseline and sha256(baseline.checkpoint),
+        }
+
+    def _schedule(self, method: Method) -> Schedule:
+        return method.schedule(self.schedule or self.detector.schedule)
+
+    def _train(self, method: Method, variant: str | None, folder: RunFolder, baseline: RunFolder | None) -> Classifier:
+        """The trained classifier; the run's checkpoint is on disk afterwards."""
+        options = method.options(variant)
+        centres, repeat = options.pop("centres", "proposals"), options.pop("repeat", "stochastic")
+        start = checkpoints.load(baseline.checkpoint) if baseline else None
+        base = baseline and start and next(iter(checkpoints.classifiers_of(start, baseline.checkpoint).values()))
+        assert base is None or isinstance(base, LinearClassifier)
+        torch.manual_seed(self.seed)
+        classifier = method.build(self.categories, self.detector.tap_dims, base, **options)
+        if method.trains == "all":
+            return self._train_end_to_end(method, classifier, folder, start, ceil=repeat == "ceil")
+        assert baseline is not None and start is not None
+        train = self._cached_features(baseline, "train", classifier)
+        if method.trains == "classifier":
+            train_classifier(
+                classifier,
+                train,
+                self._schedule(method),
+                self.seed,
+                device=self.device,
+                state_file=folder.path / "classifier_epoch.pth",
+                reporter=self.reporter,
+            )
+        else:
+            classifier.fit(train.chunks(ground_truth_only=centres == "ground-truth"))
+        state = {name: value for name, value in start["state_dict"].items() if ".fc_cls." not in name}
+        state |= {f"roi_head.bbox_head.fc_cls.{name}": value for name, value in classifier.state_dict().items()}
+        checkpoints.save(folder.checkpoint, state, classifier, self.categories)
+        return classifier
+
+    def _train_end_to_end(
+        self, method: Method, classifier: Classifier, folder: RunFolder, start: dict[str, Any] | None, ceil: bool
+    ) -> Classifier:
+        keep = methods.tail_labels(self.categories) if method.sampling == "tail-only" else None
+        with logged_to(folder.path / "console.log"):
+            dataset = self.training_set(keep_labels=keep)
+            model = build_detector(self.detector, classifier, self.seed)
+        if start is not None:
+            load_features(model, start["state_dict"])
+        sampler = None
+        if method.sampling == "repeat-factor":
+            factors = repeat_factors(image_labels(dataset), self.categories.num_classes, ceil=ceil)
+            sampler = RepeatFactorSampler(factors, self.seed)
+        train_detector(
+            self.detector,
+            model,
+            dataset,
+            self._schedule(method),
+            folder.path,
+            self.seed,
+            sampler=sampler,
+            reporter=self.reporter,
+        )
+        trained = model.roi_head.bbox_head.fc_cls
+        checkpoints.save(folder.checkpoint, model.state_dict(), trained, self.categories)
+        return trained
+
+    def _evaluate(
+        self, classifier: Classifier, method: Method, folder: RunFolder, baseline: RunFolder | None
+    ) -> dict[str, Any]:
+        """The run's metrics; detections and per-category table are on disk afterwards."""
+        features = folder if method.trains == "all" or baseline is None else baseline
+        val = self._cached_features(features, "val", classifier)
+        table, metrics, detections = evaluate_classifier(
+            classifier, val, self.dataset, self.categories, device=self.device, reporter=self.reporter
+        )
+        detections.save(folder.detections)
+        write_text(folder.per_category_file, table.to_csv())
+        return metrics
+
+
+def prepare_dataset(name: str, root: Path, reporter: Reporter) -> DataSet:
+    """A data set by name, drawn or checked where that has not been done.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    dataset = registry.get(name, root)
+    if dataset.is_prepared():
+        return dataset
+    with reporter.task(f"drawing {name}", 1) as advance:
+        done = 0
+
+        def progress(current: int, total: int) -> None:
+            nonlocal done
+            advance(current - done, total=total)
+            done = current
+
+        return registry.prepare(name, root, progress=progress)
+
+
+def _counted(images: Iterable[Any], advance: Advance) -> Iterator[Any]:
+    for image in images:
+        yield image
+        advance()
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - start, 1)

@@ -1,0 +1,125 @@
+"""Checkpoints: mmdet's format, read without executing anything, the classifier found by its name in it."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers import Classifier, SoftmaxClassifier, build
+from imbalance_bench.errors import InputError
+from imbalance_bench.files import write_atomically
+
+CLASSIFIER_PREFIX = re.compile(r"(?:^|\.)fc_cls\.")
+
+
+def save(path: Path, state_dict: dict[str, Tensor], classifier: Classifier, categories: CategoryTable) -> None:
+    """Write a whole detector with its classifier's configuration and the categories it was trained on."""
+    meta = {
+        "classifier": classifier.config(),
+        "categories": {
+            "ids": categories.ids.tolist(),
+            "names": list(categories.names),
+            "image_counts": categories.image_counts.tolist(),
+            "instance_counts": categories.instance_counts.tolist(),
+            "frequencies": list(categories.frequencies),
+            "bin_edges": list(categories.bin_edges),
+        },
+    }
+    state = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
+    write_atomically(path, lambda partial: torch.save({"state_dict": state, "meta": meta}, partial))
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """A checkpoint with its ``state_dict``, memory-mapped; no pickle in it is executed.
+
+    Accepts what mmengine, mmdet and torch save: a dictionary with ``state_dict``, or a bare state dict.
+
+    Raises:
+        InputError: missing, truncated, not a checkpoint, or holding more than tensors and plain values.
+    """
+    from mmengine.runner.checkpoint import get_torch_safe_globals
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected a checkpoint (.pth)")
+    try:
+        with torch.serialization.safe_globals(get_torch_safe_globals()):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it holds an object of {found.group(1)}" if found else "it is not a torch file, or truncated"
+        raise InputError(f"{path}: expected a checkpoint of tensors and plain values, but {what}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: not readable as a checkpoint, it may be truncated") from error
+    if isinstance(content, dict) and "state_dict" not in content:
+        content = {"state_dict": content}
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: field 'state_dict' is missing or not a dictionary of tensors")
+    return content
+
+
+def classifiers_of(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Classifier]:
+    """The classifiers in a checkpoint by the prefix of their box head (one, or one a stage of a cascade).
+
+    A checkpoint of this suite says what its classifier is; any other is taken for mmdet's softmax classifier.
+
+    Raises:
+        InputError: none found, or its configuration and its tensors do not fit each other.
+    """
+    state = checkpoint["state_dict"]
+    prefixes = sorted({name[: match.end()] for name in state if (match := CLASSIFIER_PREFIX.search(name))})
+    if not prefixes:
+        raise InputError(f"{path}: field 'state_dict' has no '...fc_cls.*', expected a detector with a box classifier")
+    meta = checkpoint.get("meta")
+    config = meta.get("classifier") if isinstance(meta, dict) else None
+    found = {}
+    for prefix in prefixes:
+        tensors = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        try:
+            classifier = build(config) if config else _softmax_like(tensors)
+            classifier.load_state_dict(tensors)
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(f"{path}: field '{prefix.rstrip('.')}' does not fit its classifier: {reason}") from error
+        found[prefix.removesuffix("fc_cls.").rstrip(".") or "classifier"] = classifier.eval()
+    return found
+
+
+def categories_of(checkpoint: dict[str, Any], path: str | Path) -> CategoryTable | None:
+    """The categories a checkpoint of this suite carries; None for any other.
+
+    Raises:
+        InputError: a category table that contradicts itself.
+    """
+    import numpy as np
+
+    meta = checkpoint.get("meta")
+    stated = meta.get("categories") if isinstance(meta, dict) else None
+    if stated is None:
+        return None
+    try:
+        return CategoryTable(
+            ids=np.array(stated["ids"], dtype=np.int64),
+            names=tuple(stated["names"]),
+            image_counts=np.array(stated["image_counts"], dtype=np.int64),
+            instance_counts=np.array(stated["instance_counts"], dtype=np.int64),
+            frequencies=tuple(stated["frequencies"]),
+            bin_edges=tuple(stated["bin_edges"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: field 'meta.categories' is not a category table ({error})") from error
+
+
+def _softmax_like(tensors: dict[str, Tensor]) -> Classifier:
+    weight = tensors["weight"]
+    if weight.dim() != 2 or len(weight) < 2:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}, expected (C + 1, d)")
+    return SoftmaxClassifier(num_classes=len(weight) - 1, feature_dim=weight.shape[1])

@@ -1,0 +1,57 @@
+"""Repeat factor sampling, RFS (section 7.1.2; Table 1 rows 4 and 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from imbalance_bench.seeds import epoch_seed
+
+
+def repeat_factors(
+    image_labels: Sequence[np.ndarray], num_classes: int, threshold: float = 0.001, ceil: bool = False
+) -> np.ndarray:
+    """(I,) repeat factor of each image: the largest ``r_c = max(1, sqrt(t / f_c))`` of its classes.
+
+    Args:
+        image_labels: distinct labels of each image.
+        num_classes: C.
+        threshold: t, the share of images below which a class is repeated.
+        ceil: as BAGS's code does: ``1 + ceil(r)`` copies of every image.
+    """
+    counts = np.bincount(np.concatenate(image_labels), minlength=num_classes)
+    frequency = np.maximum(counts, 1) / len(image_labels)
+    by_class = np.maximum(1, np.sqrt(threshold / frequency))
+    factors = np.array([by_class[labels].max(initial=1.0) for labels in image_labels])
+    return 1 + np.ceil(factors) if ceil else factors
+
+
+class RepeatFactorSampler(Sampler[int]):
+    """Images in random order, each repeated floor(r) or floor(r) + 1 times, r on average.
+
+    Every epoch draws anew (stochastic rounding), and is cut or filled to the expected length, so that an epoch
+    has the same number of iterations each time.
+    """
+
+    def __init__(self, factors: np.ndarray, seed: int) -> None:
+        self.factors, self.seed, self.epoch = np.asarray(factors, dtype=np.float64), seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by mmengine before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return round(float(self.factors.sum()))
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng(epoch_seed(self.seed, self.epoch))
+        whole = np.floor(self.factors)
+        repeats = whole + (generator.random(len(whole)) < self.factors - whole)
+        indices = generator.permutation(np.repeat(np.arange(len(whole)), repeats.astype(int)))
+        missing = len(self) - len(indices)
+        if missing > 0:
+            probabilities = self.factors / self.factors.sum()
+            indices = np.concatenate([indices, generator.choice(len(whole), missing, p=probabilities)])
+        yield from indices[: len(self)].tolist()

@@ -1,0 +1,108 @@
+"""Training a classifier on cached proposals: the frozen detector is not run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from imbalance_bench.classifiers import Classifier
+from imbalance_bench.errors import InputError
+from imbalance_bench.files import write_atomically
+from imbalance_bench.progress import Reporter
+from imbalance_bench.proposals import ProposalSet
+from imbalance_bench.schedule import Schedule
+from imbalance_bench.seeds import epoch_seed
+
+
+def train_classifier(
+    classifier: Classifier,
+    proposals: ProposalSet,
+    schedule: Schedule,
+    seed: int,
+    *,
+    device: str = "cpu",
+    state_file: Path | None = None,
+    reporter: Reporter | None = None,
+) -> list[float]:
+    """Train all parameters of a classifier in place, with the detector's own kind of batches.
+
+    A batch is all cached RoIs of ``schedule.batch_size`` images, each image in one of its cached views.
+
+    Args:
+        classifier: what to train.
+        proposals: the training part of a cache.
+        schedule: as the detector's trainer would follow it.
+        seed: of the order of images, views, and whatever the loss samples.
+        device: where.
+        state_file: written after every epoch; an interrupted training goes on from it, to the same result.
+        reporter: shows progress.
+
+    Returns:
+        The mean loss of each epoch.
+
+    Raises:
+        InputError: the state file is not this training's.
+    """
+    classifier.to(device).train()
+    parameters = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(
+        parameters, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+    )
+    num_images = len(set(proposals.image_ids.tolist()))
+    iterations = -(-num_images // schedule.batch_size)
+    history: list[float] = []
+    if state_file is not None and state_file.exists():
+        history = _resume(state_file, classifier, optimizer)
+    with (reporter or Reporter()).task("training the classifier", schedule.epochs * iterations) as advance:
+        advance(len(history) * iterations)
+        for epoch in range(len(history), schedule.epochs):
+            history.append(
+                _epoch(classifier, optimizer, proposals, schedule, epoch, iterations, epoch_seed(seed, epoch), device)
+            )
+            advance(iterations, note=f"loss {history[-1]:.3f}")
+            if state_file is not None:
+                state = {"classifier": classifier.state_dict(), "optimizer": optimizer.state_dict(), "losses": history}
+                write_atomically(state_file, lambda partial, state=state: torch.save(state, partial))  # type: ignore[misc]
+    classifier.eval().cpu()
+    return history
+
+
+def _epoch(
+    classifier: Classifier,
+    optimizer: torch.optim.Optimizer,
+    proposals: ProposalSet,
+    schedule: Schedule,
+    epoch: int,
+    iterations: int,
+    seed: int,
+    device: str,
+) -> float:
+    """One pass; the mean loss."""
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros((), device=device)
+    devices = [torch.cuda.current_device()] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        batches = proposals.epoch(schedule.batch_size, generator, device)
+        for iteration, (features, labels) in enumerate(batches, start=epoch * iterations):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(iteration, iterations)
+            loss = torch.stack(list(classifier.loss(classifier(features), labels).values())).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], schedule.max_norm)
+            optimizer.step()
+            total += loss.detach()
+    return float(total) / iterations
+
+
+def _resume(state_file: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> list[float]:
+    try:
+        state = torch.load(state_file, weights_only=True)
+        classifier.load_state_dict(state["classifier"])
+        optimizer.load_state_dict(state["optimizer"])
+        return list(state["losses"])
+    except Exception as error:
+        raise InputError(f"{state_file}: not the state of this training, delete it to start anew") from error

@@ -1,0 +1,166 @@
+"""End-to-end training of a detector with a hosted classifier, through mmengine's Runner."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.models.detectors import TwoStageDetector
+from mmdet.registry import MODELS
+from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
+from mmengine.device import get_device
+from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, find_latest_checkpoint, set_random_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler
+
+from imbalance_bench import checkpoints
+from imbalance_bench.classifiers import Classifier
+from imbalance_bench.detectors.catalogue import Detector
+from imbalance_bench.progress import Advance, Reporter, logged_to
+from imbalance_bench.schedule import Schedule
+from imbalance_bench.seeds import epoch_seed
+
+CLASSIFIER = "roi_head.bbox_head.fc_cls."
+"""Prefix of the classifier's parameters in a detector."""
+
+
+def build_detector(detector: Detector, classifier: Classifier, seed: int = 0) -> TwoStageDetector:
+    """The detector, initialised from the seed, hosting a classifier that carries the given one's parameters."""
+    init_default_scope("mmdet")
+    set_random_seed(seed)
+    model = MODELS.build(detector.model(classifier.num_classes, classifier.config()))
+    model.init_weights()
+    model.roi_head.bbox_head.fc_cls.load_state_dict(classifier.state_dict())
+    return model
+
+
+def load_features(model: TwoStageDetector, state_dict: Mapping[str, Tensor]) -> None:
+    """Load everything but the classifier.
+
+    Raises:
+        RuntimeError: a parameter is missing or of another shape.
+    """
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(CLASSIFIER)}
+    others = {name: value for name, value in state_dict.items() if not name.startswith(CLASSIFIER)}
+    model.load_state_dict({**others, **own})
+
+
+def train_detector(
+    detector: Detector,
+    model: TwoStageDetector,
+    dataset: BaseDataset,
+    schedule: Schedule,
+    folder: Path,
+    seed: int,
+    *,
+    sampler: Sampler[int] | None = None,
+    classifier_only: bool = False,
+    reporter: Reporter | None = None,
+) -> TwoStageDetector:
+    """Train, with a checkpoint each epoch; the same call goes on after an interruption, to the same result.
+
+    Args:
+        detector: its record.
+        model: initial weights; trained in place.
+        dataset: training images.
+        schedule: how long and how fast.
+        folder: takes checkpoints and logs.
+        seed: of order, flips and sampled RoIs; each epoch has its own.
+        sampler: order of images; uniform without one.
+        classifier_only: train W and b of the hosted classifier; everything else is frozen, batch norm in
+            evaluation mode.
+        reporter: shows progress.
+    """
+    loader = DataLoader(
+        dataset,
+        batch_size=schedule.batch_size,
+        sampler=sampler or DefaultSampler(dataset, shuffle=True, seed=seed),
+        num_workers=detector.num_workers,
+        collate_fn=pseudo_collate,
+    )
+    if classifier_only:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith(CLASSIFIER))
+    latest = find_latest_checkpoint(str(folder)) if folder.exists() else None
+    if latest is not None:
+        checkpoints.load(latest)  # an InputError, not a pickle that runs
+    iterations = schedule.epochs * len(loader)
+    reporter = reporter or Reporter()
+    with reporter.task(f"training the detector, {schedule.epochs} epochs", iterations) as advance:
+        hooks: list[Hook] = [EpochSeedHook(seed), ProgressHook(advance)]
+        if classifier_only:
+            hooks.append(FrozenNormHook())
+        with logged_to(folder / "console.log"):
+            runner = Runner(
+                model=model,
+                work_dir=str(folder),
+                train_dataloader=loader,
+                train_cfg={"by_epoch": True, "max_epochs": schedule.epochs},
+                optim_wrapper=schedule.optim_wrapper(amp=get_device() == "cuda"),
+                param_scheduler=schedule.param_scheduler(len(loader)),
+                default_hooks=_DEFAULT_HOOKS,
+                custom_hooks=hooks,
+                resume=latest is not None,
+                load_from=latest,
+                randomness={"seed": seed},
+                default_scope="mmdet",
+                experiment_name=f"{folder.name}-{uuid.uuid4().hex[:8]}",
+            )
+            runner.train()
+    return model.cpu().eval()
+
+
+# Two checkpoints are kept: while one is being written, the one before it is what a resumed run starts from.
+_DEFAULT_HOOKS: dict[str, Any] = {
+    "logger": {"type": "LoggerHook", "interval": 20},
+    "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2},
+}
+
+
+class EpochSeedHook(Hook):
+    """Seeds everything random in an epoch by (seed, epoch), so that a resumed run repeats an uninterrupted one."""
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Workers of the data loader are started after this, and take their seeds from it."""
+        seed = epoch_seed(self.seed, runner.epoch)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - mmdet's transforms draw from the global generator
+        torch.manual_seed(seed)
+
+
+class FrozenNormHook(Hook):
+    """Batch norm keeps its statistics while only the classifier trains."""
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """After the loop has set the model to training mode."""
+        if batch_idx == 0:
+            for module in runner.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+
+class ProgressHook(Hook):
+    """One step of the progress bar an iteration."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance = advance
+
+    def before_train(self, runner: Runner) -> None:
+        """A resumed run starts where it was."""
+        self.advance(runner.iter)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Iteration done."""
+        self.advance(1, note=f"loss {float(outputs['loss']):.3f}")
