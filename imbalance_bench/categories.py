@@ -5,6 +5,7 @@ Everywhere else a class is its *label*: 0..C-1 in ascending order of category id
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -80,7 +81,7 @@ class CategoryTable:
     def bin_names(self) -> list[str]:
         """Interval of each bin, e.g. ``['[0,10)', '[10,100)', ...]``."""
         edges = ["0", *map(str, self.bin_edges), "inf"]
-        return [f"[{low},{high})" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+        return [f"[{low},{high})" for low, high in itertools.pairwise(edges)]
 
     def labels_of(self, category_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Labels of category ids; raises KeyError on an id that is not in the table."""

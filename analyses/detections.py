@@ -1,0 +1,66 @@
+"""Ground truth and detections of single images, for the eye."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torchvision.ops import box_iou
+
+from imbalance_bench.categories import CategoryTable, read_json
+from imbalance_bench.evaluation.detection import Detections
+
+BOX = ["x1", "y1", "x2", "y2"]
+
+
+def ground_truth(annotations: Path, categories: CategoryTable) -> pd.DataFrame:
+    """All boxes of an annotation file: columns ``image_id file_name x1 y1 x2 y2 label name bin``."""
+    content = read_json(annotations)
+    frame = pd.DataFrame(content["annotations"])
+    corners = np.array(frame["bbox"].tolist(), dtype=np.float64)
+    corners[:, 2:] += corners[:, :2]
+    labels = categories.labels_of(frame["category_id"].to_numpy())
+    files = {image["id"]: image["file_name"] for image in content["images"]}
+    return pd.DataFrame(corners, columns=BOX).assign(
+        image_id=frame["image_id"].to_numpy(),
+        file_name=frame["image_id"].map(files).to_numpy(),
+        label=labels,
+        name=np.array(categories.names)[labels],
+        bin=categories.bins[labels],
+    )
+
+
+def images_with_most_tail(truth: pd.DataFrame, count: int, tail_bins: tuple[int, ...] = (1, 2)) -> list[int]:
+    """Ids of the ``count`` images with most objects of the tail bins, ties by id."""
+    tail = truth["bin"].isin(tail_bins).groupby(truth["image_id"]).sum()
+    return tail.sort_index().sort_values(ascending=False, kind="stable").index[:count].tolist()
+
+
+def best(detections: Detections, image_id: int, truth: pd.DataFrame, categories: CategoryTable) -> pd.DataFrame:
+    """The best detections of an image, as many as it has objects, each correct or not.
+
+    As many as there are objects, because the scores of different classifiers are not on one scale. A detection is
+    correct where it has IoU >= .5 with a box of its class that no better one took.
+
+    Returns:
+        Columns ``x1 y1 x2 y2 label name score correct``.
+    """
+    inside = np.flatnonzero(detections.image_ids == image_id)
+    inside = inside[np.argsort(-detections.scores[inside], kind="stable")][: len(truth)]
+    labels = detections.labels[inside]
+    frame = pd.DataFrame(detections.boxes[inside], columns=BOX).assign(
+        label=labels, name=np.array(categories.names)[labels], score=detections.scores[inside]
+    )
+    overlaps = box_iou(
+        torch.as_tensor(frame[BOX].to_numpy(dtype=np.float64)), torch.as_tensor(truth[BOX].to_numpy(dtype=np.float64))
+    ).numpy()
+    overlaps[labels[:, None] != truth["label"].to_numpy()[None, :]] = 0
+    correct = []
+    for row in overlaps:
+        hit = int(row.argmax())
+        correct.append(row[hit] >= 0.5)
+        if correct[-1]:
+            overlaps[:, hit] = 0
+    return frame.assign(correct=correct)

@@ -1,0 +1,159 @@
+"""Figures of the study; each takes DataFrames (and, for the contact sheet, images) and returns a Figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from analyses.weight_norms import spearman
+
+BIN_COLOURS = ("#b2182b", "#ef8a62", "#67a9cf", "#2166ac")
+"""Bins from fewest to most train instances."""
+CORRECT, WRONG = "#1a9850", "#d73027"
+
+
+def use_style() -> None:
+    """Fonts and lines of a printed paper."""
+    sns.set_theme(context="paper", style="ticks", font_scale=1.05)
+    matplotlib.rcParams.update(
+        {"figure.dpi": 110, "savefig.dpi": 200, "savefig.bbox": "tight", "axes.spines.top": False,
+         "axes.spines.right": False, "legend.frameon": False}
+    )  # fmt: skip
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure (the suffix says the format) and release it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+    return path
+
+
+def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], title: str = "") -> Figure:
+    """Weight norm against rank by train instances, background at rank 0 (Figures 1 and 3).
+
+    Args:
+        frames: per-category tables by run; columns ``instance_count``, ``bin``, ``weight_norm``, background in the
+            last row.
+        bin_names: intervals of the bins.
+        title: above.
+    """
+    use_style()
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(7.2, 4.4), sharex=True, height_ratios=(3, 1), layout="constrained"
+    )
+    palette = sns.color_palette("deep", len(frames))
+    first = next(iter(frames.values())).iloc[:-1]
+    order = np.argsort(-first["instance_count"].to_numpy(), kind="stable")
+    ranks = np.arange(1, len(order) + 1)
+    for colour, (name, frame) in zip(palette, frames.items(), strict=True):
+        classes = frame.iloc[:-1]
+        label = f"{name} (Spearman {spearman(frame):.2f})"
+        top.plot(ranks, classes["weight_norm"].to_numpy()[order], "o-", ms=3, lw=0.9, color=colour, label=label)
+        top.plot([0], frame["weight_norm"].iloc[-1:], "*", ms=9, color=colour, clip_on=False)
+    counts = first["instance_count"].to_numpy()[order]
+    bottom.fill_between(ranks, counts, 0.5, step="mid", color="0.75", lw=0)
+    bottom.set(yscale="log", ylabel="train\ninstances", xlabel="category, by descending train instances (★ background)")
+    bottom.set_xlim(-0.02 * len(ranks) - 0.5, len(ranks) + 0.5)
+    top.set(ylabel="weight norm", title=title)
+    top.set_ylim(bottom=0)
+    _mark_bins((top, bottom), first["bin"].to_numpy()[order], bin_names)
+    top.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
+    return figure
+
+
+def _mark_bins(axes: Sequence[Axes], bins: np.ndarray, bin_names: Sequence[str]) -> None:
+    """Dashed lines where the bin changes, its number and interval above."""
+    for number in sorted(set(bins.tolist())):
+        inside = np.flatnonzero(bins == number) + 1
+        axes[0].text(
+            inside.mean(), 0.99, f"bin {number}\n{bin_names[number - 1]}", ha="center", va="top", fontsize=7,
+            color="0.35", transform=axes[0].get_xaxis_transform(),
+        )  # fmt: skip
+        for axis in axes:
+            if inside.max() < len(bins):
+                axis.axvline(inside.max() + 0.5, color="0.5", lw=0.8, ls="--")
+
+
+def ap_by_bin(table: pd.DataFrame, names: Sequence[str], bin_names: Sequence[str], title: str = "") -> Figure:
+    """AP of each method in each bin, one panel a bin, the first method's value as a line.
+
+    Args:
+        table: one row a method; columns ``AP1``.., ``mAP`` (fractions) and ``<name>_classes``.
+        names: of the rows.
+        bin_names: intervals of the bins.
+        title: above.
+    """
+    use_style()
+    panels = ["mAP", *(f"AP{number}" for number in range(1, len(bin_names) + 1))]
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(2.0 * len(panels), 0.28 * len(names) + 1.3), sharey=True, sharex=True,
+        layout="constrained",
+    )  # fmt: skip
+    positions = np.arange(len(names))
+    for axis, panel in zip(axes, panels, strict=True):
+        values = 100 * table[panel].to_numpy(dtype=float)
+        colour = "0.45" if panel == "mAP" else BIN_COLOURS[(int(panel[2:]) - 1) % len(BIN_COLOURS)]
+        axis.barh(positions, np.nan_to_num(values), color=colour, height=0.72)
+        axis.axvline(values[0], color="black", lw=0.8, ls="--")
+        for position, value in zip(positions, values, strict=True):
+            text = "no class" if np.isnan(value) else f"{value:.1f}"
+            axis.text(np.nan_to_num(value) + 0.8, position, text, va="center", fontsize=7)
+        interval = "all" if panel == "mAP" else bin_names[int(panel[2:]) - 1]
+        axis.set_title(f"{panel}  {interval}\n{int(table[f'{panel}_classes'].iloc[0])} classes", fontsize=8)
+        axis.set_xlabel("AP (%)")
+    axes[0].set_yticks(positions, names)
+    axes[0].invert_yaxis()
+    axes[0].set_xlim(0, 1.18 * 100 * max(table[panel].max() for panel in panels))
+    figure.suptitle(title)
+    return figure
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray],
+    ground_truth: Sequence[pd.DataFrame],
+    detections: Mapping[str, Sequence[pd.DataFrame]],
+    title: str = "",
+) -> Figure:
+    """Validation images, a row each: ground truth, then the detections of each run.
+
+    Args:
+        images: (h, w, 3) RGB.
+        ground_truth: of each image; columns ``x1 y1 x2 y2 name bin``; coloured by bin.
+        detections: of each image by run; columns ``x1 y1 x2 y2 name correct``; green where correct.
+        title: above.
+    """
+    use_style()
+    columns = 1 + len(detections)
+    figure, axes = plt.subplots(
+        len(images), columns, figsize=(3.1 * columns, 3.1 * len(images)), squeeze=False, layout="constrained"
+    )
+    for row, image in enumerate(images):
+        _draw(axes[row, 0], image, ground_truth[row], [BIN_COLOURS[b - 1] for b in ground_truth[row]["bin"]])
+        for column, of_run in enumerate(detections.values(), start=1):
+            colours = [CORRECT if correct else WRONG for correct in of_run[row]["correct"]]
+            _draw(axes[row, column], image, of_run[row], colours)
+    for axis, name in zip(axes[0], ["ground truth (colour: bin, red is rarest)", *detections], strict=True):
+        axis.set_title(name, fontsize=9)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def _draw(axis: Axes, image: np.ndarray, boxes: pd.DataFrame, colours: Sequence[str]) -> None:
+    axis.imshow(image)
+    axis.set_axis_off()
+    for box, colour in zip(boxes.itertuples(index=False), colours, strict=True):
+        axis.add_patch(Rectangle((box.x1, box.y1), box.x2 - box.x1, box.y2 - box.y1, fill=False, ec=colour, lw=1.4))
+        axis.text(
+            box.x1, box.y1, box.name.replace("_", " ")[:18], fontsize=5.5, color="white", va="bottom", clip_on=True,
+            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
+        )  # fmt: skip

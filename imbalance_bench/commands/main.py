@@ -1,0 +1,71 @@
+"""The Typer application; heavy imports wait until a command runs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from imbalance_bench.commands import analyses, datasets, demo, runs
+from imbalance_bench.commands.options import console, errors
+from imbalance_bench.errors import InputError
+
+app = typer.Typer(
+    name="imbalance-bench",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Benchmark and analyse classifier imbalance in object detectors: train the long-tail methods of the BAGS "
+    "paper (CVPR 2020) on one detector, and measure what each does to the classifier.",
+)
+app.command()(demo.demo)
+app.add_typer(datasets.app, name="datasets")
+app.command("methods")(runs.methods)
+app.command("run-baseline")(runs.run_baseline)
+app.command("evaluate")(runs.evaluate)
+app.command("proposal-accuracy")(runs.proposal_accuracy)
+app.command("weight-norms")(analyses.weight_norms)
+app.command("table")(analyses.table)
+app.add_typer(analyses.figures, name="figure")
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line).")] = (
+        False
+    ),
+) -> None:
+    """Options of every command."""
+
+
+def main() -> None:
+    """Run the command line: one clear line and status 2 on bad input, a traceback only with ``--debug``."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        app(args=[argument for argument in arguments if argument != "--debug"])
+    except InputError as error:
+        if debug:
+            raise
+        errors.print(f"[red]error:[/red] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from here")
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        errors.print(
+            f"[red]error:[/red] {type(error).__name__}: {_plain(str(error))} (run again with --debug for the traceback)",
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(1)
+
+
+def _plain(message: str) -> str:
+    """One line, no markup."""
+    return " ".join(message.split()).replace("[", "\\[")

@@ -1,0 +1,73 @@
+"""What several commands share: their options, their console, and how tables are shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from imbalance_bench.errors import InputError
+from imbalance_bench.progress import Reporter, logged_to
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from imbalance_bench.benchmark import Benchmark
+
+console = Console()
+errors = Console(stderr=True)
+
+DatasetOption = Annotated[str, typer.Option("--dataset", help="Data set ('datasets list' shows them).")]
+DetectorOption = Annotated[str, typer.Option("--detector", help="Detector: tiny or faster-rcnn-r50.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+WorkDirOption = Annotated[Path, typer.Option("--work-dir", help="Where run folders stand.")]
+DataDirOption = Annotated[Path, typer.Option("--data-dir", help="Where data sets stand.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here.")]
+
+DATASET, DETECTOR = "emoji-lt-small", "tiny"
+WORK_DIR, DATA_DIR = Path("work_dirs"), Path("data")
+
+
+def select_device(device: str) -> None:
+    """Let the libraries see the asked device only; call it before they are imported.
+
+    Raises:
+        InputError: not a device, or not there.
+    """
+    if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
+        raise InputError(f"option '--device' is '{device}', expected auto, cpu, cuda or cuda:N")
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif ":" in device:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device.split(":")[1]
+    if device.startswith("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError(f"option '--device' is '{device}', but no such GPU is there")
+
+
+def benchmark(dataset: str, detector: str, data_dir: Path, work_dir: Path, seed: int, device: str) -> Benchmark:
+    """The benchmark of the shared options."""
+    select_device(device)
+    with console.status("loading mmdet"), logged_to(None):
+        from imbalance_bench.benchmark import Benchmark
+
+    return Benchmark.named(dataset, detector, data_dir, work_dir, Reporter(console), seed=seed)
+
+
+def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
+    """A DataFrame as a table on the console; every cell as it stands, numbers to the right."""
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", header_style="bold")
+    for column in frame.columns:
+        numeric = frame[column].map(lambda cell: str(cell).lstrip("-").replace(".", "").isdigit()).any()
+        table.add_column(str(column), justify="right" if numeric else "left", no_wrap=True)
+    for row in frame.itertuples(index=False):
+        table.add_row(*(str(cell) for cell in row))
+    console.print(table)

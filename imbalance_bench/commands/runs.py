@@ -1,0 +1,164 @@
+"""Commands that train and measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imbalance_bench.commands.options import (
+    DATA_DIR,
+    DATASET,
+    DETECTOR,
+    WORK_DIR,
+    DataDirOption,
+    DatasetOption,
+    DetectorOption,
+    DeviceOption,
+    OutputOption,
+    SeedOption,
+    WorkDirOption,
+    benchmark,
+    console,
+    show,
+)
+from imbalance_bench.errors import InputError
+
+
+def methods() -> None:
+    """Show the methods: their row in the paper's Table 1, what they train, and their variants.
+
+    Example: imbalance-bench methods
+    """
+    import pandas as pd
+
+    from imbalance_bench.methods import METHODS
+
+    rows = [
+        {
+            "name": method.name,
+            "Table 1": "-" if method.paper_row is None else f"({method.paper_row})",
+            "trains": {"all": "everything", "classifier": "W, b", "nothing": "nothing"}[method.trains],
+            "starts from": method.starts_from,
+            "variants (default first)": ", ".join(method.variants),
+        }
+        for method in METHODS.values()
+    ]
+    show(pd.DataFrame(rows), "methods")
+
+
+def run_baseline(
+    method: Annotated[str, typer.Option("--method", help="Method ('methods' lists them).")] = "baseline",
+    variant: Annotated[str | None, typer.Option("--variant", help="Variant, if not the default.")] = None,
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = DATA_DIR,
+    work_dir: WorkDirOption = WORK_DIR,
+) -> None:
+    """Train and evaluate a method, and first whatever it needs: the data, the baseline, its proposals.
+
+    Finished runs are reused, interrupted ones go on where they stopped.
+
+    Example: imbalance-bench run-baseline --method tau-norm --dataset emoji-lt-small
+    """
+    from imbalance_bench import methods as catalogue
+
+    catalogue.get(method).options(variant)
+    bench = benchmark(dataset, detector, data_dir, work_dir, seed, device)
+    folder = bench.run(method, variant)
+    _show_metrics(folder.record()["metrics"], f"{method} on {dataset}")
+    console.print(f"run folder: {folder.path}", highlight=False, soft_wrap=True)
+
+
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="A checkpoint (.pth), a run folder, or detections (.npz, COCO .json).")],
+    annotations: Annotated[
+        Path | None, typer.Option("--annotations", help="Validation annotations, if not the data set's.")
+    ] = None,
+    train_annotations: Annotated[
+        Path | None, typer.Option("--train-annotations", help="Where bins are counted, if not the data set's.")
+    ] = None,
+    evaluator: Annotated[str, typer.Option("--evaluator", help="faster (faster-coco-eval) or lvis (official).")] = (
+        "faster"
+    ),
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = DATA_DIR,
+    output: OutputOption = None,
+) -> None:
+    """Average precision by bin of training instances, of a checkpoint, a run, or saved detections.
+
+    Example: imbalance-bench evaluate work_dirs/emoji-lt-small/tiny/seed0/bags
+    """
+    if evaluator not in ("faster", "lvis"):
+        raise InputError(f"option '--evaluator' is '{evaluator}', expected faster or lvis")
+    if (annotations is None) != (train_annotations is None):
+        raise InputError("options '--annotations' and '--train-annotations' go together")
+    from imbalance_bench.measure import detections_of, measure_detections
+
+    if path.suffix == ".pth":
+        bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
+        detections, data = bench.measure(path)[2], bench.dataset
+    else:
+        from imbalance_bench.datasets import registry
+
+        data = registry.get(dataset, data_dir)
+        detections = detections_of(path, annotations or data.val_annotations)
+    frame, metrics = measure_detections(detections, data, annotations, train_annotations, evaluator)
+    _show_metrics(metrics, f"AP of {path} ({evaluator})")
+    _write(frame, output)
+
+
+def proposal_accuracy(
+    path: Annotated[Path, typer.Argument(help="A checkpoint (.pth) or a run folder.")],
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = DATA_DIR,
+    output: OutputOption = None,
+) -> None:
+    """Proposal classification accuracy by bin and on background (section 5.2 of the paper).
+
+    Example: imbalance-bench proposal-accuracy work_dirs/emoji-lt-small/tiny/seed0/baseline
+    """
+    from imbalance_bench.runs import RunFolder
+
+    if path.is_dir():
+        run = RunFolder(path)
+        frame, metrics = run.per_category(), run.record()["metrics"]
+    else:
+        frame, metrics, _ = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device).measure(path)
+    accuracy = {name: value for name, value in metrics.items() if name.startswith("ACC")}
+    _show_metrics(accuracy, f"proposal accuracy of {path}")
+    _write(frame[["id", "name", "instance_count", "bin", "proposals", "correct", "accuracy"]], output)
+
+
+def _show_metrics(metrics: dict[str, float], title: str) -> None:
+    """Metrics as one row, in percent; class counts beside APs."""
+    import pandas as pd
+
+    from analyses.tables import percent
+
+    rows = [
+        {
+            "measure": name,
+            "%": percent(value),
+            "classes": str(metrics.get(f"{name}_classes", "")),
+        }
+        for name, value in metrics.items()
+        if not name.endswith("_classes")
+    ]
+    show(pd.DataFrame(rows), title)
+
+
+def _write(frame: object, output: Path | None) -> None:
+    """The per-category table as CSV, where asked for."""
+    if output is not None:
+        from imbalance_bench.files import write_text
+
+        write_text(output, frame.to_csv())  # type: ignore[attr-defined]
+        console.print(f"written: {output}", highlight=False, soft_wrap=True)
