@@ -13,10 +13,12 @@ def test_map_is_the_weighted_mean_of_its_groups_in_every_row(number, suffix, gro
     names = ["AP1", "AP2", "AP3", "AP4"] if grouping == "bins" else ["APr", "APc", "APf"]
     columns = ["mAP" + suffix, *(name + suffix for name in names)]
     frame = table(number)
-    rows = frame[columns].dropna()
+    rows = frame.dropna(subset=columns)
     assert len(rows) >= ROWS[number] - 6
     implied = rows[columns[1:]].to_numpy() @ np.array(LVIS[grouping]) / sum(LVIS[grouping])
-    np.testing.assert_allclose(rows[columns[0]], implied, atol=0.01 + 1e-9, rtol=0)
+    # The cited papers' rows are rounded to one decimal.
+    tolerance = np.where(rows["note"] == "result of the cited paper", 0.1, 0.01) + 1e-9
+    assert (np.abs(rows[columns[0]] - implied) <= tolerance).all()
 
 
 def test_coco_lt_rows_too_to_one_decimal():
