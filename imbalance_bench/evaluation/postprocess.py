@@ -12,7 +12,8 @@ def detect(
     """Class-wise non-maximum suppression over all (proposal, class) pairs, the best ``max_per_image`` kept.
 
     NMS removes a box only for one of a higher score in its class, so the result for the best k pairs is a prefix
-    of the result for all: take the top k, suppress, and double k until ``max_per_image`` survive.
+    of the result for all: take the top k, suppress, and double k until ``max_per_image`` survive. Among equal
+    scores the lower proposal, then the lower class, comes first.
 
     Args:
         scores: (P, C + 1), background last.
@@ -23,7 +24,14 @@ def detect(
 
     Returns:
         (D, 4) boxes, (D,) scores, (D,) labels, by descending score.
+
+    Raises:
+        ValueError: shapes that do not fit, or NaN (or an infinite box) among the values.
     """
+    if scores.ndim != 2 or scores.shape[1] < 2 or boxes.shape != (len(scores), 4):
+        raise ValueError(f"scores {tuple(scores.shape)}, boxes {tuple(boxes.shape)}: expected (P, C + 1) and (P, 4)")
+    if scores.isnan().any() or not boxes.isfinite().all():
+        raise ValueError("scores hold NaN or boxes are not finite: the detector or its classifier has diverged")
     num_classes = scores.shape[1] - 1
     flat = scores[:, :-1].flatten()
     candidates = int((flat > score_threshold).sum())
@@ -33,12 +41,22 @@ def detect(
     k = 4 * max_per_image
     while True:
         k = min(k, candidates)
-        top_scores, top = flat.topk(k)
+        top_scores, top = _best(flat, k)
         proposal, label = top // num_classes, top % num_classes
         keep = nms(separated[proposal] + label[:, None] * span, top_scores.double(), iou_threshold)[:max_per_image]
         if len(keep) == max_per_image or k == candidates:
             return boxes[proposal[keep]], top_scores[keep], label[keep]
         k *= 2
+
+
+def _best(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of (N,) values and their indices, the first of equal ones; ``topk`` leaves open which it takes."""
+    if k == 0:
+        return values[:0], values[:0].long()
+    least = values.topk(k).values[-1]
+    indices = (values >= least).nonzero()[:, 0]
+    best, order = values[indices].sort(descending=True, stable=True)
+    return best[:k], indices[order[:k]]
 
 
 def detections_of_split(scores: Tensor, boxes: Tensor, offsets: Tensor, **options: float) -> list[tuple[Tensor, ...]]:

@@ -1,0 +1,34 @@
+"""The paper's own tables (``results/published``), as printed; never mixed with measured values in one column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from imbalance_bench.errors import InputError
+
+FOLDER = Path(__file__).resolve().parents[1] / "results" / "published"
+
+VAL_CLASSES = {
+    "LVIS v0.5": {"bins": (67, 298, 284, 181), "frequencies": (125, 392, 313)},
+    "COCO-LT": {"bins": (4, 24, 32, 20)},
+}
+"""Categories with validation ground truth, by bin of training instances and by r, c, f."""
+
+
+def table(number: int) -> pd.DataFrame:
+    """One of the paper's Tables 1 to 6; columns are described in ``results/published/README.md``.
+
+    Values are percentages as printed, NaN where the paper has none; ``note`` flags misprints.
+
+    Raises:
+        ValueError: not a table of the paper.
+        InputError: the project's ``results`` folder is not beside the package.
+    """
+    if number not in range(1, 7):
+        raise ValueError(f"table {number}: expected 1 to 6")
+    path = FOLDER / f"table{number}.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected the paper's Table {number} as in the project's repository")
+    return pd.read_csv(path, dtype={"note": str, "N": "Int64"}).fillna({"note": ""})

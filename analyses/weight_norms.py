@@ -1,0 +1,75 @@
+"""Norms of a classifier's weights against training instances (Figures 1 and 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from imbalance_bench.categories import CategoryTable
+
+
+def weight_norms(weights: Tensor | np.ndarray, biases: Tensor | np.ndarray, categories: CategoryTable) -> pd.DataFrame:
+    """L2 norm of each category's weight row, bias left out.
+
+    Args:
+        weights: (C + 1, d) rows in category order, background last, helper rows dropped; NaN where there is none
+            (``Classifier.class_weights()``).
+        biases: (C + 1,), NaN where there is none (``Classifier.class_biases()``).
+        categories: their names, training counts and bins.
+
+    Returns:
+        Index ``label`` 0..C; columns of ``CategoryTable.frame`` (``id``, ``name``, ``image_count``,
+        ``instance_count``, ``frequency``, ``bin``), ``rank`` (1 has the most training instances, the lower label
+        first among equals), ``weight_norm``, ``bias``. Background is the last row: id, counts, bin and rank 0, no
+        frequency; so sorted by rank it comes first, as in Figure 1.
+
+    Raises:
+        ValueError: shapes that do not fit the categories.
+    """
+    rows, bias = _array(weights), _array(biases)
+    expected = categories.num_classes + 1
+    if rows.ndim != 2 or len(rows) != expected or bias.shape != (expected,):
+        raise ValueError(f"weights {rows.shape}, biases {bias.shape}: expected ({expected}, d) and ({expected},)")
+    frame = categories.frame()
+    order = np.argsort(-frame["instance_count"].to_numpy(), kind="stable")
+    frame["rank"] = pd.Series(np.arange(1, expected), index=order)
+    frame.loc[categories.background] = {
+        "id": 0, "name": "background", "image_count": 0, "instance_count": 0, "frequency": "", "bin": 0, "rank": 0,
+    }  # fmt: skip
+    return frame.assign(weight_norm=np.linalg.norm(rows, axis=1), bias=bias)
+
+
+def spearman(frame: pd.DataFrame) -> float:
+    """Spearman correlation of norm and training instances over foreground classes; NaN where either is constant.
+
+    Args:
+        frame: of ``weight_norms``, or any per-category table with the background row last.
+    """
+    pairs = frame.iloc[:-1][["weight_norm", "instance_count"]].dropna().rank()
+    return float(pairs["weight_norm"].corr(pairs["instance_count"]))
+
+
+def norms_by_bin(frame: pd.DataFrame) -> pd.DataFrame:
+    """Classes, mean, standard deviation, least and greatest norm of each bin of training instances.
+
+    Args:
+        frame: as of ``spearman``.
+
+    Returns:
+        Index ``bin``: ``background``, then 1, 2, ... (those that have a class); columns ``classes``, ``mean``,
+        ``std`` (over the population), ``min``, ``max``.
+    """
+    groups = {"background": frame.iloc[-1:]}
+    groups |= {str(int(number)): part for number, part in frame.iloc[:-1].groupby("bin")}
+    rows = {}
+    for name, part in groups.items():
+        norms = part["weight_norm"].dropna()
+        spread = {"std": norms.std(ddof=0), "min": norms.min(), "max": norms.max()}
+        rows[name] = {"classes": len(norms), "mean": norms.mean(), **spread}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("bin").astype({"classes": int})
+
+
+def _array(values: Tensor | np.ndarray) -> np.ndarray:
+    """Double precision on the CPU."""
+    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
