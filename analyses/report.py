@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from imbalance_bench.datasets.registry import DataSet
 from PIL import Image
 
-from analyses import detections, figures, tables
+from analyses import detections, figures, per_category, tables
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.evaluation.detection import Detections
 from imbalance_bench.files import write_text
 from imbalance_bench.methods import METHODS
@@ -32,7 +32,7 @@ def write_table1(root: Path, bin_names: Sequence[str], folder: Path) -> list[Pat
 
 def draw_weight_norms(root: Path, categories: CategoryTable, path: Path, runs: Sequence[str] = COMPARED) -> Path:
     """Figure 1/3: weight norm against rank."""
-    frames = {_title(name): RunFolder(root / name).per_category() for name in runs}
+    frames = {_title(name): per_category.read(RunFolder(root / name).per_category) for name in runs}
     return figures.save(figures.weight_norms(frames, categories.bin_names, f"{root.parent.parent.name}"), path)
 
 
@@ -46,9 +46,7 @@ def draw_ap_by_bin(root: Path, categories: CategoryTable, path: Path) -> Path:
     return figures.save(figures.ap_by_bin(frame, names, categories.bin_names, root.parent.parent.name), path)
 
 
-def draw_detections(
-    root: Path, dataset: DataSet, path: Path, runs: Sequence[str] = COMPARED, images: int = 6
-) -> Path:
+def draw_detections(root: Path, dataset: DataSet, path: Path, runs: Sequence[str] = COMPARED, images: int = 6) -> Path:
     """Contact sheet of the validation images with most tail objects: ground truth and what each run finds."""
     categories = dataset.categories()
     truth = detections.ground_truth(dataset.val_annotations, categories)

@@ -15,7 +15,17 @@ from imbalance_bench.runs import RunFolder
 
 AP_COLUMNS = ("mAP", "AP1", "AP2", "AP3", "AP4", "APr", "APc", "APf")
 ACC_COLUMNS = ("ACC", "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg", "ACCmacro")
-PROVENANCE_COLUMNS = ("dataset", "detector", "seed", "epochs", "train_seconds", "machine", "date", "versions", "command")
+PROVENANCE_COLUMNS = (
+    "dataset",
+    "detector",
+    "seed",
+    "epochs",
+    "train_seconds",
+    "machine",
+    "date",
+    "versions",
+    "command",
+)
 
 
 def percent(value: Any) -> str:
@@ -84,14 +94,17 @@ def markdown(frame: pd.DataFrame) -> str:
     """A DataFrame of strings as a Markdown table."""
     widths = [max(len(str(column)), *(len(str(cell)) for cell in frame[column])) for column in frame]
     lines = [list(map(str, frame.columns)), ["-" * width for width in widths], *frame.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines
+    )
 
 
 def caption(bin_names: Sequence[str], table: pd.DataFrame) -> str:
     """What the columns mean: bins with their edges and the classes behind each AP."""
     first = table.iloc[0]
     bins = ", ".join(
-        f"{number}: {name} ({int(first[f'AP{number}_classes'])} classes)" for number, name in enumerate(bin_names, start=1)
+        f"{number}: {name} ({int(first[f'AP{number}_classes'])} classes)"
+        for number, name in enumerate(bin_names, start=1)
     )
     return (
         f"Measured on {first['dataset']} with detector {first['detector']}, seed {first['seed']}; values in percent. "

@@ -31,12 +31,11 @@ def weight_norms(weights: Tensor | np.ndarray, biases: Tensor | np.ndarray, cate
     expected = categories.num_classes + 1
     if rows.ndim != 2 or len(rows) != expected or bias.shape != (expected,):
         raise ValueError(f"weights {rows.shape}, biases {bias.shape}: expected ({expected}, d) and ({expected},)")
-    frame = categories.frame()
-    order = np.argsort(-frame["instance_count"].to_numpy(), kind="stable")
-    frame["rank"] = pd.Series(np.arange(1, expected), index=order)
-    frame.loc[categories.background] = {
-        "id": 0, "name": "background", "image_count": 0, "instance_count": 0, "frequency": "", "bin": 0, "rank": 0,
-    }  # fmt: skip
+    frame = categories.frame(background=True)
+    order = np.argsort(-frame["instance_count"].to_numpy()[:-1], kind="stable")
+    rank = np.zeros(expected, dtype=np.int64)
+    rank[order] = np.arange(1, expected)
+    frame["rank"] = rank
     return frame.assign(weight_norm=np.linalg.norm(rows, axis=1), bias=bias)
 
 

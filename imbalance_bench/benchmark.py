@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from mmdet.models.detectors import TwoStageDetector
 from mmengine.dataset import pseudo_collate
@@ -27,7 +29,9 @@ from imbalance_bench.datasets.sampling import RepeatFactorSampler, repeat_factor
 from imbalance_bench.detectors import catalogue
 from imbalance_bench.detectors.catalogue import Detector
 from imbalance_bench.detectors.inference import check_cacheable, test_proposals, training_proposals
+from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.classifier import evaluate_classifier
+from imbalance_bench.evaluation.detection import Detections
 from imbalance_bench.files import sha256, write_text
 from imbalance_bench.methods import Method
 from imbalance_bench.progress import Advance, Reporter, logged_to
@@ -70,7 +74,7 @@ class Benchmark:
             InputError: an unknown name.
         """
         record = catalogue.get(detector)
-        return cls(prepare_dataset(dataset, data_root, reporter), record, work_dir, reporter=reporter, **options)
+        return cls(registry.prepare(dataset, data_root, reporter), record, work_dir, reporter=reporter, **options)
 
     @cached_property
     def categories(self) -> CategoryTable:
@@ -141,7 +145,7 @@ class Benchmark:
             "views": self.views if split == "train" else 1,
             "seed": self.seed,
         }
-        model = self.load_detector(detector_run).to(self.device)
+        model = self.load_detector(detector_run.checkpoint).to(self.device)
         check_cacheable(model)
         with logged_to(detector_run.path / "console.log"):
             if split == "train":
@@ -160,13 +164,54 @@ class Benchmark:
                 proposals.write(folder, images, made_by, "float16" if split == "train" else "float32")
         return proposals.read(folder)
 
-    def load_detector(self, run: RunFolder) -> TwoStageDetector:
-        """The trained detector of a run, in evaluation mode."""
-        checkpoint = checkpoints.load(run.checkpoint)
-        (classifier,) = checkpoints.classifiers_of(checkpoint, run.checkpoint).values()
+    def measure(self, checkpoint: Path) -> tuple[pd.DataFrame, dict[str, Any], Detections]:
+        """Everything that is measured of a run, of any checkpoint that fits this detector and data set.
+
+        Raises:
+            InputError: not such a checkpoint.
+        """
+        model = self.load_detector(checkpoint).to(self.device)
+        check_cacheable(model)
+        classifier = model.roi_head.bbox_head.fc_cls
+        with tempfile.TemporaryDirectory() as temporary:
+            parts = []
+            for tap in classifier.taps:
+                stored = "fc_pre_relu" if tap == "fc" else tap
+                folder = Path(temporary) / tap
+                with self.reporter.task(
+                    f"proposals of {checkpoint.name} ({tap})", len(self.validation_set())
+                ) as advance:
+                    images = _counted(test_proposals(model, self.loader(self.validation_set()), stored), advance)
+                    proposals.write(folder, images, {"checkpoint": str(checkpoint)}, "float32")
+                parts.append(proposals.read(folder))
+            val = proposals.join(parts, relu=[tap == "fc" for tap in classifier.taps])
+            return evaluate_classifier(
+                classifier, val, self.dataset, self.categories, device=self.device, reporter=self.reporter
+            )
+
+    def load_detector(self, path: Path) -> TwoStageDetector:
+        """The detector of a checkpoint, in evaluation mode.
+
+        Raises:
+            InputError: not a checkpoint of this detector on this data set.
+        """
+        checkpoint = checkpoints.load(path)
+        classifiers = checkpoints.classifiers_of(checkpoint, path)
+        classifier = next(iter(classifiers.values()))
+        if len(classifiers) > 1 or classifier.num_classes != self.categories.num_classes:
+            raise InputError(
+                f"{path}: field 'state_dict' has {len(classifiers)} classifier(s) of {classifier.num_classes} classes, "
+                f"expected one of {self.categories.num_classes} ({self.detector.name} on {self.dataset.name})"
+            )
         with logged_to(None):
             model = build_detector(self.detector, classifier)
-            load_features(model, checkpoint["state_dict"])
+            try:
+                load_features(model, checkpoint["state_dict"])
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[:160]
+                raise InputError(
+                    f"{path}: field 'state_dict' is not of detector {self.detector.name}: {reason}"
+                ) from error
         return model.eval()
 
     def training_set(self, flip: float = 0.5, keep_labels: list[int] | None = None) -> AnnotationDataset:
@@ -288,28 +333,8 @@ class Benchmark:
             classifier, val, self.dataset, self.categories, device=self.device, reporter=self.reporter
         )
         detections.save(folder.detections)
-        write_text(folder.per_category_file, table.to_csv())
+        write_text(folder.per_category, table.to_csv())
         return metrics
-
-
-def prepare_dataset(name: str, root: Path, reporter: Reporter) -> DataSet:
-    """A data set by name, drawn or checked where that has not been done.
-
-    Raises:
-        InputError: an unknown name.
-    """
-    dataset = registry.get(name, root)
-    if dataset.is_prepared():
-        return dataset
-    with reporter.task(f"drawing {name}", 1) as advance:
-        done = 0
-
-        def progress(current: int, total: int) -> None:
-            nonlocal done
-            advance(current - done, total=total)
-            done = current
-
-        return registry.prepare(name, root, progress=progress)
 
 
 def _counted(images: Iterable[Any], advance: Advance) -> Iterator[Any]:

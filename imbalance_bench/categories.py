@@ -92,8 +92,12 @@ class CategoryTable:
             raise KeyError(f"category id {unknown[0]} is not among the {self.num_classes} categories")
         return labels
 
-    def frame(self) -> pd.DataFrame:
-        """The table as a DataFrame, index ``label``; the left side of every per-category join."""
+    def frame(self, background: bool = False) -> pd.DataFrame:
+        """The table as a DataFrame, index ``label``; the left side of every per-category join.
+
+        Args:
+            background: add it as the last row: id, counts and bin 0, no frequency.
+        """
         columns = {
             "id": self.ids,
             "name": list(self.names),
@@ -102,7 +106,10 @@ class CategoryTable:
             "frequency": list(self.frequencies),
             "bin": self.bins,
         }
-        return pd.DataFrame(columns, index=pd.RangeIndex(self.num_classes, name="label"))
+        frame = pd.DataFrame(columns, index=pd.RangeIndex(self.num_classes, name="label"))
+        if background:
+            frame.loc[self.background] = [0, "background", 0, 0, "", 0]
+        return frame
 
     @classmethod
     def from_annotations(

@@ -8,6 +8,7 @@ part is never mistaken for one.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -94,11 +95,10 @@ class ProposalSet:
                 features, labels = features[chosen], labels[chosen]
             yield features, labels
 
-    def images(self, device: torch.device | str = "cpu") -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        """Image by image: (image id, features, labels, boxes)."""
-        for image_id, start, stop in zip(self.image_ids.tolist(), self.offsets[:-1], self.offsets[1:], strict=True):
-            features, labels = self.batch(slice(start, stop), device)
-            yield image_id, features, labels, torch.from_numpy(self.boxes[start:stop])
+    def images(self, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Image by image: (features, labels, boxes)."""
+        for start, stop in itertools.pairwise(self.offsets.tolist()):
+            yield *self.batch(slice(start, stop), device), torch.from_numpy(self.boxes[start:stop])
 
     def epoch(
         self, images_per_batch: int, generator: torch.Generator, device: torch.device | str = "cpu"

@@ -15,8 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from imbalance_bench.categories import read_json
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import write_text
@@ -46,7 +44,7 @@ class RunFolder:
         return self.path / "detections.npz"
 
     @property
-    def per_category_file(self) -> Path:
+    def per_category(self) -> Path:
         """The table that every figure is a view of."""
         return self.path / "per_category.csv"
 
@@ -66,17 +64,6 @@ class RunFolder:
             if not isinstance(record.get(field), dict):
                 raise InputError(f"{self.path / 'record.json'}: field '{field}' is missing, expected an object")
         return record
-
-    def per_category(self) -> pd.DataFrame:
-        """The per-category table: one row a class in label order, background last.
-
-        Raises:
-            InputError: absent or unreadable.
-        """
-        try:
-            return pd.read_csv(self.per_category_file, index_col="label", keep_default_na=False, na_values=[""])
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.per_category_file}: expected the table of a finished run ({error})") from error
 
     def check(self, settings: dict[str, Any]) -> None:
         """Whether a finished run was made with these settings.

@@ -38,10 +38,10 @@ def prepare(
     """
     import pandas as pd
 
-    from imbalance_bench.datasets.registry import prepare_reported
+    from imbalance_bench.datasets import registry
     from imbalance_bench.progress import Reporter
 
-    dataset = prepare_reported(name, data_dir, Reporter(console))
+    dataset = registry.prepare(name, data_dir, Reporter(console))
     categories = dataset.categories()
     frame = categories.frame()
     rows = [

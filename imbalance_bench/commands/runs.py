@@ -98,19 +98,26 @@ def evaluate(
         raise InputError(f"option '--evaluator' is '{evaluator}', expected faster or lvis")
     if (annotations is None) != (train_annotations is None):
         raise InputError("options '--annotations' and '--train-annotations' go together")
-    from imbalance_bench.measure import detections_of, measure_detections
+    from imbalance_bench.categories import CategoryTable
+    from imbalance_bench.datasets import registry
+    from imbalance_bench.evaluation import detection
+    from imbalance_bench.evaluation.grouping import summarize_ap
 
+    data = registry.get(dataset, data_dir)
+    categories = CategoryTable.from_annotations(train_annotations or data.train_annotations)
+    truth = annotations or data.val_annotations
     if path.suffix == ".pth":
-        bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
-        detections, data = bench.measure(path)[2], bench.dataset
+        _, _, detections = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device).measure(path)
     else:
-        from imbalance_bench.datasets import registry
-
-        data = registry.get(dataset, data_dir)
-        detections = detections_of(path, annotations or data.val_annotations)
-    frame, metrics = measure_detections(detections, data, annotations, train_annotations, evaluator)
-    _show_metrics(metrics, f"AP of {path} ({evaluator})")
-    _write(frame, output)
+        detections = detection.read(path, categories)
+    lvis_style = detection.is_federated(truth) if annotations else data.lvis_style
+    if evaluator == "lvis" and not lvis_style:
+        raise InputError(f"{truth}: option '--evaluator lvis' expects federated annotations (neg_category_ids)")
+    frame = detection.evaluate(detections, truth, categories, lvis_style=lvis_style, evaluator=evaluator)  # type: ignore[arg-type]
+    _show_metrics(
+        summarize_ap(frame, categories), f"AP of {path} ({evaluator}), bins {', '.join(categories.bin_names)}"
+    )
+    _write(categories.frame().join(frame), output)
 
 
 def proposal_accuracy(
@@ -125,11 +132,11 @@ def proposal_accuracy(
 
     Example: imbalance-bench proposal-accuracy work_dirs/emoji-lt-small/tiny/seed0/baseline
     """
+    from analyses import per_category
     from imbalance_bench.runs import RunFolder
 
     if path.is_dir():
-        run = RunFolder(path)
-        frame, metrics = run.per_category(), run.record()["metrics"]
+        frame, metrics = per_category.read(RunFolder(path).per_category), RunFolder(path).record()["metrics"]
     else:
         frame, metrics, _ = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device).measure(path)
     accuracy = {name: value for name, value in metrics.items() if name.startswith("ACC")}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -44,24 +43,19 @@ def evaluate_classifier(
         The per-category table (index ``label``, background last), the metrics by group, and the detections.
     """
     classifier = classifier.to(device).eval()
-    found: list[tuple[int, Tensor, Tensor, Tensor]] = []
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
     reporter = reporter or Reporter()
 
     def scored() -> Iterator[tuple[Tensor, Tensor]]:
         with reporter.task("scoring and suppressing", val.num_images) as advance, torch.no_grad():
-            for image_id, features, labels, boxes in val.images(device):
+            for features, labels, boxes in val.images(device):
                 scores = classifier.scores(classifier(features))
-                found.append((image_id, *detect(scores.cpu(), boxes)))
+                found.append(detect(scores.cpu(), boxes))
                 yield scores, labels
                 advance()
 
     accuracy = proposal_accuracy(scored(), categories.num_classes)
-    detections = Detections(
-        image_ids=np.concatenate([np.full(len(boxes), image_id) for image_id, boxes, _, _ in found]),
-        labels=torch.cat([labels for _, _, _, labels in found]).numpy(),
-        boxes=torch.cat([boxes for _, boxes, _, _ in found]).numpy(),
-        scores=torch.cat([scores for _, _, scores, _ in found]).numpy(),
-    )
+    detections = Detections.from_images(val.image_ids, found)
     with reporter.task("average precision", 1) as advance:
         precision = evaluate(detections, dataset.val_annotations, categories, lvis_style=dataset.lvis_style)
         advance()
@@ -72,10 +66,6 @@ def evaluate_classifier(
         },
         index=accuracy.index,
     )
-    background = pd.DataFrame(
-        {"id": 0, "name": "background", "image_count": 0, "instance_count": 0, "frequency": "", "bin": 0},
-        index=[categories.background],
-    )
-    table = pd.concat([categories.frame(), background]).rename_axis("label").join([weights, precision, accuracy])
+    table = categories.frame(background=True).join([weights, precision, accuracy])
     metrics = summarize_ap(precision, categories) | summarize_accuracy(accuracy, categories)
     return table, metrics, detections

@@ -97,6 +97,46 @@ class Detections:
             raise InputError(f"{path}: not readable as detections ({error})") from error
 
 
+def read(path: str | os.PathLike[str], categories: CategoryTable) -> Detections:
+    """Detections from a run folder, an npz file of ``Detections.save``, or a JSON file of COCO results.
+
+    Args:
+        path: a folder with ``detections.npz``, or a ``.npz`` or ``.json`` file.
+        categories: gives category ids their labels.
+
+    Raises:
+        InputError: not such a file, or a result that lacks a field or names an unknown category.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return Detections.load(path / "detections.npz")
+    if path.suffix != ".json":
+        return Detections.load(path)
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(results, list):
+        raise InputError(f"{path}: expected a list of results, found {type(results).__name__}")
+    try:
+        corners = np.array([result["bbox"] for result in results], dtype=np.float64).reshape(len(results), 4)
+        corners[:, 2:] += corners[:, :2]
+        return Detections(
+            image_ids=np.array([result["image_id"] for result in results], dtype=np.int64),
+            labels=categories.labels_of(np.array([result["category_id"] for result in results], dtype=np.int64)),
+            boxes=corners,
+            scores=np.array([result["score"] for result in results], dtype=np.float64),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: expected results of image_id, category_id, bbox and score ({error})") from error
+
+
+def is_federated(annotations: str | os.PathLike[str]) -> bool:
+    """Whether an annotation file says which categories its images were searched for (LVIS does, COCO does not)."""
+    images = read_json(annotations).get("images")
+    return isinstance(images, list) and any(isinstance(i, Mapping) and "neg_category_ids" in i for i in images)
+
+
 def evaluate(
     detections: Detections,
     annotations: str | os.PathLike[str] | Mapping[str, Any],
