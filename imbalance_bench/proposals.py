@@ -78,10 +78,10 @@ class ProposalSet:
         """(features in single precision, taps concatenated; labels) of some rows."""
         taps = []
         for array, relu in zip(self.features, self.relu, strict=True):
-            tap = torch.from_numpy(np.ascontiguousarray(array[rows])).to(device).float()
+            tap = torch.from_numpy(np.array(array[rows])).to(device).float()
             taps.append(tap.relu_() if relu else tap)
         features = taps[0] if len(taps) == 1 else torch.cat(taps, dim=1)
-        return features, torch.from_numpy(np.ascontiguousarray(self.labels[rows])).to(device)
+        return features, torch.from_numpy(np.array(self.labels[rows])).to(device)
 
     def chunks(
         self, size: int = 16384, device: torch.device | str = "cpu", ground_truth_only: bool = False
@@ -98,7 +98,7 @@ class ProposalSet:
     def images(self, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Image by image: (features, labels, boxes)."""
         for start, stop in itertools.pairwise(self.offsets.tolist()):
-            yield *self.batch(slice(start, stop), device), torch.from_numpy(self.boxes[start:stop])
+            yield *self.batch(slice(start, stop), device), torch.from_numpy(np.array(self.boxes[start:stop]))
 
     def epoch(
         self, images_per_batch: int, generator: torch.Generator, device: torch.device | str = "cpu"

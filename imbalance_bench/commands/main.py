@@ -59,7 +59,7 @@ def main() -> None:
         if debug:
             raise
         errors.print(
-            f"[red]error:[/red] {type(error).__name__}: {_plain(str(error))} (run again with --debug for the traceback)",
+            f"[red]error:[/red] {type(error).__name__}: {_plain(str(error))} (--debug shows where)",
             highlight=False,
             soft_wrap=True,
         )

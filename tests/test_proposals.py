@@ -1,0 +1,129 @@
+"""The cache: what is written is read, and what is damaged or half-written is never taken for whole."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from imbalance_bench import proposals
+from imbalance_bench.errors import InputError
+
+
+@dataclass
+class Image:
+    image_id: int
+    features: Tensor
+    labels: Tensor
+    boxes: Tensor
+    ground_truth: Tensor
+
+
+def images(count: int = 6, views: int = 1, dim: int = 5) -> list[Image]:
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for _ in range(views):
+        for image_id in range(count):
+            n = 3 + image_id
+            labels = torch.randint(4, (n,), generator=generator)
+            made.append(
+                Image(
+                    100 + image_id,
+                    torch.randn(n, dim, generator=generator),
+                    labels,
+                    torch.rand(n, 4, generator=generator),
+                    torch.arange(n) < 2,
+                )
+            )
+    return made
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    whole = images()
+    proposals.write(tmp_path / "val", iter(whole), {"detector": "x"}, "float32")
+    cache = proposals.read(tmp_path / "val", verify=True)
+    assert cache.manifest["made_by"] == {"detector": "x"}
+    assert len(cache) == sum(len(image.labels) for image in whole)
+    for image, (features, labels, boxes) in zip(whole, cache.images(), strict=True):
+        assert torch.equal(features, image.features)
+        assert torch.equal(labels, image.labels)
+        assert torch.equal(boxes, image.boxes)
+    chunks = list(cache.chunks(size=7))
+    assert torch.equal(torch.cat([f for f, _ in chunks]), torch.cat([image.features for image in whole]))
+    added = torch.cat([f for f, _ in cache.chunks(size=7, ground_truth_only=True)])
+    assert torch.equal(added, torch.cat([image.features[:2] for image in whole]))
+
+
+def test_half_precision_and_relu(tmp_path: Path) -> None:
+    proposals.write(tmp_path / "a", iter(images()), {}, "float16")
+    cache = proposals.read(tmp_path / "a")
+    joined = proposals.join([cache, cache], relu=[False, True])
+    features, _ = joined.batch(slice(0, 10))
+    expected = torch.cat([image.features for image in images()])[:10].half().float()
+    assert torch.equal(features, torch.cat([expected, expected.relu()], dim=1))
+
+
+def test_different_proposals_do_not_join(tmp_path: Path) -> None:
+    proposals.write(tmp_path / "a", iter(images(6)), {})
+    proposals.write(tmp_path / "b", iter(images(5)), {})
+    with pytest.raises(InputError, match="different proposals"):
+        proposals.join([proposals.read(tmp_path / "a"), proposals.read(tmp_path / "b")], [False, False])
+
+
+def test_an_epoch_sees_every_image_once_in_one_view(tmp_path: Path) -> None:
+    whole = images(count=6, views=3)
+    proposals.write(tmp_path / "train", iter(whole), {}, "float32")
+    cache = proposals.read(tmp_path / "train")
+    blocks = {tuple(image.features.flatten().tolist()): image.image_id for image in whole}
+    seen_views = set()
+    for seed in range(20):
+        batches = list(cache.epoch(4, torch.Generator().manual_seed(seed)))
+        assert len(batches) == 2, "6 images in batches of 4"
+        rows, order = torch.cat([features for features, _ in batches]), []
+        while len(rows):
+            length = next(n for n in range(3, 9) if tuple(rows[:n].flatten().tolist()) in blocks)
+            key = tuple(rows[:length].flatten().tolist())
+            order.append(blocks[key])
+            seen_views.add(list(blocks).index(key) // 6)
+            rows = rows[length:]
+        assert sorted(order) == list(range(100, 106))
+    assert seen_views == {0, 1, 2}
+    first, again = (next(cache.epoch(4, torch.Generator().manual_seed(1)))[0] for _ in range(2))
+    assert torch.equal(first, again)
+
+
+def test_an_interrupted_cache_is_absent(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[Image]:
+        yield from images()[:3]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        proposals.write(tmp_path / "train", interrupted(), {})
+    assert not (tmp_path / "train").exists()
+    with pytest.raises(InputError, match="not a whole proposal cache"):
+        proposals.read(tmp_path / "train")
+    proposals.write(tmp_path / "train", iter(images()), {})
+    assert len(proposals.read(tmp_path / "train")) == len(torch.cat([image.labels for image in images()]))
+    assert [path.name for path in tmp_path.iterdir()] == ["train"], "the partial folder is gone"
+
+
+@pytest.mark.parametrize("damage", ["truncated features", "changed features", "no manifest", "short labels"])
+def test_damage_is_found(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "val"
+    proposals.write(folder, iter(images()), {}, "float32")
+    features = folder / "features.bin"
+    if damage == "truncated features":
+        features.write_bytes(features.read_bytes()[:-4])
+    elif damage == "changed features":
+        content = bytearray(features.read_bytes())
+        content[17] ^= 1
+        features.write_bytes(content)
+    elif damage == "no manifest":
+        (folder / "manifest.json").unlink()
+    else:
+        np.save(folder / "labels.npy", np.load(folder / "labels.npy")[:-1])
+    with pytest.raises(InputError):
+        proposals.read(folder, verify=True)
