@@ -50,8 +50,9 @@ class Reporter:
             bar = progress.add_task(description, total=total, note="")
 
             def advance(steps: int = 1, note: str | None = None, total: int | None = None) -> None:
-                fields = {} if note is None else {"note": note}
-                progress.update(bar, total=total, advance=steps, **fields)
+                progress.update(bar, total=total, advance=steps)
+                if note is not None:
+                    progress.update(bar, note=note)
 
             yield advance
         self.say(f"  [green]✓[/green] {description} [dim]({duration(time.monotonic() - start)})[/dim]")

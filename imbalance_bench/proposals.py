@@ -140,7 +140,7 @@ def write(folder: Path, images: Iterator[ImageProposals], made_by: dict[str, Any
                 column.append(getattr(image, name).cpu().numpy())
         file.flush()
         os.fsync(file.fileno())
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "labels": np.concatenate(columns["labels"]).astype(np.int64),
         "boxes": np.concatenate(columns["boxes"]).astype(np.float32),
         "ground_truth": np.concatenate(columns["ground_truth"]).astype(bool),

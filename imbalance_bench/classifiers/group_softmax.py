@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,9 +17,9 @@ GROUP_EDGES = {2: (100,), 4: (10, 100, 1000), 8: (5, 10, 50, 100, 500, 1000, 500
 """Lower bounds of groups 2, 3, ... by train instances for N groups on LVIS (section 4.1, Table 4)."""
 
 
-def groups_by_count(instance_counts: Sequence[int], edges: Sequence[int]) -> list[int]:
+def groups_by_count(instance_counts: Sequence[int] | np.ndarray, edges: Sequence[int]) -> list[int]:
     """Group 1..N of each class by train instances (Eq. 3); groups without a class are closed up."""
-    groups = bin_index(instance_counts, edges)  # type: ignore[arg-type]
+    groups = bin_index(np.asarray(instance_counts), edges)
     used = sorted(set(groups.tolist()))
     return [used.index(group) + 1 for group in groups.tolist()]
 

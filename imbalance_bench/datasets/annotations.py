@@ -11,6 +11,7 @@ import numpy as np
 from mmdet.datasets.base_det_dataset import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmengine.dataset import BaseDataset
+from mmengine.registry import init_default_scope
 
 from imbalance_bench.categories import read_json
 from imbalance_bench.errors import InputError
@@ -89,7 +90,7 @@ def image_labels(dataset: BaseDataset) -> list[np.ndarray]:
 def build_dataset(
     annotations: str | Path,
     images: str | Path,
-    category_ids: Sequence[int],
+    category_ids: Sequence[int] | np.ndarray,
     pipeline: Sequence[Mapping[str, Any]],
     *,
     training: bool,
@@ -105,6 +106,7 @@ def build_dataset(
         training: drop images without a box.
         keep_labels: drop annotations of other labels.
     """
+    init_default_scope("mmdet")
     return AnnotationDataset(
         category_ids=[int(category_id) for category_id in category_ids],
         keep_labels=keep_labels,

@@ -1,5 +1,1 @@
-"""Detectors: mmdet configurations and the box head that hosts a Classifier."""
-
-from imbalance_bench.detectors import ops
-
-ops.install()
+"""Detectors: mmdet configurations, the box head that hosts a Classifier, and passes over images."""

@@ -107,7 +107,9 @@ class ClassifierBBoxHead(ConvFCBBoxHead):
         self.fc_cls = hosted
         self.loss_cls = _HostedLoss(hosted)
         # The classifier initialises itself.
-        self.init_cfg = [cfg for cfg in self.init_cfg if cfg.get("override") != {"name": "fc_cls"}]
+        self.init_cfg: list[dict[str, Any]] = [
+            cfg for cfg in self.init_cfg if cfg.get("override") != {"name": "fc_cls"}
+        ]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, channels, h, w) RoI features -> (N, K) logits and box deltas."""

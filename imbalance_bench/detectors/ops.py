@@ -1,14 +1,13 @@
 """torchvision's operators in place of mmcv's compiled ones, when, and only when, those are absent.
 
-mmcv installed without its compiled module lacks ``mmcv._ext``. ``install`` puts a module of that name in place
-whose functions have mmcv's signatures and torchvision's insides; an operator that torchvision lacks can be imported,
-and says what to do when it is called.
+mmcv installed without its compiled module lacks ``mmcv._ext``; ``ops_finder`` then has this module's ``StandIns``
+imported under that name. Its functions have mmcv's signatures and torchvision's insides; an operator that torchvision
+lacks can be imported, and says what to do when it is called.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import itertools
 import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,26 +20,10 @@ from torch.nn import functional
 from torchvision.ops import deform_conv2d
 from torchvision.ops import nms as torchvision_nms
 
-MODULE = "mmcv._ext"
 BUILD = "MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv --force-reinstall onedl-mmcv"
 
 
-def install() -> bool:
-    """Put the stand-ins in place; must run before ``mmcv.ops`` or ``mmdet`` is imported.
-
-    Returns:
-        True where the stand-ins are active, False where mmcv has its compiled operators.
-    """
-    present = sys.modules.get(MODULE)
-    if present is not None:
-        return isinstance(present, _StandIns)
-    if importlib.util.find_spec(MODULE) is not None:
-        return False
-    sys.modules[MODULE] = _StandIns(MODULE)
-    return True
-
-
-class _StandIns(types.ModuleType):
+class StandIns(types.ModuleType):
     """The module ``mmcv._ext``: every name is a function, those without a stand-in raise when called."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -52,8 +35,8 @@ class _StandIns(types.ModuleType):
 def _missing(name: str) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError(
-            f"mmcv's operator '{name}' is not there: mmcv was installed without its compiled operators, and torchvision "
-            f"has no counterpart. Build mmcv with them (about a quarter of an hour): {BUILD}"
+            f"mmcv's operator '{name}' is not there: mmcv was installed without its compiled operators, and "
+            f"torchvision has no counterpart. Build mmcv with them (about a quarter of an hour): {BUILD}"
         )
 
     return call
@@ -138,13 +121,14 @@ def _by_image(work: Callable[[slice, Tensor], None], rois: Tensor, num_images: i
     """
     workers = 1 if rois.is_cuda else min(torch.get_num_threads(), num_images)
     bounds = [round(num_images * part / workers) for part in range(workers + 1)]
-    slices = [slice(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    slices = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
     image = rois[:, 0]
     chosen = [((image >= part.start) & (image < part.stop)).nonzero()[:, 0] for part in slices]
     if workers == 1:
         work(slices[0], chosen[0])
     else:
-        list(_pool(workers).map(work, slices, chosen))
+        # Whether gradients are recorded is a thread's own affair.
+        list(_pool(workers).map(torch.no_grad()(work), slices, chosen))
 
 
 def _of_slice(rois: Tensor, images: slice) -> Tensor:

@@ -11,10 +11,15 @@ TAP_DIMS = {"fc": 256, "fc_pre_relu": 256, "conv": 64 * 7 * 7}
 NUM_WORKERS = 0
 SCHEDULE = Schedule(epochs=10, lr=0.04, batch_size=16, policy="cosine", warmup_iterations=60, warmup_ratio=0.1)
 
+# At the image's own size; mmdet asks for the scale factor that this transform leaves.
+_RESIZE = {"type": "Resize", "scale_factor": 1.0, "keep_ratio": True}
+_META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+
 TEST_PIPELINE: list[dict[str, Any]] = [
     {"type": "LoadImageFromFile"},
+    _RESIZE,
     {"type": "LoadAnnotations", "with_bbox": True},
-    {"type": "PackDetInputs", "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")},
+    {"type": "PackDetInputs", "meta_keys": _META_KEYS},
 ]
 
 
@@ -23,8 +28,9 @@ def train_pipeline(flip: float) -> list[dict[str, Any]]:
     return [
         {"type": "LoadImageFromFile"},
         {"type": "LoadAnnotations", "with_bbox": True},
+        _RESIZE,
         {"type": "RandomFlip", "prob": flip},
-        {"type": "PackDetInputs", "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")},
+        {"type": "PackDetInputs", "meta_keys": _META_KEYS},
     ]
 
 

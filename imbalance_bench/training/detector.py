@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
 from mmengine.device import get_device
 from mmengine.hooks import Hook
@@ -35,7 +36,7 @@ def build_detector(detector: Detector, classifier: Classifier, seed: int = 0) ->
     """The detector, initialised from the seed, hosting a classifier that carries the given one's parameters."""
     init_default_scope("mmdet")
     set_random_seed(seed)
-    model = MODELS.build(detector.model(classifier.num_classes, classifier.config()))
+    model = MODELS.build(ConfigDict(detector.model(classifier.num_classes, classifier.config())))
     model.init_weights()
     model.roi_head.bbox_head.fc_cls.load_state_dict(classifier.state_dict())
     return model

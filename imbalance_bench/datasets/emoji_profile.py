@@ -1,0 +1,93 @@
+"""How many instances each class of emoji-lt has: the real LVIS v0.5 profile by rank, or a balanced one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LVIS_V05 = (
+    (1, 26148), (5, 7847), (39, 4510), (160, 1277), (181, 1010), (182, 994), (339, 274), (483, 100), (484, 99),
+    (801, 21), (936, 10), (937, 9), (1082, 4), (1126, 3), (1127, 3), (1128, 2), (1147, 2), (1159, 2), (1166, 2),
+    (1170, 2), (1172, 2), (1173, 2), (1174, 1), (1230, 1),
+)  # fmt: skip
+"""(rank, train instances) of LVIS v0.5's categories by descending count; between them the profile is log-log linear."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Size and shape of an emoji-lt data set.
+
+    Attributes:
+        name: of the data set.
+        classes: C, at most 1,230.
+        image_size: side in pixels.
+        objects: mean objects of an image.
+        val_images: validation images, balanced over the classes.
+        max_count: the profile is cut here.
+        bin_edges: of the bins by train instances.
+        balanced: every class has the same count; the sum is that of the long-tailed twin.
+        federated: negatives are listed for some absent classes only, and some classes are not exhaustive.
+    """
+
+    name: str
+    classes: int
+    image_size: int
+    objects: float
+    val_images: int
+    max_count: int
+    bin_edges: tuple[int, ...]
+    balanced: bool = False
+    federated: bool = False
+
+    def counts_by_rank(self) -> np.ndarray:
+        """(C,) train instances, descending: LVIS's counts at ranks spread evenly over its 1,230."""
+        ranks = 1 + np.round(np.arange(self.classes) * 1229 / max(self.classes - 1, 1)).astype(int)
+        anchors = np.log(np.array(LVIS_V05, dtype=np.float64))
+        counts = np.exp(np.interp(np.log(ranks), anchors[:, 0], anchors[:, 1]))
+        counts = np.round(counts).astype(int).clip(1, self.max_count)
+        if self.balanced:
+            total = int(counts.sum())
+            return total // self.classes + (np.arange(self.classes) < total % self.classes)
+        return counts
+
+    def counts(self, seed: int) -> np.ndarray:
+        """(C,) train instances by class: the profile on a seeded permutation of the classes."""
+        return np.random.default_rng([seed, 0]).permutation(self.counts_by_rank())
+
+    def train_images(self) -> int:
+        """Training images that hold all instances at the mean number of objects."""
+        return round(self.counts_by_rank().sum() / self.objects)
+
+
+def share_out(counts: np.ndarray, images: int, generator: np.random.Generator) -> list[np.ndarray]:
+    """Labels of each image: all instances shuffled, dealt out in portions that vary by half around the mean."""
+    pool = generator.permutation(np.repeat(np.arange(len(counts)), counts))
+    weights = generator.uniform(0.5, 1.5, images)
+    bounds = np.round(np.cumsum(weights) / weights.sum() * len(pool)).astype(int)
+    return np.split(pool, bounds[:-1])
+
+
+_SIZES = {
+    "mini": {
+        "classes": 12, "image_size": 128, "objects": 8.0, "val_images": 36, "max_count": 150, "bin_edges": (5, 20, 80)
+    },
+    "small": {
+        "classes": 64, "image_size": 160, "objects": 9.0, "val_images": 300, "max_count": 800,
+        "bin_edges": (10, 100, 400),
+    },
+    "full": {
+        "classes": 1230, "image_size": 320, "objects": 12.0, "val_images": 5000, "max_count": 10**6,
+        "bin_edges": (10, 100, 1000), "federated": True,
+    },
+}  # fmt: skip
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for prefix, balanced in (("emoji-lt", False), ("emoji-balanced", True))
+    for profile in (
+        Profile(name=f"{prefix}-{size}", balanced=balanced, **options)  # type: ignore[arg-type]
+        for size, options in _SIZES.items()
+    )
+}
+"""Every embedded data set by name."""
