@@ -151,7 +151,7 @@ class Benchmark:
             if split == "train":
                 # Views one after the other: even ones as they are, odd ones flipped.
                 passes = [
-                    training_proposals(model, self.loader(self.training_set(flip=view % 2)), tap, self.seed + view)
+                    training_proposals(model, self.loader(self.training_set(flip=float(view % 2))), tap, self.seed + view)
                     for view in range(self.views)
                 ]
                 total = self.views * len(self.training_set())
