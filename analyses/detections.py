@@ -54,7 +54,7 @@ def best(detections: Detections, image_id: int, truth: pd.DataFrame, categories:
         label=labels, name=np.array(categories.names)[labels], score=detections.scores[inside]
     )
     overlaps = box_iou(
-        torch.as_tensor(frame[BOX].to_numpy(dtype=np.float64)), torch.as_tensor(truth[BOX].to_numpy(dtype=np.float64))
+        torch.tensor(frame[BOX].to_numpy(dtype=np.float64)), torch.tensor(truth[BOX].to_numpy(dtype=np.float64))
     ).numpy()
     overlaps[labels[:, None] != truth["label"].to_numpy()[None, :]] = 0
     correct = []

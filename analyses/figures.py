@@ -13,6 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from analyses.weight_norms import spearman
 
@@ -57,7 +58,7 @@ def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], t
     ranks = np.arange(1, len(order) + 1)
     for colour, (name, frame) in zip(palette, frames.items(), strict=True):
         classes = frame.iloc[:-1]
-        label = f"{name} (Spearman {spearman(frame):.2f})"
+        label = f"{name} (rank correlation {spearman(frame):.2f})"
         top.plot(ranks, classes["weight_norm"].to_numpy()[order], "o-", ms=3, lw=0.9, color=colour, label=label)
         top.plot([0], frame["weight_norm"].iloc[-1:], "*", ms=9, color=colour, clip_on=False)
     counts = first["instance_count"].to_numpy()[order]
@@ -65,9 +66,10 @@ def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], t
     bottom.set(yscale="log", ylabel="train\ninstances", xlabel="category, by descending train instances (★ background)")
     bottom.set_xlim(-0.02 * len(ranks) - 0.5, len(ranks) + 0.5)
     top.set(ylabel="weight norm", title=title)
-    top.set_ylim(bottom=0)
+    top.set_ylim(0, 1.18 * max(frame["weight_norm"].max() for frame in frames.values()))
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     _mark_bins((top, bottom), first["bin"].to_numpy()[order], bin_names)
-    top.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
@@ -100,6 +102,7 @@ def ap_by_bin(table: pd.DataFrame, names: Sequence[str], bin_names: Sequence[str
         layout="constrained",
     )  # fmt: skip
     positions = np.arange(len(names))
+    widest = 100 * max(table[panel].max() for panel in panels)
     for axis, panel in zip(axes, panels, strict=True):
         values = 100 * table[panel].to_numpy(dtype=float)
         colour = "0.45" if panel == "mAP" else BIN_COLOURS[(int(panel[2:]) - 1) % len(BIN_COLOURS)]
@@ -107,13 +110,13 @@ def ap_by_bin(table: pd.DataFrame, names: Sequence[str], bin_names: Sequence[str
         axis.axvline(values[0], color="black", lw=0.8, ls="--")
         for position, value in zip(positions, values, strict=True):
             text = "no class" if np.isnan(value) else f"{value:.1f}"
-            axis.text(np.nan_to_num(value) + 0.8, position, text, va="center", fontsize=7)
+            axis.text(np.nan_to_num(value) + 0.02 * widest, position, text, va="center", fontsize=7)
         interval = "all" if panel == "mAP" else bin_names[int(panel[2:]) - 1]
         axis.set_title(f"{panel}  {interval}\n{int(table[f'{panel}_classes'].iloc[0])} classes", fontsize=8)
         axis.set_xlabel("AP (%)")
     axes[0].set_yticks(positions, names)
     axes[0].invert_yaxis()
-    axes[0].set_xlim(0, 1.18 * 100 * max(table[panel].max() for panel in panels))
+    axes[0].set_xlim(0, 1.2 * widest)
     figure.suptitle(title)
     return figure
 

@@ -82,8 +82,9 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def shown(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Row, method, variant and some measures in percent, as strings."""
-    frame = table[["row", "method", "variant"]].copy()
+    """Row, method (with its variant) and some measures in percent, as strings."""
+    names = [f"{m} ({v})" if v else m for m, v in zip(table["method"], table["variant"], strict=True)]
+    frame = pd.DataFrame({"row": table["row"], "method": names})
     for column in columns:
         if column in table:
             frame[column] = table[column].map(percent)

@@ -151,7 +151,9 @@ class Benchmark:
             if split == "train":
                 # Views one after the other: even ones as they are, odd ones flipped.
                 passes = [
-                    training_proposals(model, self.loader(self.training_set(flip=float(view % 2))), tap, self.seed + view)
+                    training_proposals(
+                        model, self.loader(self.training_set(flip=float(view % 2))), tap, self.seed + view
+                    )
                     for view in range(self.views)
                 ]
                 total = self.views * len(self.training_set())
@@ -264,7 +266,10 @@ class Benchmark:
         }
 
     def _schedule(self, method: Method) -> Schedule:
-        return method.schedule(self.schedule or self.detector.schedule)
+        """The given schedule as it is, or the detector's, stretched where the data set is very small."""
+        if self.schedule is not None:
+            return method.schedule(self.schedule)
+        return method.schedule(self.detector.schedule).stretched(self.dataset.epoch_factor)
 
     def _train(self, method: Method, variant: str | None, folder: RunFolder, baseline: RunFolder | None) -> Classifier:
         """The trained classifier; the run's checkpoint is on disk afterwards."""

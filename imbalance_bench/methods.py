@@ -213,7 +213,7 @@ METHODS: dict[str, Method] = {
             {"paper": {}, "released": {"tail_only": True}},
         ),
         Method(
-            "bags", "BAGS (Ours)", 14, "classifier", "baseline", _bags,
+            "bags", "BAGS", 14, "classifier", "baseline", _bags,
             {"released": {}, "paper": {"background_loss": "sigmoid"}},
             schedule=_classifier_schedule,
         ),

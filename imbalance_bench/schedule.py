@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -38,6 +38,10 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.policy not in ("step", "cosine"):
             raise ValueError(f"expected policy 'step' or 'cosine', got {self.policy!r}")
+
+    def stretched(self, factor: int) -> Schedule:
+        """The same curve over ``factor`` times the epochs, for data sets of few images."""
+        return replace(self, epochs=factor * self.epochs, milestones=tuple(factor * m for m in self.milestones))
 
     def rate(self, iteration: int, iterations_per_epoch: int) -> float:
         """Learning rate of an iteration, counted from 0."""

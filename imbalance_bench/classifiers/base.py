@@ -5,6 +5,7 @@ The same object serves inside a detector's box head, on cached proposals, and po
 
 from __future__ import annotations
 
+import abc
 import inspect
 import math
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ CLASSIFIERS: dict[str, type[Classifier]] = {}
 """Every concrete Classifier by class name; filled as the classes are defined."""
 
 
-class Classifier(nn.Module):
+class Classifier(nn.Module, abc.ABC):
     """Scores for C foreground classes and background from the features of proposals.
 
     Labels are 0..C-1 in category order, C is background. A subclass's constructor takes plain values only
@@ -40,25 +41,26 @@ class Classifier(nn.Module):
         self.num_classes = num_classes
         self.feature_dim = feature_dim
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, base: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        CLASSIFIERS[cls.__name__] = cls
+        if not base:
+            CLASSIFIERS[cls.__name__] = cls
 
+    @abc.abstractmethod
     def forward(self, features: Tensor) -> Tensor:
         """(N, d) features -> (N, K) logits; K is the classifier's own width."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Scalar losses, to be summed, of (N, K) logits and (N,) labels."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
         """(N, K) logits -> (N, C + 1) scores in category order, background last; need not sum to 1."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def class_weights(self) -> Tensor:
         """(C + 1, d) weight rows in category order, helper rows dropped; a row that does not exist is NaN."""
-        raise NotImplementedError
 
     def class_biases(self) -> Tensor:
         """(C + 1,) biases beside ``class_weights``; NaN where there is none."""
@@ -89,7 +91,7 @@ def build(config: dict[str, Any]) -> Classifier:
         raise ValueError(f"classifier {name}: {error}") from error
 
 
-class LinearClassifier(Classifier):
+class LinearClassifier(Classifier, base=True):
     """A classifier whose logits are one linear layer of width K: ``z = W h + b`` (section 3.1).
 
     The parameters are called ``weight`` and ``bias``, so that hosted as a box head's ``fc_cls`` they carry the

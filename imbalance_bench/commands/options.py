@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -64,7 +65,16 @@ def benchmark(dataset: str, detector: str, data_dir: Path, work_dir: Path, seed:
 
 def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
     """A DataFrame as a table on the console; every cell as it stands, numbers to the right."""
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", header_style="bold")
+    table = Table(
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for column in frame.columns:
         numeric = frame[column].map(lambda cell: str(cell).lstrip("-").replace(".", "").isdigit()).any()
         table.add_column(str(column), justify="right" if numeric else "left", no_wrap=True)

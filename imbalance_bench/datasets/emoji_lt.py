@@ -151,7 +151,8 @@ def _lvis_json(
     categories: list[dict[str, Any]],
     info: dict[str, Any],
 ) -> dict[str, Any]:
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     everything = {category["id"] for category in categories}
     for index, objects in enumerate(drawn):
         present = {annotation["category_id"] for annotation in objects}

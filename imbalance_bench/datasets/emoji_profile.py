@@ -27,6 +27,7 @@ class Profile:
         max_count: the profile is cut here.
         bin_edges: of the bins by train instances.
         balanced: every class has the same count; the sum is that of the long-tailed twin.
+        epoch_factor: epochs are multiplied by this, where there are few images.
         federated: negatives are listed for some absent classes only, and some classes are not exhaustive.
     """
 
@@ -39,6 +40,7 @@ class Profile:
     bin_edges: tuple[int, ...]
     balanced: bool = False
     federated: bool = False
+    epoch_factor: int = 1
 
     def counts_by_rank(self) -> np.ndarray:
         """(C,) train instances, descending: LVIS's counts at ranks spread evenly over its 1,230."""
@@ -70,7 +72,8 @@ def share_out(counts: np.ndarray, images: int, generator: np.random.Generator) -
 
 _SIZES = {
     "mini": {
-        "classes": 12, "image_size": 128, "objects": 8.0, "val_images": 36, "max_count": 150, "bin_edges": (5, 20, 80)
+        "classes": 12, "image_size": 128, "objects": 8.0, "val_images": 36, "max_count": 150, "bin_edges": (5, 20, 80),
+        "epoch_factor": 4,
     },
     "small": {
         "classes": 64, "image_size": 160, "objects": 9.0, "val_images": 300, "max_count": 800,

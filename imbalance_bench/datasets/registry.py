@@ -25,6 +25,7 @@ class DataSet:
         val_annotations: of the validation split.
         val_images: folder of the validation images.
         lvis_style: whether evaluation is federated.
+        epoch_factor: epochs of every schedule are multiplied by this (1, but for the smallest sets).
         attribution: whom its pictures are due to.
     """
 
@@ -36,6 +37,7 @@ class DataSet:
     val_images: Path
     lvis_style: bool
     attribution: str
+    epoch_factor: int = 1
 
     def categories(self) -> CategoryTable:
         """Of the training annotations."""
@@ -70,6 +72,7 @@ def get(name: str, root: Path) -> DataSet:
         val_images=folder / "val",
         lvis_style=profile.federated,
         attribution=ATTRIBUTION,
+        epoch_factor=profile.epoch_factor,
     )
 
 

@@ -1,0 +1,71 @@
+"""Every Classifier is whole in its configuration and its state, and keeps the shapes of the abstraction."""
+
+import pytest
+import torch
+
+from imbalance_bench.classifiers import (
+    CLASSIFIERS,
+    Classifier,
+    GroupSoftmaxClassifier,
+    NCMClassifier,
+    ReleasedFocalClassifier,
+    SigmoidFocalClassifier,
+    SoftmaxClassifier,
+    TauNormSelectClassifier,
+    build,
+)
+
+EXAMPLES = [
+    SoftmaxClassifier(5, 8),
+    SoftmaxClassifier(5, 8, [0.1, 1, 2, 3, 4, 1]),
+    GroupSoftmaxClassifier(5, 8, [1, 2, 2, 1, 3]),
+    GroupSoftmaxClassifier(5, 8, [1, 2, 2, 1, 3], beta="n", others=False, background=False),
+    GroupSoftmaxClassifier(5, 8, [1, 2, 2, 1, 3], background_loss="sigmoid"),
+    SigmoidFocalClassifier(5, 8),
+    ReleasedFocalClassifier(5, 8, gamma=1.0),
+    NCMClassifier(5, 8, 8),
+    NCMClassifier(5, 20, 8, scale=20.0, taps=("conv", "fc")),
+    TauNormSelectClassifier(5, 8),
+    TauNormSelectClassifier(5, 8, tail=[0, 3]),
+]
+
+
+@pytest.mark.parametrize("classifier", EXAMPLES, ids=lambda c: type(c).__name__)
+def test_contract(classifier: Classifier) -> None:
+    for tensor in classifier.state_dict().values():
+        if tensor.is_floating_point():
+            torch.nn.init.normal_(tensor, std=0.3)
+    twin = build(classifier.config())
+    assert type(twin) is type(classifier)
+    twin.load_state_dict(classifier.state_dict())
+    features, labels = torch.randn(7, classifier.feature_dim), torch.tensor([0, 1, 2, 3, 4, 5, 5])
+    logits = classifier(features)
+    scores = classifier.scores(logits)
+    assert torch.equal(scores, twin.scores(twin(features)))
+    assert scores.shape == (7, 6)
+    assert torch.all(scores >= 0)
+    assert torch.all(scores <= 1)
+    losses = classifier.loss(logits, labels)
+    assert all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
+    assert classifier.class_weights().shape[0] == 6
+    assert classifier.class_biases().shape == (6,)
+    assert not classifier.class_weights().requires_grad
+    assert bool(classifier.class_weights()[-1].isnan().all()) != classifier.has_background_row
+    assert classifier.scores(classifier(features[:0])).shape == (0, 6)
+
+
+def test_every_classifier_has_an_example() -> None:
+    assert set(CLASSIFIERS) == {type(example).__name__ for example in EXAMPLES}
+
+
+@pytest.mark.parametrize(
+    "config", [{"type": "Unknown"}, {}, {"type": "SoftmaxClassifier", "classes": 3}, {"type": "SoftmaxClassifier"}]
+)
+def test_bad_configurations(config: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="classifier"):
+        build(config)
+
+
+def test_sizes_are_checked() -> None:
+    with pytest.raises(ValueError, match=">= 1"):
+        SoftmaxClassifier(0, 4)

@@ -1,0 +1,201 @@
+"""BAGS: the numbers of LVIS v0.5, and a re-computation with loops."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from imbalance_bench.classifiers import GROUP_EDGES, GroupSoftmaxClassifier, groups_by_count
+
+SIZES = (294, 453, 302, 181)
+"""Classes of LVIS v0.5 in the four groups."""
+LVIS_GROUPS = [group for group, size in enumerate(SIZES, start=1) for _ in range(size)]
+
+
+def lvis(**options: object) -> GroupSoftmaxClassifier:
+    return GroupSoftmaxClassifier(1230, 2, LVIS_GROUPS, **options)  # type: ignore[arg-type]
+
+
+def slow_scores(classifier: GroupSoftmaxClassifier, logits: Tensor) -> Tensor:
+    """Section 4.4 with loops: groups laid out one after the other, members in ascending label order."""
+    scores = torch.zeros(len(logits), classifier.num_classes + 1, dtype=logits.dtype)
+    for i, row in enumerate(logits):
+        position, foreground, others_product = 0, 1.0, 1.0
+        if classifier.background:
+            if classifier.background_loss == "softmax":
+                background = math.exp(row[0]) / (math.exp(row[0]) + math.exp(row[1]))
+                position = 2
+            else:
+                background = 1 / (1 + math.exp(-row[0]))
+                position = 1
+            foreground = 1 - background
+        for group in range(1, max(classifier.groups) + 1):
+            members = [label for label, g in enumerate(classifier.groups) if g == group]
+            names = ["others", *members] if classifier.others else members
+            exponentials = [math.exp(row[position + k]) for k in range(len(names))]
+            for name, value in zip(names, exponentials, strict=True):
+                if name == "others":
+                    others_product *= value / sum(exponentials)
+                else:
+                    scores[i, name] = foreground * value / sum(exponentials)
+            position += len(names)
+        scores[i, -1] = background if classifier.background else (others_product if classifier.others else 0.0)
+    return scores
+
+
+def slow_all_others_loss(
+    classifier: GroupSoftmaxClassifier, logits: Tensor, labels: Tensor, activated_only: bool
+) -> Tensor:
+    """Eq. 5 with loops where no sampling is involved (beta 'n' and 'all')."""
+    total = torch.zeros((), dtype=logits.dtype)
+    rows = range(len(labels))
+    for i in rows:
+        target = 0 if labels[i] == classifier.num_classes else 1
+        total = total - logits[i, :2].log_softmax(0)[target] / len(labels)
+    position = 2
+    for group in range(1, max(classifier.groups) + 1):
+        members = [label for label, g in enumerate(classifier.groups) if g == group]
+        width = len(members) + 1
+        foreground = [i for i in rows if int(labels[i]) in members]
+        counted = list(rows) if foreground or not activated_only else []
+        for i in counted:
+            target = 1 + members.index(int(labels[i])) if i in foreground else 0
+            total = total - logits[i, position : position + width].log_softmax(0)[target] / len(counted)
+        position += width
+    return total
+
+
+def test_layout_of_lvis() -> None:
+    classifier = lvis()
+    assert classifier.weight.shape == (1236, 2)
+    assert classifier.background_width == 2
+    assert classifier.slices == [(2, 295), (297, 454), (751, 303), (1054, 182)]
+
+
+def test_all_zero_logits() -> None:
+    scores = lvis().scores(torch.zeros(1, 1236, dtype=torch.float64))[0]
+    assert scores[-1].item() == pytest.approx(0.5)
+    firsts = [0, 294, 294 + 453, 294 + 453 + 302]
+    expected = [0.0016949, 0.0011013, 0.0016502, 0.0027473]
+    assert scores[firsts].tolist() == pytest.approx(expected, abs=5e-8)
+
+
+def test_loss_of_zero_logits_with_every_group_active() -> None:
+    labels = torch.tensor([0, 300, 800, 1200, 1230, 1230])
+    losses = lvis().loss(torch.zeros(6, 1236, dtype=torch.float64), labels)
+    assert list(losses) == ["loss_bg", "loss_group1", "loss_group2", "loss_group3", "loss_group4"]
+    assert sum(losses.values()).item() == pytest.approx(23.41596, abs=5e-6)
+
+
+@pytest.mark.parametrize(("foreground", "counted"), [(0, 0), (3, 27), (113, 1017), (114, 1024), (200, 1024)])
+def test_sampling_of_others(foreground: int, counted: int) -> None:
+    mask = torch.arange(1024) < foreground
+    chosen = lvis()._sample(mask)
+    assert int(chosen.sum()) == counted
+    assert bool(chosen[mask].all())
+
+
+def test_a_group_without_foreground_costs_exactly_nothing() -> None:
+    logits = torch.randn(64, 1236, requires_grad=True)
+    losses = lvis().loss(logits, torch.full((64,), 1230))
+    assert [losses[f"loss_group{n}"].item() for n in (1, 2, 3, 4)] == [0, 0, 0, 0]
+    sum(losses.values()).backward()
+    assert logits.grad is not None
+    assert torch.all(logits.grad[:, 2:] == 0)
+
+
+def test_others_are_drawn_uniformly_and_by_seed() -> None:
+    classifier = GroupSoftmaxClassifier(2, 2, [1, 1], beta=2)
+    mask = torch.arange(20) < 3
+    torch.manual_seed(0)
+    hits = sum(classifier._sample(mask).float() for _ in range(4000)) / 4000
+    assert torch.all(hits[:3] == 1)
+    # 6 of 17 others; four standard deviations of a share over 4000 draws.
+    assert torch.allclose(hits[3:], torch.full((17,), 6 / 17), atol=4 * math.sqrt(0.23 / 4000))
+    samples = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        samples.append(classifier._sample(mask))
+    assert torch.equal(*samples)
+
+
+@pytest.mark.parametrize("options", [{}, {"others": False}, {"background": False}, {"background_loss": "sigmoid"},
+                                     {"others": False, "background": False}])  # fmt: skip
+def test_scores_are_the_loops(options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    classifier = GroupSoftmaxClassifier(7, 3, [2, 1, 3, 1, 2, 3, 3], **options).double()  # type: ignore[arg-type]
+    logits = 3 * torch.randn(5, len(classifier.weight), dtype=torch.float64)
+    assert torch.allclose(classifier.scores(logits), slow_scores(classifier, logits), atol=1e-12)
+
+
+@pytest.mark.parametrize("beta", ["n", "all", 8.0])
+def test_loss_and_gradient_are_the_loops(beta: float | str) -> None:
+    torch.manual_seed(1)
+    classifier = GroupSoftmaxClassifier(7, 3, [2, 1, 3, 1, 2, 3, 3], beta=beta).double()
+    # Groups 2 and 3 are active; with 3 foreground of 12 each, beta 8 takes all others, as "n" does.
+    labels = torch.tensor([0, 0, 4, 2, 5, 6, 7, 7, 7, 7, 7, 7])
+    fast = torch.randn(12, len(classifier.weight), dtype=torch.float64, requires_grad=True)
+    slow = fast.detach().clone().requires_grad_()
+    loss = sum(classifier.loss(fast, labels).values())
+    expected = slow_all_others_loss(classifier, slow, labels, activated_only=beta != "all")
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    loss.backward()
+    expected.backward()
+    assert torch.allclose(fast.grad, slow.grad, atol=1e-12)  # type: ignore[arg-type]
+
+
+def test_the_sampled_loss_is_the_mean_over_its_sample() -> None:
+    classifier = GroupSoftmaxClassifier(4, 3, [1, 1, 2, 2], beta=1).double()
+    labels = torch.tensor([0, 1] + [2] * 3 + [4] * 40)
+    logits = torch.randn(45, len(classifier.weight), dtype=torch.float64)
+    torch.manual_seed(5)
+    losses = classifier.loss(logits, labels)
+    torch.manual_seed(5)
+    for group, (start, length), members in ((1, (2, 3), [0, 1]), (2, (5, 3), [2, 3])):
+        chosen = classifier._sample((labels == members[0]) | (labels == members[1]))
+        assert int(chosen.sum()) == 2 * int(((labels == members[0]) | (labels == members[1])).sum())
+        terms = []
+        for i in chosen.nonzero()[:, 0].tolist():
+            target = 1 + members.index(int(labels[i])) if int(labels[i]) in members else 0
+            terms.append(-logits[i, start : start + length].log_softmax(0)[target])
+        assert losses[f"loss_group{group}"].item() == pytest.approx(torch.stack(terms).mean().item(), rel=1e-12)
+
+
+def test_sigmoid_background_loss() -> None:
+    classifier = GroupSoftmaxClassifier(2, 3, [1, 1], background_loss="sigmoid").double()
+    logits, labels = torch.randn(6, len(classifier.weight), dtype=torch.float64), torch.tensor([0, 1, 2, 2, 2, 0])
+    expected = -sum(
+        math.log(p if y == 2 else 1 - p) for p, y in zip(logits[:, 0].sigmoid().tolist(), labels.tolist(), strict=True)
+    )
+    assert classifier.loss(logits, labels)["loss_bg"].item() == pytest.approx(expected / 6)
+
+
+def test_rows_follow_the_categories() -> None:
+    classifier = GroupSoftmaxClassifier(4, 1, [2, 1, 2, 1])
+    with torch.no_grad():
+        classifier.weight[:, 0] = torch.arange(8.0)
+        classifier.bias[:] = torch.arange(8.0) + 10
+    # Logits: background, foreground, others 1, classes 1 and 3, others 2, classes 0 and 2.
+    assert classifier.class_weights()[:, 0].tolist() == [6, 3, 7, 4, 0]
+    assert classifier.class_biases().tolist() == [16, 13, 17, 14, 10]
+    without = GroupSoftmaxClassifier(4, 1, [2, 1, 2, 1], background=False)
+    assert without.class_weights()[-1].isnan().all()
+    assert not without.has_background_row
+
+
+def test_groups_by_count() -> None:
+    counts = [0, 9, 10, 99, 100, 999, 1000, 26148]
+    assert groups_by_count(counts, GROUP_EDGES[4]) == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert groups_by_count(counts, GROUP_EDGES[2]) == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert groups_by_count([5, 2000], GROUP_EDGES[4]) == [1, 2], "empty groups close up"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"groups": [1, 3, 3]}, {"groups": [1, 1]}, {"groups": [0, 1, 1]}, {"groups": [1, 1, 2], "beta": -1},
+     {"groups": [1, 1, 2], "beta": "some"}, {"groups": [1, 1, 2], "background_loss": "hinge"}],
+)  # fmt: skip
+def test_bad_arguments(arguments: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        GroupSoftmaxClassifier(3, 4, **arguments)  # type: ignore[arg-type]
