@@ -15,6 +15,7 @@ from torch import Tensor
 
 from imbalance_bench.detectors.bbox_head import branch_features
 from imbalance_bench.errors import InputError
+from imbalance_bench.seeds import epoch_seed
 
 ACCURACY_ASSIGNER = {"pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "min_pos_iou": 0.5, "match_low_quality": True}
 """Labels of test-time proposals: the matched box at IoU >= .5, each box's best proposal forced onto it."""
@@ -72,7 +73,7 @@ def training_proposals(
             proposal.priors = proposal.pop("bboxes")
             assigned = roi_head.bbox_assigner.assign(proposal, sample.gt_instances, sample.ignored_instances)
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed((seed << 32) + int(sample.img_id))
+                torch.manual_seed(epoch_seed(seed, int(sample.img_id)))
                 sampled.append(roi_head.bbox_sampler.sample(assigned, proposal, sample.gt_instances))
         rois = bbox2roi([result.priors for result in sampled])
         features, boxes = _features_and_boxes(detector, pyramid, rois, tap)
