@@ -70,6 +70,7 @@ def demo(
             written.append(draw())
             advance()
     print_table1(bench.root, bin_names)
+    console.print("\n[bold]written[/bold]")
     for path in written:
         console.print(f"  {path}", highlight=False, soft_wrap=True)
     console.print(f"  {bench.root}/<method>: checkpoint, per-category table, detections, record", highlight=False)

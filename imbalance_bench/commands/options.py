@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from imbalance_bench.errors import InputError
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 
     from imbalance_bench.benchmark import Benchmark
 
-console = Console()
-errors = Console(stderr=True)
+# Bound to the terminal, so that it shows progress while libraries are sent to a log.
+console = Console(file=sys.stdout)
+errors = Console(file=sys.stderr)
 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="Data set ('datasets list' shows them).")]
 DetectorOption = Annotated[str, typer.Option("--detector", help="Detector: tiny or faster-rcnn-r50.")]
@@ -65,19 +68,13 @@ def benchmark(dataset: str, detector: str, data_dir: Path, work_dir: Path, seed:
 
 def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
     """A DataFrame as a table on the console; every cell as it stands, numbers to the right."""
-    table = Table(
-        title=title,
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for column in frame.columns:
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=0)
+    for position, column in enumerate(frame.columns):
         numeric = frame[column].map(lambda cell: str(cell).lstrip("-").replace(".", "").isdigit()).any()
-        table.add_column(str(column), justify="right" if numeric else "left", no_wrap=True)
+        table.add_column(str(column), justify="right" if numeric else "left", no_wrap=numeric or position == 0)
     for row in frame.itertuples(index=False):
         table.add_row(*(str(cell) for cell in row))
+    console.print(f"[bold]{escape(title)}[/bold]", highlight=False, soft_wrap=True)
     console.print(table)
+    if caption:
+        console.print(caption, highlight=False, style="dim")

@@ -73,7 +73,7 @@ def share_out(counts: np.ndarray, images: int, generator: np.random.Generator) -
 _SIZES = {
     "mini": {
         "classes": 12, "image_size": 128, "objects": 8.0, "val_images": 36, "max_count": 150, "bin_edges": (5, 20, 80),
-        "epoch_factor": 4,
+        "epoch_factor": 3,
     },
     "small": {
         "classes": 64, "image_size": 160, "objects": 9.0, "val_images": 300, "max_count": 800,

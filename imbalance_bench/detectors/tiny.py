@@ -9,7 +9,7 @@ from imbalance_bench.schedule import Schedule
 NAME = "tiny"
 TAP_DIMS = {"fc": 256, "fc_pre_relu": 256, "conv": 64 * 7 * 7}
 NUM_WORKERS = 0
-SCHEDULE = Schedule(epochs=10, lr=0.04, batch_size=16, policy="cosine", warmup_iterations=60, warmup_ratio=0.1)
+SCHEDULE = Schedule(epochs=12, lr=0.04, batch_size=16, policy="cosine", warmup_iterations=60, warmup_ratio=0.1)
 
 # At the image's own size; mmdet asks for the scale factor that this transform leaves.
 _RESIZE = {"type": "Resize", "scale_factor": 1.0, "keep_ratio": True}
@@ -37,7 +37,7 @@ def train_pipeline(flip: float) -> list[dict[str, Any]]:
 def model(num_classes: int, classifier: dict[str, Any]) -> dict[str, Any]:
     """Class-agnostic boxes, 128 RoIs an image, at most 300 proposals; thresholds as the paper's R50-FPN."""
     assigner = {"type": "MaxIoUAssigner", "ignore_iof_thr": -1}
-    rpn_nms = {"nms_pre": 1000, "max_per_img": 300, "nms": {"type": "nms", "iou_threshold": 0.7}, "min_bbox_size": 0}
+    rpn_nms = {"nms_pre": 400, "max_per_img": 300, "nms": {"type": "nms", "iou_threshold": 0.7}, "min_bbox_size": 0}
     return {
         "type": "FasterRCNN",
         "data_preprocessor": {
@@ -78,7 +78,7 @@ def model(num_classes: int, classifier: dict[str, Any]) -> dict[str, Any]:
             "type": "StandardRoIHead",
             "bbox_roi_extractor": {
                 "type": "SingleRoIExtractor",
-                "roi_layer": {"type": "RoIAlign", "output_size": 7, "sampling_ratio": 2},
+                "roi_layer": {"type": "RoIAlign", "output_size": 7, "sampling_ratio": 1},
                 "out_channels": 64,
                 "featmap_strides": [4, 8, 16],
                 "finest_scale": 28,

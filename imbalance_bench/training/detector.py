@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Sampler
 from imbalance_bench import checkpoints
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.catalogue import Detector
+from imbalance_bench.memory import keep_freed_memory
 from imbalance_bench.progress import Advance, Reporter, logged_to
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.seeds import epoch_seed
@@ -79,6 +80,7 @@ def train_detector(
             evaluation mode.
         reporter: shows progress.
     """
+    keep_freed_memory()
     loader = DataLoader(
         dataset,
         batch_size=schedule.batch_size,
@@ -89,7 +91,8 @@ def train_detector(
     if classifier_only:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith(CLASSIFIER))
-    latest = find_latest_checkpoint(str(folder)) if folder.exists() else None
+    with logged_to(folder / "console.log"):
+        latest = find_latest_checkpoint(str(folder))
     if latest is not None:
         checkpoints.load(latest)  # an InputError, not a pickle that runs
     iterations = schedule.epochs * len(loader)
