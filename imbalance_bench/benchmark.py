@@ -246,7 +246,7 @@ class Benchmark:
             collate_fn=pseudo_collate,
         )
 
-    def _cached_features(self, run: RunFolder, split: str, classifier: Classifier) -> ProposalSet:
+    def cached_features(self, run: RunFolder, split: str, classifier: Classifier) -> ProposalSet:
         """What a classifier reads, from the cached proposals of a detector."""
         parts = [self.proposals(run, split, "fc_pre_relu" if tap == "fc" else tap) for tap in classifier.taps]
         return proposals.join(parts, relu=[tap == "fc" for tap in classifier.taps])
@@ -260,12 +260,12 @@ class Benchmark:
             "variant": variant or method.default_variant,
             "options": method.options(variant),
             "seed": self.seed,
-            "schedule": None if method.trains == "nothing" else self._schedule(method).as_dict(),
+            "schedule": None if method.trains == "nothing" else self.schedule_of(method).as_dict(),
             "views": None if method.trains == "all" else self.views,
             "baseline_sha256": baseline and sha256(baseline.checkpoint),
         }
 
-    def _schedule(self, method: Method) -> Schedule:
+    def schedule_of(self, method: Method) -> Schedule:
         """The given schedule as it is, or the detector's, stretched where the data set is very small."""
         if self.schedule is not None:
             return method.schedule(self.schedule)
@@ -283,12 +283,12 @@ class Benchmark:
         if method.trains == "all":
             return self._train_end_to_end(method, classifier, folder, start, ceil=repeat == "ceil")
         assert baseline is not None and start is not None
-        train = self._cached_features(baseline, "train", classifier)
+        train = self.cached_features(baseline, "train", classifier)
         if method.trains == "classifier":
             train_classifier(
                 classifier,
                 train,
-                self._schedule(method),
+                self.schedule_of(method),
                 self.seed,
                 device=self.device,
                 state_file=folder.path / "classifier_epoch.pth",
@@ -318,7 +318,7 @@ class Benchmark:
             self.detector,
             model,
             dataset,
-            self._schedule(method),
+            self.schedule_of(method),
             folder.path,
             self.seed,
             sampler=sampler,
@@ -333,7 +333,7 @@ class Benchmark:
     ) -> dict[str, Any]:
         """The run's metrics; detections and per-category table are on disk afterwards."""
         features = folder if method.trains == "all" or baseline is None else baseline
-        val = self._cached_features(features, "val", classifier)
+        val = self.cached_features(features, "val", classifier)
         table, metrics, detections = evaluate_classifier(
             classifier, val, self.dataset, self.categories, device=self.device, reporter=self.reporter
         )

@@ -110,7 +110,7 @@ def table(
 
         if number not in range(1, 7):
             raise InputError(f"table {number}: the paper has Tables 1 to 6")
-        show(paper.table(number).astype(str).replace("nan", ""), f"Table {number} as the paper prints it")
+        _print_published(paper.table(number), number)
         return
     if number != 1:
         raise InputError(f"table {number}: only Table 1 is measured; 1 to 6 are shown with --published")
@@ -122,6 +122,19 @@ def table(
 
         for path in write_table1(root, bin_names, output):
             console.print(f"written: {path}", highlight=False, soft_wrap=True)
+
+
+def _print_published(frame: pd.DataFrame, number: int) -> None:
+    """A table of the paper, eight numbers a line, as printed; notes below."""
+    frame = frame.drop(columns=[column for column in frame if frame[column].isna().all()])
+    numbers = [column for column in frame if frame[column].dtype == float]
+    names = [column for column in frame if column not in (*numbers, "note")]
+    notes = [f"({row.iloc[0]}) {row['note']}" for _, row in frame.iterrows() if row.get("note")]
+    printed = frame[numbers].map("{:.2f}".format).replace("nan", "-")
+    for start in range(0, len(numbers), 8):
+        part = frame[names].astype(str).replace(["nan", "<NA>"], "-").join(printed[numbers[start : start + 8]])
+        last = start + 8 >= len(numbers)
+        show(part, f"Table {number} as the paper prints it (percent)", "; ".join(notes) if last else None)
 
 
 def print_table1(root: Path, bin_names: list[str]) -> None:

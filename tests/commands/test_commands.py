@@ -1,0 +1,209 @@
+"""The command line: what each command says, and one clear line on bad input."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from imbalance_bench.commands import main, options
+from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.methods import METHODS
+
+Run = Callable[..., tuple[int, str, str]]
+MINI = ("--dataset", "emoji-lt-mini")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """``run(*arguments)`` -> (exit status, output, errors)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        out, err = StringIO(), StringIO()
+        monkeypatch.setattr("sys.argv", ["imbalance-bench", *map(str, arguments)])
+        monkeypatch.setattr(options.console, "file", out)
+        monkeypatch.setattr(options.console, "width", 200)
+        monkeypatch.setattr(options.errors, "file", err)
+        status: object = 0
+        try:
+            main.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        return int(status), out.getvalue(), err.getvalue()  # type: ignore[call-overload]
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def folders(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Options that name a work dir with a finished baseline and BAGS, quickly trained."""
+    from imbalance_bench.benchmark import Benchmark
+    from imbalance_bench.detectors import catalogue
+
+    work = tmp_path_factory.mktemp("work")
+    tiny = catalogue.get("tiny")
+    bench = Benchmark(mini, tiny, work, schedule=replace(tiny.schedule, epochs=2, warmup_iterations=2))
+    for method in ("baseline", "bags"):
+        bench.run(method)
+    return ("--work-dir", str(work), "--data-dir", str(mini.train_images.parents[1]))
+
+
+def runs_of(folders: tuple[str, ...]) -> Path:
+    return Path(folders[1]) / "emoji-lt-mini" / "tiny" / "seed0"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "datasets list", "datasets prepare", "methods", "run-baseline", "weight-norms", "evaluate",
+     "proposal-accuracy", "table", "figure weight-norms", "figure ap-by-bin", "figure detections"],
+)  # fmt: skip
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str], run: Run) -> None:
+    status, _, _ = run(*command.split(), "--help")
+    assert status == 0
+    assert f"Example: imbalance-bench {command}" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_methods(run: Run) -> None:
+    status, out, _ = run("methods")
+    assert status == 0
+    for name, row in (("bags", "(14)"), ("tau-norm", "(12)"), ("x2-cls", "-"), ("finetune-tail", "(3)")):
+        assert any(line.split()[:2] == [name, row] for line in out.splitlines())
+    assert all(name in out for name in METHODS)
+
+
+def test_datasets(run: Run, data_root: Path, tmp_path: Path) -> None:
+    _, out, _ = run("datasets", "list", "--data-dir", data_root)
+    assert [line.split()[1] for line in out.splitlines() if "emoji-lt-mini" in line] == ["yes"]
+    status, out, _ = run("datasets", "prepare", "emoji-lt-mini", "--data-dir", data_root)
+    assert status == 0
+    assert "[5,20)" in out and "CC BY" in out
+
+
+def test_weight_norms(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
+    checkpoint = runs_of(folders) / "bags" / "checkpoint.pth"
+    status, out, _ = run("weight-norms", checkpoint, "-o", tmp_path / "norms.csv")
+    assert status == 0
+    assert "Spearman" in out and "background" in out
+    frame = pd.read_csv(tmp_path / "norms.csv")
+    stored = pd.read_csv(checkpoint.parent / "per_category.csv")
+    assert np.allclose(frame["weight_norm"], stored["weight_norm"])
+    assert run("weight-norms", checkpoint, "--annotations", mini.train_annotations)[1].count("background") == 1
+
+
+def test_evaluate_and_accuracy(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
+    baseline = runs_of(folders) / "baseline"
+    metrics = json.loads((baseline / "record.json").read_text())["metrics"]
+    data = folders[2:]
+    expected = f"{100 * metrics['mAP']:.2f}"
+    for path in (baseline, baseline / "detections.npz", baseline / "checkpoint.pth"):
+        status, out, err = run("evaluate", path, *MINI, *data, "-o", tmp_path / "ap.csv")
+        assert status == 0, err
+        assert any(line.split()[:2] == ["mAP", expected] for line in out.splitlines())
+        assert len(pd.read_csv(tmp_path / "ap.csv")) == 12
+    results = [{"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.5}]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    paths = ("--annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
+    status, out, err = run("evaluate", tmp_path / "results.json", *paths, "--evaluator", "lvis")
+    assert status == 0, err
+    assert "mAP" in out
+    for path in (baseline, baseline / "checkpoint.pth"):
+        status, out, _ = run("proposal-accuracy", path, *MINI, *data)
+        assert status == 0
+        assert any(line.split()[:2] == ["ACCbg", f"{100 * metrics['ACCbg']:.2f}"] for line in out.splitlines())
+
+
+def test_table_and_figures(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    status, out, _ = run("table", 1, *MINI, *folders, "-o", tmp_path)
+    assert status == 0
+    assert "(14)" in out and "baseline" in out and "[5,20) (2 classes)" in out
+    assert (tmp_path / "table1.md").exists()
+    status, out, _ = run("table", 1, "--published")
+    assert "25.96" in out and "misprint" in out
+    for name in ("weight-norms", "ap-by-bin", "detections"):
+        status, _, err = run("figure", name, *MINI, *folders, "-o", tmp_path / f"{name}.png")
+        assert status == 0, err
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_run_baseline_reports_a_finished_run(run: Run, folders: tuple[str, ...]) -> None:
+    # The fixture trained with a shorter schedule than the command's, and the folder says so.
+    status, _, err = run("run-baseline", "--method", "baseline", *MINI, *folders)
+    assert status == 2
+    assert "schedule" in err and "--work-dir" in err
+
+
+def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[str, tuple[tuple[object, ...], str]]:
+    """Arguments, and what the one line must say."""
+    checkpoint = runs_of(folders) / "baseline" / "checkpoint.pth"
+    truncated = tmp_path / "truncated.pth"
+    truncated.write_bytes(checkpoint.read_bytes()[:5000])
+    text = tmp_path / "text.json"
+    text.write_text("{not json")
+    field = tmp_path / "field.json"
+    field.write_text(json.dumps({"images": [], "annotations": []}))
+    other = tmp_path / "other.json"
+    content = json.loads(mini.train_annotations.read_text())
+    content["categories"].append({"id": 99, "name": "extra"})
+    other.write_text(json.dumps(content))
+    foreign = tmp_path / "foreign.pth"
+    torch.save({"state_dict": {"fc_cls.weight": torch.zeros(13, 4), "fc_cls.bias": torch.zeros(13)}}, foreign)
+    return {
+        "method": (("run-baseline", "--method", "tau-nrom"), "did you mean 'tau-norm'"),
+        "variant": (("run-baseline", "--method", "bags", "--variant", "x"), "expected released or paper"),
+        "data set": (("run-baseline", "--dataset", "emoji"), "did you mean"),
+        "detector": (("run-baseline", *MINI, "--detector", "tny", *folders), "did you mean 'tiny'"),
+        "device": (("run-baseline", "--device", "tpu"), "expected auto, cpu, cuda or cuda:N"),
+        "size": (("demo", "--size", "huge"), "expected mini or small"),
+        "absent": (("weight-norms", tmp_path / "absent.pth"), "no such file"),
+        "truncated": (("weight-norms", truncated), "truncated"),
+        "not JSON": (("weight-norms", checkpoint, "--annotations", text), "not readable as JSON"),
+        "field": (("weight-norms", checkpoint, "--annotations", field), "'categories' is missing"),
+        "width": (("weight-norms", checkpoint, "--annotations", other), "has 13 entries"),
+        "no categories": (("weight-norms", foreign), "--annotations"),
+        "wrong width": (("evaluate", foreign, *MINI, *folders[2:]), "expected one of 12"),
+        "no detections": (("evaluate", tmp_path, *MINI, *folders[2:]), "detections.npz"),
+        "results": (("evaluate", text, *MINI, *folders[2:]), "not readable as JSON"),
+        "evaluator": (("evaluate", checkpoint, "--evaluator", "coco"), "expected faster or lvis"),
+        "half": (("evaluate", checkpoint, "--annotations", text), "go together"),
+        "no runs": (("table", 1, *MINI, "--work-dir", tmp_path, *folders[2:]), "no runs there yet"),
+        "table": (("table", 2, *MINI, *folders), "only Table 1"),
+        "no table": (("table", 9, "--published"), "Tables 1 to 6"),
+        "run folder": (
+            ("figure", "weight-norms", "focal", *MINI, *folders, "-o", tmp_path / "a.png"),
+            "per_category.csv",
+        ),
+        "suffix": (("figure", "ap-by-bin", *MINI, *folders, "-o", tmp_path / "a.exe"), "expected a name that ends"),
+        "accuracy": (("proposal-accuracy", tmp_path), "per_category.csv"),
+    }
+
+
+def test_bad_input_is_one_clear_line(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
+    for name, (arguments, expectation) in bad_inputs(folders, mini, tmp_path).items():
+        before = sorted(tmp_path.iterdir())
+        status, _, err = run(*arguments)
+        assert status == 2, name
+        assert expectation in err, name
+        assert err.count("\n") == 1 and "Traceback" not in err, name
+        assert sorted(tmp_path.iterdir()) == before, "nothing half-written stays"
+
+
+def test_debug_raises(run: Run, tmp_path: Path) -> None:
+    from imbalance_bench.errors import InputError
+
+    with pytest.raises(InputError):
+        run("weight-norms", tmp_path / "absent.pth", "--debug")
+
+
+def test_a_folder_in_use(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    from imbalance_bench.runs import RunFolder
+
+    work = ("--work-dir", tmp_path, *folders[2:])
+    with RunFolder(tmp_path / "emoji-lt-mini" / "tiny" / "seed0" / "baseline").lock():
+        status, _, err = run("run-baseline", *MINI, *work)
+    assert status == 2
+    assert "in use by another process" in err
