@@ -108,9 +108,10 @@ class Benchmark:
         baseline = self.run("baseline") if method.starts_from == "baseline" else None
         settings = self._settings(method, variant, baseline)
         if folder.is_done:
-            folder.check(settings)
+            folder.begin(settings)
             return folder
         with folder.lock():
+            folder.begin(settings)
             label = method.title if variant is None else f"{method.title} ({variant})"
             self.reporter.say(f"[bold]{label}[/bold] on {self.dataset.name}, {self.detector.name}")
             seconds: dict[str, float] = {}
@@ -130,6 +131,10 @@ class Benchmark:
             tap: ``fc_pre_relu`` or ``conv`` (``fc`` is the ReLU of ``fc_pre_relu``).
         """
         folder = detector_run.path / "proposals" / f"{split}-{tap}"
+        with detector_run.lock("proposals", wait=True):
+            return self._cached(detector_run, folder, split, tap)
+
+    def _cached(self, detector_run: RunFolder, folder: Path, split: str, tap: str) -> ProposalSet:
         digest = sha256(detector_run.checkpoint)
         if folder.exists():
             cached = proposals.read(folder)

@@ -1,4 +1,12 @@
-"""The one exception for what a user handed us."""
+"""The one exception for what a user handed us, and the look-up that raises it most often."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -7,3 +15,20 @@ class InputError(ValueError):
     The message is one line that names the file, the field and what was expected; the command line prints it
     as it is and exits with status 2.
     """
+
+
+def look_up(records: Mapping[str, T], name: str, kind: str) -> T:
+    """The record of a name.
+
+    Args:
+        records: by name.
+        name: what the user asked for.
+        kind: what the records are, for the message.
+
+    Raises:
+        InputError: an unknown name; the message holds the nearest one.
+    """
+    if name not in records:
+        nearest = difflib.get_close_matches(name, records, n=1, cutoff=0)[0]
+        raise InputError(f"unknown {kind} '{name}', did you mean '{nearest}'? (known: {', '.join(records)})")
+    return records[name]

@@ -5,7 +5,6 @@ Adding a method is one record here, and a Classifier where it scores or loses di
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from imbalance_bench.classifiers import (
     inverse_count_weights,
     tau_norm,
 )
-from imbalance_bench.errors import InputError
+from imbalance_bench.errors import InputError, look_up
 from imbalance_bench.schedule import Schedule
 
 TAIL_BINS = (1, 2)
@@ -227,7 +226,4 @@ def get(name: str) -> Method:
     Raises:
         InputError: an unknown name; the message holds the nearest one.
     """
-    if name not in METHODS:
-        nearest = difflib.get_close_matches(name, METHODS, n=1, cutoff=0)[0]
-        raise InputError(f"unknown method '{name}', did you mean '{nearest}'? ('methods' lists them all)")
-    return METHODS[name]
+    return look_up(METHODS, name, "method")

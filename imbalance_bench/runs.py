@@ -27,8 +27,8 @@ PACKAGES = ("imbalance-bench", "torch", "torchvision", "onedl-mmdetection", "one
 class RunFolder:
     """A run's folder.
 
-    Files: ``record.json`` (settings, provenance, metrics; there once the run is done), ``checkpoint.pth``,
-    ``per_category.csv``, ``detections.npz``, logs.
+    Files: ``settings.json`` (there once the run has begun), ``record.json`` (settings, provenance, metrics; there once
+    it is done), ``checkpoint.pth``, ``per_category.csv``, ``detections.npz``, logs.
     """
 
     path: Path
@@ -65,13 +65,16 @@ class RunFolder:
                 raise InputError(f"{self.path / 'record.json'}: field '{field}' is missing, expected an object")
         return record
 
-    def check(self, settings: dict[str, Any]) -> None:
-        """Whether a finished run was made with these settings.
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Begin a run, or go on with an interrupted or finished one if it has these settings.
 
         Raises:
-            InputError: it was not; the message names the first setting that differs.
+            InputError: it has others; the message names the first that differs.
         """
-        stored = self.record()["settings"]
+        path = self.path / "settings.json"
+        if not path.exists():
+            write_text(path, json.dumps(settings, indent=1) + "\n")
+        stored = read_json(path)
         for name, value in json.loads(json.dumps(settings)).items():
             if stored.get(name) != value:
                 raise InputError(
@@ -85,16 +88,20 @@ class RunFolder:
         write_text(self.path / "record.json", json.dumps(record, indent=1) + "\n")
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder; it is free again when the process ends, however it ends.
+    def lock(self, part: str = "run", wait: bool = False) -> Iterator[None]:
+        """Hold the folder, or a part of it; it is free again when the process ends, however it ends.
+
+        Args:
+            part: parts are held independently of each other.
+            wait: for another process to let go.
 
         Raises:
-            InputError: another process holds it.
+            InputError: another process holds it, and ``wait`` is False.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
+        with (self.path / f".{part}.lock").open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as error:
                 raise InputError(f"{self.path}: the run folder is in use by another process") from error
             yield

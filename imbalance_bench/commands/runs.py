@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,11 @@ from imbalance_bench.commands.options import (
     show,
 )
 from imbalance_bench.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AP_CAPTION = "low, high: 95 % bootstrap interval over the classes of a group"
 
 
 def methods() -> None:
@@ -69,7 +74,14 @@ def run_baseline(
     catalogue.get(method).options(variant)
     bench = benchmark(dataset, detector, data_dir, work_dir, seed, device)
     folder = bench.run(method, variant)
-    _show_metrics(folder.record()["metrics"], f"{method} on {dataset}")
+
+    from analyses.accuracy import accuracy_by_bin
+    from analyses.average_precision import ap_by_bin
+
+    title = f"{method} on {dataset}"
+    bins = f"bins by train instances: {', '.join(bench.categories.bin_names)}"
+    _show_groups(ap_by_bin(folder.per_category), f"{title}: average precision, percent", AP_CAPTION)
+    _show_groups(accuracy_by_bin(folder.per_category), f"{title}: proposal accuracy, percent", bins)
     console.print(f"run folder: {folder.path}", highlight=False, soft_wrap=True)
 
 
@@ -98,10 +110,11 @@ def evaluate(
         raise InputError(f"option '--evaluator' is '{evaluator}', expected faster or lvis")
     if (annotations is None) != (train_annotations is None):
         raise InputError("options '--annotations' and '--train-annotations' go together")
+    from analyses import per_category
+    from analyses.average_precision import ap_by_bin
     from imbalance_bench.categories import CategoryTable
     from imbalance_bench.datasets import registry
     from imbalance_bench.evaluation import detection
-    from imbalance_bench.evaluation.grouping import summarize_ap
 
     data = registry.get(dataset, data_dir)
     categories = CategoryTable.from_annotations(train_annotations or data.train_annotations)
@@ -114,9 +127,9 @@ def evaluate(
     if evaluator == "lvis" and not lvis_style:
         raise InputError(f"{truth}: option '--evaluator lvis' expects federated annotations (neg_category_ids)")
     frame = detection.evaluate(detections, truth, categories, lvis_style=lvis_style, evaluator=evaluator)  # type: ignore[arg-type]
-    _show_metrics(
-        summarize_ap(frame, categories), f"AP of {path} ({evaluator}), bins {', '.join(categories.bin_names)}"
-    )
+    table = categories.frame(background=True).join(frame).reindex(columns=per_category.COLUMNS)
+    bins = f"bins by train instances: {', '.join(categories.bin_names)}"
+    _show_groups(ap_by_bin(table), f"AP of {path} ({evaluator}), percent", f"{AP_CAPTION}; {bins}")
     _write(categories.frame().join(frame), output)
 
 
@@ -133,39 +146,29 @@ def proposal_accuracy(
     Example: imbalance-bench proposal-accuracy work_dirs/emoji-lt-small/tiny/seed0/baseline
     """
     from analyses import per_category
+    from analyses.accuracy import accuracy_by_bin
     from imbalance_bench.runs import RunFolder
 
     if path.is_dir():
-        frame, metrics = per_category.read(RunFolder(path).per_category), RunFolder(path).record()["metrics"]
+        frame = per_category.read(RunFolder(path).per_category)
     else:
-        frame, metrics, _ = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device).measure(path)
-    accuracy = {name: value for name, value in metrics.items() if name.startswith("ACC")}
-    _show_metrics(accuracy, f"proposal accuracy of {path}")
+        frame, _, _ = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device).measure(path)
+    _show_groups(accuracy_by_bin(frame), f"proposal accuracy of {path}, percent")
     _write(frame[["id", "name", "instance_count", "bin", "proposals", "correct", "accuracy"]], output)
 
 
-def _show_metrics(metrics: dict[str, float], title: str) -> None:
-    """Metrics as one row, in percent; class counts beside APs."""
-    import pandas as pd
-
+def _show_groups(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
+    """A by-group view: counts as they are, fractions in percent."""
     from analyses.tables import percent
 
-    rows = [
-        {
-            "measure": name,
-            "%": percent(value),
-            "classes": str(metrics.get(f"{name}_classes", "")),
-        }
-        for name, value in metrics.items()
-        if not name.endswith("_classes")
-    ]
-    show(pd.DataFrame(rows), title)
+    fractions = [column for column in frame if frame[column].dtype == float]
+    show(frame.assign(**{column: frame[column].map(percent) for column in fractions}).reset_index(), title, caption)
 
 
-def _write(frame: object, output: Path | None) -> None:
+def _write(frame: pd.DataFrame, output: Path | None) -> None:
     """The per-category table as CSV, where asked for."""
     if output is not None:
         from imbalance_bench.files import write_text
 
-        write_text(output, frame.to_csv())  # type: ignore[attr-defined]
+        write_text(output, frame.to_csv())
         console.print(f"written: {output}", highlight=False, soft_wrap=True)

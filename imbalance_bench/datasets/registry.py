@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets.emoji_lt import ATTRIBUTION, draw
 from imbalance_bench.datasets.emoji_profile import PROFILES, Profile
-from imbalance_bench.errors import InputError
+from imbalance_bench.errors import look_up
 from imbalance_bench.progress import Reporter
 
 
@@ -59,10 +58,7 @@ def get(name: str, root: Path) -> DataSet:
     Raises:
         InputError: an unknown name; the message holds the nearest one.
     """
-    if name not in PROFILES:
-        nearest = difflib.get_close_matches(name, PROFILES, n=1, cutoff=0)[0]
-        raise InputError(f"unknown data set '{name}', did you mean '{nearest}'? (known: {', '.join(PROFILES)})")
-    profile, folder = PROFILES[name], root / name
+    profile, folder = look_up(PROFILES, name, "data set"), root / name
     return DataSet(
         name=name,
         description=_describe(profile),

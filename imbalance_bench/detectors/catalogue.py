@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from imbalance_bench.detectors import faster_rcnn, tiny
-from imbalance_bench.errors import InputError
+from imbalance_bench.errors import look_up
 from imbalance_bench.schedule import Schedule
 
 
@@ -59,7 +58,4 @@ def get(name: str) -> Detector:
     Raises:
         InputError: an unknown name; the message holds the nearest one.
     """
-    if name not in DETECTORS:
-        nearest = difflib.get_close_matches(name, DETECTORS, n=1, cutoff=0)[0]
-        raise InputError(f"unknown detector '{name}', did you mean '{nearest}'? (known: {', '.join(DETECTORS)})")
-    return DETECTORS[name]
+    return look_up(DETECTORS, name, "detector")

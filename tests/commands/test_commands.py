@@ -103,7 +103,7 @@ def test_evaluate_and_accuracy(run: Run, folders: tuple[str, ...], mini: DataSet
     for path in (baseline, baseline / "detections.npz", baseline / "checkpoint.pth"):
         status, out, err = run("evaluate", path, *MINI, *data, "-o", tmp_path / "ap.csv")
         assert status == 0, err
-        assert any(line.split()[:2] == ["mAP", expected] for line in out.splitlines())
+        assert any(line.split()[:1] == ["mAP"] and line.split()[3] == expected for line in out.splitlines())
         assert len(pd.read_csv(tmp_path / "ap.csv")) == 12
     results = [{"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.5}]
     (tmp_path / "results.json").write_text(json.dumps(results))
@@ -114,7 +114,10 @@ def test_evaluate_and_accuracy(run: Run, folders: tuple[str, ...], mini: DataSet
     for path in (baseline, baseline / "checkpoint.pth"):
         status, out, _ = run("proposal-accuracy", path, *MINI, *data)
         assert status == 0
-        assert any(line.split()[:2] == ["ACCbg", f"{100 * metrics['ACCbg']:.2f}"] for line in out.splitlines())
+        assert any(
+            line.split()[:1] == ["ACCbg"] and line.split()[4] == f"{100 * metrics['ACCbg']:.2f}"
+            for line in out.splitlines()
+        )
 
 
 def test_table_and_figures(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
