@@ -19,22 +19,23 @@ from analyses.weight_norms import spearman
 
 BIN_COLOURS = ("#b2182b", "#ef8a62", "#67a9cf", "#2166ac")
 """Bins from fewest to most train instances."""
-CORRECT, WRONG = "#1a9850", "#d73027"
+CORRECT, WRONG = "#0072b2", "#d55e00"
+"""Of detections: blue and vermilion, which colour-blind readers tell apart."""
 
 
 def use_style() -> None:
     """Fonts and lines of a printed paper."""
     sns.set_theme(context="paper", style="ticks", font_scale=1.05)
     matplotlib.rcParams.update(
-        {"figure.dpi": 110, "savefig.dpi": 200, "savefig.bbox": "tight", "axes.spines.top": False,
+        {"figure.dpi": 110, "savefig.bbox": "tight", "axes.spines.top": False,
          "axes.spines.right": False, "legend.frameon": False}
     )  # fmt: skip
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path, dpi: int = 200) -> Path:
     """Write a figure (the suffix says the format) and release it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, dpi=dpi)
     plt.close(figure)
     return path
 
@@ -110,7 +111,10 @@ def ap_by_bin(table: pd.DataFrame, names: Sequence[str], bin_names: Sequence[str
         axis.axvline(values[0], color="black", lw=0.8, ls="--")
         for position, value in zip(positions, values, strict=True):
             text = "no class" if np.isnan(value) else f"{value:.1f}"
-            axis.text(np.nan_to_num(value) + 0.02 * widest, position, text, va="center", fontsize=7)
+            axis.text(
+                np.nan_to_num(value) + 0.02 * widest, position, text, va="center", fontsize=7,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            )  # fmt: skip
         interval = "all" if panel == "mAP" else bin_names[int(panel[2:]) - 1]
         axis.set_title(f"{panel}  {interval}\n{int(table[f'{panel}_classes'].iloc[0])} classes", fontsize=8)
         axis.set_xlabel("AP (%)")
@@ -132,7 +136,7 @@ def contact_sheet(
     Args:
         images: (h, w, 3) RGB.
         ground_truth: of each image; columns ``x1 y1 x2 y2 name bin``; coloured by bin.
-        detections: of each image by run; columns ``x1 y1 x2 y2 name correct``; green where correct.
+        detections: of each image by run; columns ``x1 y1 x2 y2 name correct``; blue where correct.
         title: above.
     """
     use_style()

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from imbalance_bench.datasets.registry import DataSet
 from PIL import Image
 
 from analyses import detections, figures, per_category, tables
 from imbalance_bench.categories import CategoryTable
+from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.evaluation.detection import Detections
 from imbalance_bench.files import write_text
 from imbalance_bench.methods import METHODS
@@ -63,9 +63,9 @@ def draw_detections(root: Path, dataset: DataSet, path: Path, runs: Sequence[str
     }
     title = (
         f"{dataset.name}: the {images} validation images with most objects of bins 1 and 2; of each run the best "
-        "detections,\nas many as there are objects: green where class and place (IoU >= .5) are right, red where not"
+        "detections,\nas many as there are objects: blue where class and place (IoU >= .5) are right, orange where not"
     )
-    return figures.save(figures.contact_sheet(pictures, of_image, best, title), path)
+    return figures.save(figures.contact_sheet(pictures, of_image, best, title), path, dpi=130)
 
 
 def _title(run: str) -> str:

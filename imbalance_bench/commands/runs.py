@@ -115,14 +115,20 @@ def evaluate(
     from imbalance_bench.categories import CategoryTable
     from imbalance_bench.datasets import registry
     from imbalance_bench.evaluation import detection
+    from imbalance_bench.runs import RunFolder
 
-    data = registry.get(dataset, data_dir)
-    categories = CategoryTable.from_annotations(train_annotations or data.train_annotations)
-    truth = annotations or data.val_annotations
+    if path.is_dir():
+        # A run knows what it was evaluated on.
+        dataset = RunFolder(path).record()["settings"]["dataset"]
     if path.suffix == ".pth":
-        _, _, detections = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device).measure(path)
+        bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
+        data, (_, _, detections) = bench.dataset, bench.measure(path)
+        categories = CategoryTable.from_annotations(train_annotations or data.train_annotations)
     else:
+        data = registry.get(dataset, data_dir)
+        categories = CategoryTable.from_annotations(train_annotations or data.train_annotations)
         detections = detection.read(path, categories)
+    truth = annotations or data.val_annotations
     lvis_style = detection.is_federated(truth) if annotations else data.lvis_style
     if evaluator == "lvis" and not lvis_style:
         raise InputError(f"{truth}: option '--evaluator lvis' expects federated annotations (neg_category_ids)")

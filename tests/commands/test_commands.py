@@ -169,7 +169,7 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
         "width": (("weight-norms", checkpoint, "--annotations", other), "has 13 entries"),
         "no categories": (("weight-norms", foreign), "--annotations"),
         "wrong width": (("evaluate", foreign, *MINI, *folders[2:]), "expected one of 12"),
-        "no detections": (("evaluate", tmp_path, *MINI, *folders[2:]), "detections.npz"),
+        "no detections": (("evaluate", tmp_path, *MINI, *folders[2:]), "record.json"),
         "results": (("evaluate", text, *MINI, *folders[2:]), "not readable as JSON"),
         "evaluator": (("evaluate", checkpoint, "--evaluator", "coco"), "expected faster or lvis"),
         "half": (("evaluate", checkpoint, "--annotations", text), "go together"),
