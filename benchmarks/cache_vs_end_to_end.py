@@ -14,16 +14,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 import typer
-from rich.console import Console
 
 from analyses.tables import percent
 from imbalance_bench import checkpoints, methods
-from imbalance_bench.benchmark import Benchmark
-from imbalance_bench.evaluation.classifier import evaluate_classifier
+from imbalance_bench.commands import options
+from imbalance_bench.commands.options import console
 from imbalance_bench.files import write_text
-from imbalance_bench.progress import Reporter, logged_to
+from imbalance_bench.progress import logged_to
 from imbalance_bench.runs import provenance
-from imbalance_bench.training.detector import build_detector, load_features, train_detector
 
 MEASURES = ("mAP", "AP1", "AP2", "AP3", "AP4", "ACC", "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg")
 
@@ -36,8 +34,11 @@ def main(
     output: Path = Path("results/measured/emoji-lt-small/cache_vs_end_to_end.csv"),
 ) -> None:
     """Train both ways, compare, write."""
-    console = Console()
-    bench = Benchmark.named(dataset, detector, data_dir, work_dir, Reporter(console))
+    bench = options.benchmark(dataset, detector, data_dir, work_dir, seed=0, device="auto")
+    # Only now, with mmdet loaded in silence.
+    from imbalance_bench.evaluation.classifier import evaluate_classifier
+    from imbalance_bench.training.detector import build_detector, load_features, train_detector
+
     method = methods.get("bags")
     baseline, cached = bench.run("baseline"), bench.run("bags")
 
@@ -75,7 +76,7 @@ def main(
         },
     ]
     frame = pd.DataFrame(rows)
-    console.print(frame.to_string(index=False))
+    options.show(frame, "BAGS, W and b trained both ways (percent)")
     console.print(
         f"end to end takes {seconds / of_cache:.0f} times as long as the cache (made before, once for all methods)"
     )
