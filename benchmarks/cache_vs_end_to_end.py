@@ -54,7 +54,7 @@ def main(
     start = time.monotonic()
     train_detector(
         bench.detector, model, images, bench.schedule_of(method), folder, bench.seed,
-        classifier_only=True, reporter=bench.reporter,
+        scope="classifier", reporter=bench.reporter,
     )  # fmt: skip
     seconds = time.monotonic() - start
     trained = model.roi_head.bbox_head.fc_cls

@@ -93,9 +93,8 @@ class Benchmark:
 
     def folder(self, method: Method, variant: str | None = None) -> RunFolder:
         """The run folder of a method; the default variant's has no suffix."""
-        method.options(variant)
-        default = variant in (None, method.default_variant)
-        return RunFolder(self.root / (method.name if default else f"{method.name}-{variant}"))
+        name, _ = method.resolve(variant)
+        return RunFolder(self.root / (method.name if name == method.default_variant else f"{method.name}-{name}"))
 
     def run(self, name: str, variant: str | None = None) -> RunFolder:
         """Train and evaluate a method, and before it what it starts from; finished runs are only checked.
@@ -104,21 +103,24 @@ class Benchmark:
             InputError: unknown names, a folder in use or made with other settings.
         """
         method = methods.get(name)
+        variant, _ = method.resolve(variant)
         folder = self.folder(method, variant)
-        baseline = self.run("baseline") if method.starts_from == "baseline" else None
-        settings = self._settings(method, variant, baseline)
+        start = None if method.starts_from == "scratch" else self.run(*methods.parse(method.starts_from))
+        # Everything that is not trained on its own images has the baseline's proposals.
+        baseline = self.run("baseline") if method.trains in ("classifier", "nothing") else None
+        settings = self._settings(method, variant, start)
         if folder.is_done:
             folder.begin(settings)
             return folder
         with folder.lock():
             folder.begin(settings)
-            label = method.title if variant is None else f"{method.title} ({variant})"
-            self.reporter.say(f"[bold]{label}[/bold] on {self.dataset.name}, {self.detector.name}")
+            label = method.title if variant == method.default_variant else f"{method.title} ({variant})"
+            self.reporter.say(f"[bold]{label}[/bold] on {self.dataset.name}, {self.detector.name}, seed {self.seed}")
             seconds: dict[str, float] = {}
             with _timed(seconds, "train"):
-                classifier = self._train(method, variant, folder, baseline)
+                classifier = self._train(method, variant, folder, start)
             with _timed(seconds, "evaluate"):
-                metrics = self._evaluate(classifier, method, folder, baseline)
+                metrics = self._evaluate(classifier, folder, baseline or folder)
             folder.finish(settings, metrics, seconds)
         return folder
 
@@ -256,18 +258,18 @@ class Benchmark:
         parts = [self.proposals(run, split, "fc_pre_relu" if tap == "fc" else tap) for tap in classifier.taps]
         return proposals.join(parts, relu=[tap == "fc" for tap in classifier.taps])
 
-    def _settings(self, method: Method, variant: str | None, baseline: RunFolder | None) -> dict[str, Any]:
+    def _settings(self, method: Method, variant: str, start: RunFolder | None) -> dict[str, Any]:
         return {
             "dataset": self.dataset.name,
             "annotations_sha256": [sha256(self.dataset.train_annotations), sha256(self.dataset.val_annotations)],
             "detector": self.detector.name,
             "method": method.name,
-            "variant": variant or method.default_variant,
+            "variant": variant,
             "options": method.options(variant),
             "seed": self.seed,
             "schedule": None if method.trains == "nothing" else self.schedule_of(method).as_dict(),
-            "views": None if method.trains == "all" else self.views,
-            "baseline_sha256": baseline and sha256(baseline.checkpoint),
+            "views": self.views if method.trains in ("classifier", "nothing") else None,
+            "start_sha256": start and sha256(start.checkpoint),
         }
 
     def schedule_of(self, method: Method) -> Schedule:
@@ -276,19 +278,19 @@ class Benchmark:
             return method.schedule(self.schedule)
         return method.schedule(self.detector.schedule).stretched(self.dataset.epoch_factor)
 
-    def _train(self, method: Method, variant: str | None, folder: RunFolder, baseline: RunFolder | None) -> Classifier:
+    def _train(self, method: Method, variant: str, folder: RunFolder, start: RunFolder | None) -> Classifier:
         """The trained classifier; the run's checkpoint is on disk afterwards."""
         options = method.options(variant)
-        centres, repeat = options.pop("centres", "proposals"), options.pop("repeat", "stochastic")
-        start = checkpoints.load(baseline.checkpoint) if baseline else None
-        base = baseline and start and next(iter(checkpoints.classifiers_of(start, baseline.checkpoint).values()))
+        protocol = {name: options.pop(name) for name in method.protocol}
+        content = checkpoints.load(start.checkpoint) if start else None
+        base = start and content and next(iter(checkpoints.classifiers_of(content, start.checkpoint).values()))
         assert base is None or isinstance(base, LinearClassifier)
         torch.manual_seed(self.seed)
         classifier = method.build(self.categories, self.detector.tap_dims, base, **options)
-        if method.trains == "all":
-            return self._train_end_to_end(method, classifier, folder, start, ceil=repeat == "ceil")
-        assert baseline is not None and start is not None
-        train = self.cached_features(baseline, "train", classifier)
+        if method.trains not in ("classifier", "nothing"):
+            return self._train_end_to_end(method, classifier, folder, content, protocol)
+        assert start is not None and content is not None
+        train = self.cached_features(start, "train", classifier)
         if method.trains == "classifier":
             train_classifier(
                 classifier,
@@ -300,14 +302,19 @@ class Benchmark:
                 reporter=self.reporter,
             )
         else:
-            classifier.fit(train.chunks(ground_truth_only=centres == "ground-truth"))
-        state = {name: value for name, value in start["state_dict"].items() if ".fc_cls." not in name}
+            classifier.fit(train.chunks(ground_truth_only=protocol.get("centres") == "ground-truth"))
+        state = {name: value for name, value in content["state_dict"].items() if ".fc_cls." not in name}
         state |= {f"roi_head.bbox_head.fc_cls.{name}": value for name, value in classifier.state_dict().items()}
         checkpoints.save(folder.checkpoint, state, classifier, self.categories)
         return classifier
 
     def _train_end_to_end(
-        self, method: Method, classifier: Classifier, folder: RunFolder, start: dict[str, Any] | None, ceil: bool
+        self,
+        method: Method,
+        classifier: Classifier,
+        folder: RunFolder,
+        start: dict[str, Any] | None,
+        protocol: dict[str, Any],
     ) -> Classifier:
         keep = methods.tail_labels(self.categories) if method.sampling == "tail-only" else None
         with logged_to(folder.path / "console.log"):
@@ -317,7 +324,8 @@ class Benchmark:
             load_features(model, start["state_dict"])
         sampler = None
         if method.sampling == "repeat-factor":
-            factors = repeat_factors(image_labels(dataset), self.categories.num_classes, ceil=ceil)
+            labels, ceil = image_labels(dataset), protocol["repeat"] == "ceil"
+            factors = repeat_factors(labels, self.categories.num_classes, protocol["threshold"], ceil)
             sampler = RepeatFactorSampler(factors, self.seed)
         train_detector(
             self.detector,
@@ -327,18 +335,16 @@ class Benchmark:
             folder.path,
             self.seed,
             sampler=sampler,
+            scope=method.trains,
             reporter=self.reporter,
         )
         trained = model.roi_head.bbox_head.fc_cls
         checkpoints.save(folder.checkpoint, model.state_dict(), trained, self.categories)
         return trained
 
-    def _evaluate(
-        self, classifier: Classifier, method: Method, folder: RunFolder, baseline: RunFolder | None
-    ) -> dict[str, Any]:
+    def _evaluate(self, classifier: Classifier, folder: RunFolder, detector_run: RunFolder) -> dict[str, Any]:
         """The run's metrics; detections and per-category table are on disk afterwards."""
-        features = folder if method.trains == "all" or baseline is None else baseline
-        val = self.cached_features(features, "val", classifier)
+        val = self.cached_features(detector_run, "val", classifier)
         table, metrics, detections = evaluate_classifier(
             classifier, val, self.dataset, self.categories, device=self.device, reporter=self.reporter
         )

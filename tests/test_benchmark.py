@@ -35,8 +35,12 @@ def baseline(bench: Benchmark) -> RunFolder:
 
 
 CLASSIFIER_LEVEL = [
-    (method.name, variant) for method in METHODS.values() if method.trains != "all" for variant in method.variants
+    (method.name, variant)
+    for method in METHODS.values()
+    if method.trains in ("classifier", "nothing")
+    for variant in (*method.variants, *({"bags": ("beta=n,groups=2", "others=false")}.get(method.name, ())))
 ]
+END_TO_END = [m.name for m in METHODS.values() if m.trains not in ("classifier", "nothing") and m.name != "baseline"]
 
 
 @pytest.mark.parametrize(("method", "variant"), CLASSIFIER_LEVEL)
@@ -60,7 +64,7 @@ def test_classifier_level_methods(bench: Benchmark, baseline: RunFolder, method:
     assert all(torch.equal(before[name], content["state_dict"][name]) for name in same)
 
 
-@pytest.mark.parametrize("method", [m.name for m in METHODS.values() if m.trains == "all" and m.name != "baseline"])
+@pytest.mark.parametrize("method", END_TO_END)
 def test_end_to_end_methods(bench: Benchmark, baseline: RunFolder, method: str) -> None:
     one_epoch = replace(bench, schedule=replace(SHORT, epochs=1), work_dir=bench.work_dir / "end-to-end")
     short_baseline = one_epoch.folder(METHODS["baseline"])
@@ -76,8 +80,17 @@ def test_end_to_end_methods(bench: Benchmark, baseline: RunFolder, method: str) 
     assert 0 <= run.record()["metrics"]["mAP"] <= 1
     weights = checkpoints.load(run.checkpoint)["state_dict"]
     start = checkpoints.load(baseline.checkpoint)["state_dict"]
-    name = "backbone.layer3.0.conv1.weight"
-    assert not torch.equal(weights[name], start[name]), "everything is trained"
+    names = {
+        "stem": "backbone.layer1.0.conv1.weight", "backbone": "backbone.layer3.0.conv1.weight",
+        "statistics": "backbone.layer1.0.bn1.running_mean", "rpn": "rpn_head.rpn_conv.weight",
+        "head": "roi_head.bbox_head.shared_fcs.0.weight", "classifier": "roi_head.bbox_head.fc_cls.weight",
+    }  # fmt: skip
+    trained = {
+        part for part, name in names.items()
+        if weights[name].shape != start[name].shape or not torch.equal(weights[name], start[name])
+    }  # fmt: skip
+    frozen = {"all": set(), "all but stem": {"stem", "statistics"}, "head": set(names) - {"head", "classifier"}}
+    assert trained == set(names) - frozen[METHODS[method].trains]
 
 
 def test_a_finished_run_is_reused(bench: Benchmark, baseline: RunFolder) -> None:
@@ -98,6 +111,11 @@ def test_other_settings_are_refused(bench: Benchmark, baseline: RunFolder) -> No
     other = replace(bench, schedule=replace(SHORT, lr=0.01))
     with pytest.raises(InputError, match="schedule"):
         other.run("baseline")
+
+
+def test_groups_that_do_not_exist(bench: Benchmark, baseline: RunFolder) -> None:
+    with pytest.raises(InputError, match="2, 4 or 8"):
+        bench.run("bags", "groups=3")
 
 
 def test_a_folder_in_use_is_refused(bench: Benchmark, baseline: RunFolder) -> None:

@@ -2,18 +2,13 @@
 
 from imbalance_bench.classifiers.base import CLASSIFIERS, Classifier, LinearClassifier, build
 from imbalance_bench.classifiers.focal import ReleasedFocalClassifier, SigmoidFocalClassifier
-from imbalance_bench.classifiers.group_softmax import GROUP_EDGES, GroupSoftmaxClassifier, groups_by_count
+from imbalance_bench.classifiers.group_softmax import GroupSoftmaxClassifier, group_edges, groups_by_count
 from imbalance_bench.classifiers.ncm import NCMClassifier
-from imbalance_bench.classifiers.softmax import (
-    SoftmaxClassifier,
-    effective_number_weights,
-    inverse_count_weights,
-)
+from imbalance_bench.classifiers.softmax import SoftmaxClassifier, class_balanced_weights
 from imbalance_bench.classifiers.tau_norm import TauNormSelectClassifier, tau_norm, tau_normalize
 
 __all__ = [
     "CLASSIFIERS",
-    "GROUP_EDGES",
     "Classifier",
     "GroupSoftmaxClassifier",
     "LinearClassifier",
@@ -23,9 +18,9 @@ __all__ = [
     "SoftmaxClassifier",
     "TauNormSelectClassifier",
     "build",
-    "effective_number_weights",
+    "class_balanced_weights",
+    "group_edges",
     "groups_by_count",
-    "inverse_count_weights",
     "tau_norm",
     "tau_normalize",
 ]

@@ -13,8 +13,24 @@ from torch.nn import functional
 from imbalance_bench.categories import bin_index
 from imbalance_bench.classifiers.base import LinearClassifier
 
-GROUP_EDGES = {2: (100,), 4: (10, 100, 1000), 8: (5, 10, 50, 100, 500, 1000, 5000)}
-"""Lower bounds of groups 2, 3, ... by train instances for N groups on LVIS (section 4.1, Table 4)."""
+
+def group_edges(bin_edges: Sequence[int], groups: int) -> tuple[int, ...]:
+    """Lower bounds of groups 2, 3, ... for N groups of a data set with four bins (section 4.1, Table 4).
+
+    4 groups are the bins; 2 cut between tail and head; 8 cut each bin in two, at half its upper edge and at five
+    times the last: on LVIS 5, 10, 50, 100, 500, 1000, 5000.
+
+    Raises:
+        ValueError: another N, or another number of bins.
+    """
+    if len(bin_edges) != 3 or groups not in (2, 4, 8):
+        raise ValueError(f"expected 2, 4 or 8 groups of a data set with 4 bins, got {groups} and {len(bin_edges) + 1}")
+    if groups == 2:
+        return (bin_edges[1],)
+    if groups == 4:
+        return tuple(bin_edges)
+    halves = [edge // 2 for edge in bin_edges]
+    return (*(edge for pair in zip(halves, bin_edges, strict=True) for edge in pair), 5 * bin_edges[-1])
 
 
 def groups_by_count(instance_counts: Sequence[int] | np.ndarray, edges: Sequence[int]) -> list[int]:

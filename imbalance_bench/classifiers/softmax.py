@@ -46,21 +46,19 @@ class SoftmaxClassifier(LinearClassifier):
         return logits.softmax(dim=1)
 
 
-def inverse_count_weights(counts: Sequence[int] | np.ndarray, clip: tuple[float, float] = (0.01, 5.0)) -> list[float]:
-    """C + 1 loss weights 1/n_j over their mean, clipped; background 1 (section 7.1.2, re-weight).
+def class_balanced_weights(
+    counts: Sequence[int] | np.ndarray, beta: float = 1.0, clip: tuple[float, float] | None = (0.01, 5.0)
+) -> list[float]:
+    """C + 1 loss weights by class, those of the foreground over their mean and clipped; background 1 (section 7.1.2).
 
     A class without training instances never occurs as a label; it is counted as one instance.
+
+    Args:
+        counts: n_j, train instances of each class.
+        beta: weights are (1 - beta) / (1 - beta^n_j) (class-balanced loss); at 1, the limit, 1 / n_j (re-weight).
+        clip: least and greatest weight after the division by the mean; None for none.
     """
-    return _normalised(1.0 / np.maximum(np.asarray(counts, dtype=np.float64), 1), clip)
-
-
-def effective_number_weights(
-    counts: Sequence[int] | np.ndarray, beta: float = 0.999, clip: tuple[float, float] = (0.01, 5.0)
-) -> list[float]:
-    """C + 1 loss weights (1 - beta)/(1 - beta^n_j) over their mean, clipped; background 1 (class-balanced loss)."""
     counts = np.maximum(np.asarray(counts, dtype=np.float64), 1)
-    return _normalised((1 - beta) / (1 - beta**counts), clip)
-
-
-def _normalised(weights: np.ndarray, clip: tuple[float, float]) -> list[float]:
-    return [*np.clip(weights / weights.mean(), *clip).tolist(), 1.0]
+    weights = 1 / counts if beta == 1 else (1 - beta) / (1 - beta**counts)
+    weights = weights / weights.mean()
+    return [*(weights if clip is None else np.clip(weights, *clip)).tolist(), 1.0]

@@ -44,7 +44,7 @@ def methods() -> None:
         {
             "name": method.name,
             "Table 1": "-" if method.paper_row is None else f"({method.paper_row})",
-            "trains": {"all": "everything", "classifier": "W, b", "nothing": "nothing"}[method.trains],
+            "trains": {"all": "everything", "classifier": "W, b"}.get(method.trains, method.trains),
             "starts from": method.starts_from,
             "variants (default first)": ", ".join(method.variants),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,14 @@ from imbalance_bench.seeds import epoch_seed
 
 CLASSIFIER = "roi_head.bbox_head.fc_cls."
 """Prefix of the classifier's parameters in a detector."""
+_STEM = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
+SCOPES: dict[str, Callable[[str], bool]] = {
+    "all": lambda name: True,
+    "all but stem": lambda name: not name.startswith(_STEM),
+    "head": lambda name: name.startswith("roi_head.bbox_head."),
+    "classifier": lambda name: name.startswith(CLASSIFIER),
+}
+"""Which parameters are trained, by their names."""
 
 
 def build_detector(detector: Detector, classifier: Classifier, seed: int = 0) -> TwoStageDetector:
@@ -63,7 +71,7 @@ def train_detector(
     seed: int,
     *,
     sampler: Sampler[int] | None = None,
-    classifier_only: bool = False,
+    scope: str = "all",
     reporter: Reporter | None = None,
 ) -> TwoStageDetector:
     """Train, with a checkpoint each epoch; the same call goes on after an interruption, to the same result.
@@ -76,8 +84,7 @@ def train_detector(
         folder: takes checkpoints and logs.
         seed: of order, flips and sampled RoIs; each epoch has its own.
         sampler: order of images; uniform without one.
-        classifier_only: train W and b of the hosted classifier; everything else is frozen, batch norm in
-            evaluation mode.
+        scope: what is trained, of ``SCOPES``; the rest is frozen, its batch norm in evaluation mode.
         reporter: shows progress.
     """
     keep_freed_memory()
@@ -88,9 +95,9 @@ def train_detector(
         num_workers=detector.num_workers,
         collate_fn=pseudo_collate,
     )
-    if classifier_only:
+    if scope != "all":
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.startswith(CLASSIFIER))
+            parameter.requires_grad_(parameter.requires_grad and SCOPES[scope](name))
     with logged_to(folder / "console.log"):
         latest = find_latest_checkpoint(str(folder))
     if latest is not None:
@@ -99,7 +106,7 @@ def train_detector(
     reporter = reporter or Reporter()
     with reporter.task(f"training the detector, {schedule.epochs} epochs", iterations) as advance:
         hooks: list[Hook] = [EpochSeedHook(seed), ProgressHook(advance)]
-        if classifier_only:
+        if scope != "all":
             hooks.append(FrozenNormHook())
         with logged_to(folder / "console.log"):
             runner = Runner(
@@ -145,13 +152,14 @@ class EpochSeedHook(Hook):
 
 
 class FrozenNormHook(Hook):
-    """Batch norm keeps its statistics while only the classifier trains."""
+    """Batch norm that is not trained keeps its statistics."""
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """After the loop has set the model to training mode."""
         if batch_idx == 0:
             for module in runner.model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                frozen = not any(parameter.requires_grad for parameter in module.parameters())
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and frozen:
                     module.eval()
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from imbalance_bench.classifiers import GROUP_EDGES, GroupSoftmaxClassifier, groups_by_count
+from imbalance_bench.categories import LVIS_BIN_EDGES
+from imbalance_bench.classifiers import GroupSoftmaxClassifier, group_edges, groups_by_count
 
 SIZES = (294, 453, 302, 181)
 """Classes of LVIS v0.5 in the four groups."""
@@ -186,9 +187,17 @@ def test_rows_follow_the_categories() -> None:
 
 def test_groups_by_count() -> None:
     counts = [0, 9, 10, 99, 100, 999, 1000, 26148]
-    assert groups_by_count(counts, GROUP_EDGES[4]) == [1, 1, 2, 2, 3, 3, 4, 4]
-    assert groups_by_count(counts, GROUP_EDGES[2]) == [1, 1, 1, 1, 2, 2, 2, 2]
-    assert groups_by_count([5, 2000], GROUP_EDGES[4]) == [1, 2], "empty groups close up"
+    assert groups_by_count(counts, LVIS_BIN_EDGES) == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert groups_by_count(counts, group_edges(LVIS_BIN_EDGES, 2)) == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert groups_by_count([5, 2000], LVIS_BIN_EDGES) == [1, 2], "empty groups close up"
+
+
+def test_group_edges_of_lvis() -> None:
+    assert group_edges(LVIS_BIN_EDGES, 2) == (100,)
+    assert group_edges(LVIS_BIN_EDGES, 4) == (10, 100, 1000)
+    assert group_edges(LVIS_BIN_EDGES, 8) == (5, 10, 50, 100, 500, 1000, 5000)
+    with pytest.raises(ValueError, match="2, 4 or 8"):
+        group_edges(LVIS_BIN_EDGES, 3)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def slow_scores(centres: Tensor, embedding: Tensor, base_scores: Tensor, scale: 
     for f, p in zip(embedding, base_scores, strict=True):
         cosines = [float(f @ c) / max(float(f.norm() * c.norm()), 1e-300) for c in centres]
         exponentials = [math.exp(scale * cosine) for cosine in cosines]
-        background = float(p[-1])
+        background = p[-1].item()
         rows.append([e / sum(exponentials) * (1 - background) for e in exponentials] + [background])
     return torch.tensor(rows, dtype=torch.float64)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from imbalance_bench.classifiers import SoftmaxClassifier, effective_number_weights, inverse_count_weights
+from imbalance_bench.classifiers import SoftmaxClassifier, class_balanced_weights
 
 
 def test_logits_scores_and_loss_are_the_loops() -> None:
@@ -46,22 +46,33 @@ def test_weights_of_one_change_nothing() -> None:
     assert torch.allclose(plain.loss(logits, labels)["loss_cls"], ones.loss(logits, labels)["loss_cls"])
 
 
-def test_inverse_count_weights_by_hand() -> None:
+def test_class_balanced_weights_by_hand() -> None:
     # 1/n = 1, .1, .001; mean .367; divided by it 2.7248, .27248, .0027248: the last is clipped.
-    assert inverse_count_weights([1, 10, 1000]) == pytest.approx([2.72480, 0.272480, 0.01, 1.0], rel=1e-5)
-    assert inverse_count_weights([1, 10, 1000], clip=(0.1, 5.0))[2] == 0.1
-    assert inverse_count_weights([0, 1]) == [1.0, 1.0, 1.0], "a class without instances counts as one"
+    assert class_balanced_weights([1, 10, 1000]) == pytest.approx([2.72480, 0.272480, 0.01, 1.0], rel=1e-5)
+    assert class_balanced_weights([1, 10, 1000], clip=(0.1, 5.0))[2] == 0.1
+    assert class_balanced_weights([0, 1]) == [1.0, 1.0, 1.0], "a class without instances counts as one"
 
 
 def test_effective_number_weights_by_hand() -> None:
     b = 0.999
     raw = np.array([(1 - b) / (1 - b**n) for n in (1, 10, 1000)])
-    assert effective_number_weights([1, 10, 1000])[:3] == pytest.approx(np.clip(raw / raw.mean(), 0.01, 5).tolist())
+    assert class_balanced_weights([1, 10, 1000], beta=b)[:3] == pytest.approx(
+        np.clip(raw / raw.mean(), 0.01, 5).tolist()
+    )
+
+
+def test_without_a_clip() -> None:
+    assert class_balanced_weights([1, 10, 1000], clip=None)[2] == pytest.approx(0.00272480, rel=1e-5)
+
+
+def test_the_limit_of_beta() -> None:
+    near, limit = class_balanced_weights([1, 7, 300], beta=1 - 1e-9), class_balanced_weights([1, 7, 300])
+    assert near == pytest.approx(limit, rel=1e-4)
 
 
 def test_the_two_weightings_are_nearly_one_after_the_clip() -> None:
     counts = np.unique(np.geomspace(1, 26148, 400).astype(int))
-    first, second = inverse_count_weights(counts), effective_number_weights(counts)
+    first, second = class_balanced_weights(counts), class_balanced_weights(counts, beta=0.999)
     assert np.corrcoef(first, second)[0, 1] > 0.99
 
 

@@ -155,9 +155,16 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
     other.write_text(json.dumps(content))
     foreign = tmp_path / "foreign.pth"
     torch.save({"state_dict": {"fc_cls.weight": torch.zeros(13, 4), "fc_cls.bias": torch.zeros(13)}}, foreign)
+    wide = tmp_path / "wide.pth"
+    torch.save({"state_dict": {"fc_cls.weight": torch.zeros(81, 4), "fc_cls.bias": torch.zeros(81)}}, wide)
     return {
         "method": (("run-baseline", "--method", "tau-nrom"), "did you mean 'tau-norm'"),
-        "variant": (("run-baseline", "--method", "bags", "--variant", "x"), "expected released or paper"),
+        "variant": (
+            ("run-baseline", "--method", "bags", "--variant", "x"),
+            "has no variant 'x', expected released or paper",
+        ),
+        "option": (("run-baseline", "--method", "bags", "--variant", "bta=2"), "unknown option 'bta'"),
+        "value": (("run-baseline", "--method", "bags", "--variant", "groups=many"), "is not a value like 4"),
         "data set": (("run-baseline", "--dataset", "emoji"), "did you mean"),
         "detector": (("run-baseline", *MINI, "--detector", "tny", *folders), "did you mean 'tiny'"),
         "device": (("run-baseline", "--device", "tpu"), "expected auto, cpu, cuda or cuda:N"),
@@ -168,7 +175,8 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
         "field": (("weight-norms", checkpoint, "--annotations", field), "'categories' is missing"),
         "width": (("weight-norms", checkpoint, "--annotations", other), "has 13 entries"),
         "no categories": (("weight-norms", foreign), "--annotations"),
-        "wrong width": (("evaluate", foreign, *MINI, *folders[2:]), "expected one of 12"),
+        "another detector": (("evaluate", foreign, *MINI, *folders[2:]), "is not of detector tiny"),
+        "another width": (("evaluate", wide, *MINI, *folders[2:]), "expected one of 12"),
         "no detections": (("evaluate", tmp_path, *MINI, *folders[2:]), "record.json"),
         "results": (("evaluate", text, *MINI, *folders[2:]), "not readable as JSON"),
         "evaluator": (("evaluate", checkpoint, "--evaluator", "coco"), "expected faster or lvis"),
