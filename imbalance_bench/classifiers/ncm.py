@@ -43,6 +43,11 @@ class NCMClassifier(Classifier):
         super().__init__(num_classes, feature_dim)
         if tuple(taps) not in (("fc",), ("fc_pre_relu",), ("conv", "fc")):
             raise ValueError(f"NCM has no taps {tuple(taps)}")
+        if base_dim < 1 or (feature_dim <= base_dim if len(taps) == 2 else feature_dim != base_dim):
+            expected = "more than" if len(taps) == 2 else "exactly"
+            raise ValueError(
+                f"expected {expected} base_dim = {base_dim} features with taps {tuple(taps)}: {feature_dim}"
+            )
         self.base_dim, self.scale, self.taps = base_dim, scale, tuple(taps)
         centre_dim = feature_dim - base_dim if len(self.taps) == 2 else feature_dim
         self.register_buffer("centres", torch.zeros(num_classes, centre_dim))

@@ -61,6 +61,8 @@ class TauNormSelectClassifier(Classifier):
     def __init__(self, num_classes: int, feature_dim: int, tail: Sequence[int] | None = None) -> None:
         super().__init__(num_classes, feature_dim)
         self.tail = None if tail is None else [int(label) for label in tail]
+        if self.tail and not 0 <= min(self.tail) <= max(self.tail) < num_classes:
+            raise ValueError(f"expected tail labels in 0..{num_classes - 1}, got {self.tail}")
         for part in ("base", "tau"):
             self.register_buffer(f"{part}_weight", torch.zeros(num_classes + 1, feature_dim))
             self.register_buffer(f"{part}_bias", torch.zeros(num_classes + 1))

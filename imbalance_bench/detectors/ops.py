@@ -166,23 +166,30 @@ def _sigmoid_focal_loss_backward(
     grad_input.copy_(grad)
 
 
-def _deform_conv(x: Tensor, weight: Tensor, offset: Tensor, options: dict[str, Any], **more: Any) -> Tensor:
-    """torchvision's deformable convolution; groups follow from the shapes."""
-    return deform_conv2d(
-        x,
-        offset,
-        weight,
-        stride=(options["dH"], options["dW"]),
-        padding=(options["padH"], options["padW"]),
-        dilation=(options["dilationH"], options["dilationW"]),
-        **more,
-    )
+def _deform_conv_gradients(
+    grad_output: Tensor, tensors: dict[str, Tensor], geometry: dict[str, tuple[int, int]]
+) -> dict[str, Tensor]:
+    """Gradients by each of the tensors, named as torchvision's ``deform_conv2d`` names them."""
+    with torch.enable_grad():
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
+        output = deform_conv2d(**leaves, **geometry)
+    return dict(zip(leaves, torch.autograd.grad(output, list(leaves.values()), grad_output), strict=True))
+
+
+def _geometry(options: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Stride, padding and dilation by torchvision's names from those of either version; groups follow from shapes."""
+    if "dH" in options:
+        keys = {"stride": ("dH", "dW"), "padding": ("padH", "padW"), "dilation": ("dilationH", "dilationW")}
+    else:
+        keys = {name: (f"{key}_h", f"{key}_w") for name, key in
+                (("stride", "stride"), ("padding", "pad"), ("dilation", "dilation"))}  # fmt: skip
+    return {name: (options[h], options[w]) for name, (h, w) in keys.items()}
 
 
 def _deform_conv_forward(
     x: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor, ones: Tensor, **options: Any
 ) -> None:
-    output.copy_(_deform_conv(x, weight, offset, options))
+    output.copy_(deform_conv2d(x, offset, weight, **_geometry(options)))
 
 
 def _deform_conv_backward_input(
@@ -195,12 +202,10 @@ def _deform_conv_backward_input(
     columns: Tensor,
     **options: Any,
 ) -> None:
-    with torch.enable_grad():
-        leaves = [x.detach().requires_grad_(), offset.detach().requires_grad_()]
-        output = _deform_conv(leaves[0], weight, leaves[1], options)
-        grads = torch.autograd.grad(output, leaves, grad_output)
-    grad_input.copy_(grads[0])
-    grad_offset.copy_(grads[1])
+    tensors = {"input": x, "offset": offset, "weight": weight}
+    gradients = _deform_conv_gradients(grad_output, tensors, _geometry(options))
+    grad_input.copy_(gradients["input"])
+    grad_offset.copy_(gradients["offset"])
 
 
 def _deform_conv_backward_parameters(
@@ -214,11 +219,56 @@ def _deform_conv_backward_parameters(
     scale: float,
     **options: Any,
 ) -> None:
-    with torch.enable_grad():
-        leaf = grad_weight.new_zeros(grad_weight.shape).requires_grad_()
-        # Linear in the weight, so its gradient does not depend on the weight's value.
-        (grad,) = torch.autograd.grad(_deform_conv(x, leaf, offset, options), leaf, grad_output)
-    grad_weight += scale * grad
+    # Linear in the weight, so its gradient does not depend on the weight's value.
+    tensors = {"input": x, "offset": offset, "weight": torch.zeros_like(grad_weight)}
+    grad_weight += scale * _deform_conv_gradients(grad_output, tensors, _geometry(options))["weight"]
+
+
+def _modulated_deform_conv_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    *,
+    with_bias: bool,
+    **options: Any,
+) -> None:
+    output.copy_(deform_conv2d(x, offset, weight, bias if with_bias else None, mask=mask, **_geometry(options)))
+
+
+def _modulated_deform_conv_backward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    columns: Tensor,
+    grad_input: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad_output: Tensor,
+    *,
+    with_bias: bool,
+    **options: Any,
+) -> None:
+    tensors = {"input": x, "offset": offset, "weight": weight, "mask": mask}
+    targets = {"input": grad_input, "offset": grad_offset, "weight": grad_weight, "mask": grad_mask}
+    if with_bias:
+        tensors["bias"], targets["bias"] = bias, grad_bias
+    for name, gradient in _deform_conv_gradients(grad_output, tensors, _geometry(options)).items():
+        targets[name].copy_(gradient)
+
+
+def _not_compiled() -> str:
+    """What mmcv's report of the environment prints as the compiler."""
+    return "n/a"
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {
@@ -230,5 +280,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "deform_conv_forward": _deform_conv_forward,
     "deform_conv_backward_input": _deform_conv_backward_input,
     "deform_conv_backward_parameters": _deform_conv_backward_parameters,
+    "modulated_deform_conv_forward": _modulated_deform_conv_forward,
+    "modulated_deform_conv_backward": _modulated_deform_conv_backward,
+    "get_compiler_version": _not_compiled,
+    "get_compiling_cuda_version": _not_compiled,
 }
 """Stand-ins by mmcv's names."""

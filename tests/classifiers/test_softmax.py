@@ -16,11 +16,11 @@ def test_logits_scores_and_loss_are_the_loops() -> None:
     features, labels = torch.randn(6, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 3, 3])
     logits = classifier(features)
     for i in range(6):
-        z = [float(classifier.weight[j] @ features[i] + classifier.bias[j]) for j in range(4)]
+        z = [(classifier.weight[j] @ features[i] + classifier.bias[j]).item() for j in range(4)]
         assert logits[i].tolist() == pytest.approx(z)
         total = sum(math.exp(v) for v in z)
         assert classifier.scores(logits)[i].tolist() == pytest.approx([math.exp(v) / total for v in z])
-    expected = -sum(math.log(classifier.scores(logits)[i, labels[i]]) for i in range(6)) / 6
+    expected = -sum(math.log(classifier.scores(logits)[i, labels[i]].item()) for i in range(6)) / 6
     assert classifier.loss(logits, labels)["loss_cls"].item() == pytest.approx(expected)
     assert torch.equal(classifier.class_weights(), classifier.weight)
     assert torch.equal(classifier.class_biases(), classifier.bias)

@@ -6,7 +6,8 @@ import textwrap
 
 import pytest
 import torch
-from mmcv.ops import DeformConv2d, RoIAlign, batched_nms, nms, roi_align, sigmoid_focal_loss
+from mmcv.ops import DeformConv2d, ModulatedDeformConv2d, RoIAlign, batched_nms, nms, roi_align, sigmoid_focal_loss
+from mmcv.utils import collect_env
 from torch import Tensor
 
 from imbalance_bench.detectors.ops import StandIns
@@ -128,6 +129,28 @@ def test_deformable_convolution_without_offsets_is_a_convolution() -> None:
     assert torch.autograd.gradcheck(
         lambda w: torch.func.functional_call(layer, {"weight": w}, (x.detach(), offset.detach())), layer.weight
     )
+
+
+def test_modulated_deformable_convolution() -> None:
+    torch.manual_seed(0)
+    layer = ModulatedDeformConv2d(4, 6, 3, stride=2, padding=1, bias=True).double()
+    torch.nn.init.normal_(layer.bias)
+    x = torch.randn(2, 4, 7, 7, dtype=torch.float64)
+    offset, ones = torch.zeros(2, 18, 4, 4, dtype=torch.float64), torch.ones(2, 9, 4, 4, dtype=torch.float64)
+    expected = torch.nn.functional.conv2d(x, layer.weight, layer.bias, stride=2, padding=1)
+    assert torch.allclose(layer(x, offset, ones), expected)
+    halved = torch.nn.functional.conv2d(x, layer.weight, stride=2, padding=1) / 2 + layer.bias[:, None, None]
+    assert torch.allclose(layer(x, offset, ones / 2), halved)
+    inputs = (
+        x[:1, :, :5, :5].clone().requires_grad_(),
+        (0.3 * torch.rand(1, 18, 3, 3, dtype=torch.float64)).requires_grad_(),
+        torch.rand(1, 9, 3, 3, dtype=torch.float64, requires_grad=True),
+    )
+    assert torch.autograd.gradcheck(layer, inputs, atol=1e-4)
+
+
+def test_the_report_of_the_environment() -> None:
+    assert collect_env()["MMCV Compiler"] == "n/a"
 
 
 def test_an_operator_without_a_stand_in_says_what_to_do() -> None:
