@@ -87,13 +87,20 @@ def _mark_bins(axes: Sequence[Axes], bins: np.ndarray, bin_names: Sequence[str])
                 axis.axvline(inside.max() + 0.5, color="0.5", lw=0.8, ls="--")
 
 
-def ap_by_bin(table: pd.DataFrame, names: Sequence[str], bin_names: Sequence[str], title: str = "") -> Figure:
+def ap_by_bin(
+    table: pd.DataFrame,
+    names: Sequence[str],
+    bin_names: Sequence[str],
+    classes: Sequence[int] | np.ndarray,
+    title: str = "",
+) -> Figure:
     """AP of each method in each bin, one panel a bin, the first method's value as a line.
 
     Args:
-        table: one row a method; columns ``AP1``.., ``mAP`` (fractions) and ``<name>_classes``.
+        table: one row a method; columns ``AP1``.., ``mAP`` (fractions).
         names: of the rows.
         bin_names: intervals of the bins.
+        classes: number of classes of each bin.
         title: above.
     """
     use_style()
@@ -116,11 +123,73 @@ def ap_by_bin(table: pd.DataFrame, names: Sequence[str], bin_names: Sequence[str
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )  # fmt: skip
         interval = "all" if panel == "mAP" else bin_names[int(panel[2:]) - 1]
-        axis.set_title(f"{panel}  {interval}\n{int(table[f'{panel}_classes'].iloc[0])} classes", fontsize=8)
+        number = sum(classes) if panel == "mAP" else classes[int(panel[2:]) - 1]
+        axis.set_title(f"{panel}  {interval}\n{number} classes", fontsize=8)
         axis.set_xlabel("AP (%)")
     axes[0].set_yticks(positions, names)
     axes[0].invert_yaxis()
     axes[0].set_xlim(0, 1.2 * widest)
+    figure.suptitle(title)
+    return figure
+
+
+def sample_ratio(table: pd.DataFrame, title: str = "") -> Figure:
+    """AP against beta, the others sampled per foreground RoI (Figure 4).
+
+    Args:
+        table: one row a setting; columns ``beta`` (``baseline``, a number, ``n`` or ``all``), ``mAP``, ``AP1``..
+            (fractions) and their ``_std``.
+        title: above.
+    """
+    use_style()
+    measures = ["mAP", *(column for column in table if column.startswith("AP") and column[2:].isdigit())]
+    figure, axis = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
+    swept, baseline = table[table["beta"] != "baseline"], table[table["beta"] == "baseline"]
+    positions = np.arange(len(swept))
+    for measure, colour in zip(measures, ("black", *BIN_COLOURS), strict=False):
+        axis.errorbar(
+            positions, 100 * swept[measure], 100 * swept[f"{measure}_std"].fillna(0), fmt="o-", ms=4, lw=1.2,
+            color=colour, label=measure,
+        )  # fmt: skip
+        if len(baseline):
+            axis.axhline(100 * baseline[measure].iloc[0], color=colour, lw=0.7, ls=":")
+    axis.set_xticks(positions, swept["beta"])
+    axis.set(xlabel="beta (dotted: baseline)", ylabel="AP (%)", title=title)
+    axis.set_ylim(bottom=0)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def settings_tried(table: pd.DataFrame, title: str = "") -> Figure:
+    """mAP and AP1 of the settings of re-weighting (bars) and of tau-normalisation (lines over tau) (Figure 5).
+
+    Args:
+        table: one row a setting; columns ``method``, ``setting``, ``mAP``, ``AP1`` (fractions).
+        title: above.
+    """
+    use_style()
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(9.6, 3.3), layout="constrained", width_ratios=(1.2, 1, 1)
+    )
+    baseline = table[table["method"] == "baseline"].iloc[0]
+    weighted = table[table["method"] == "reweight-cls"]
+    positions = np.arange(len(weighted))
+    for offset, measure, colour in ((-0.2, "mAP", "0.35"), (0.2, "AP1", BIN_COLOURS[0])):
+        left.barh(positions + offset, 100 * weighted[measure], height=0.38, color=colour, label=measure)
+    left.axvline(100 * baseline["mAP"], color="black", lw=0.8, ls=":")
+    left.set_yticks(positions, weighted["setting"])
+    left.invert_yaxis()
+    left.set(xlabel="AP (%)", title="re-weight-cls")
+    left.legend(loc="lower right")
+    tau = table[table["method"].str.startswith("tau-norm")]
+    for axis, measure in ((middle, "mAP"), (right, "AP1")):
+        for (method, note), part in tau.groupby(["method", tau["setting"].str.partition(", ")[2]], sort=False):
+            values = part["setting"].str.extract(r"tau ([\d.]+)")[0].astype(float)
+            label = note or method.removeprefix("tau-norm-")
+            axis.plot(values, 100 * part[measure], "o-", ms=3.5, lw=1.2, label=label)
+        axis.axhline(100 * baseline[measure], color="black", lw=0.8, ls=":")
+        axis.set(xlabel="tau", ylabel=f"{measure} (%)", title=f"tau-norm: {measure}")
+    right.legend(loc="upper left", fontsize=7)
     figure.suptitle(title)
     return figure
 

@@ -9,48 +9,91 @@ import numpy as np
 from PIL import Image
 
 from analyses import detections, figures, per_category, tables
-from imbalance_bench.categories import CategoryTable
+from imbalance_bench.categories import bin_names
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.evaluation.detection import Detections
 from imbalance_bench.files import write_text
 from imbalance_bench.methods import METHODS
 from imbalance_bench.runs import RunFolder
+from imbalance_bench.studies import STUDIES, Study
 
 COMPARED = ("baseline", "bags")
 """Runs that the weight-norm figure and the contact sheet show, if not others are named."""
 
 
-def write_table1(root: Path, bin_names: Sequence[str], folder: Path) -> list[Path]:
-    """Table 1 as CSV (fractions, with provenance) and as Markdown (percent)."""
-    frame = tables.table1(root)
-    text = tables.markdown(tables.shown(frame, [*tables.AP_COLUMNS, *tables.ACC_COLUMNS]))
-    csv, markdown = folder / "table1.csv", folder / "table1.md"
-    write_text(csv, frame.to_csv(index=False))
-    write_text(markdown, f"{text}\n\n{tables.caption(bin_names, frame)}\n")
-    return [csv, markdown]
+def write_study(root: Path, study: Study, folder: Path) -> list[Path]:
+    """A study as CSV (a row a run, fractions, with provenance), Markdown and LaTeX (percent, mean over seeds).
+
+    Args:
+        root: ``work_dir/<dataset>/<detector>``.
+        study: which.
+        folder: where the files go.
+    """
+    runs = tables.study_runs(root, study)
+    columns = [*tables.AP_COLUMNS, *tables.ACC_COLUMNS]
+    frame = tables.shown(tables.summary(runs, study), study, columns)
+    path = folder / study.name.replace(" ", "")
+    texts = {
+        ".csv": runs.to_csv(index=False),
+        ".md": f"{tables.markdown(frame)}\n\n{tables.caption(runs)}\n",
+        ".tex": tables.latex(frame, len(study.rows[0].labels)) + "\n",
+    }
+    for suffix, text in texts.items():
+        write_text(path.with_suffix(suffix), text)
+    return [path.with_suffix(suffix) for suffix in texts]
 
 
-def draw_weight_norms(root: Path, categories: CategoryTable, path: Path, runs: Sequence[str] = COMPARED) -> Path:
-    """Figure 1/3: weight norm against rank."""
-    frames = {_title(name): per_category.read(RunFolder(root / name).per_category) for name in runs}
-    return figures.save(figures.weight_norms(frames, categories.bin_names, f"{root.parent.parent.name}"), path)
+def draw_weight_norms(seed: Path, path: Path, runs: Sequence[str] = COMPARED) -> Path:
+    """Figure 1/3: weight norm against rank.
+
+    Args:
+        seed: folder of the runs of one seed.
+        path: of the figure.
+        runs: folder names.
+    """
+    frames = {title(name): per_category.read(RunFolder(seed / name).per_category) for name in runs}
+    return figures.save(figures.weight_norms(frames, _bin_names(RunFolder(seed / runs[0])), seed.parents[1].name), path)
 
 
-def draw_ap_by_bin(root: Path, categories: CategoryTable, path: Path) -> Path:
-    """AP of every finished run in every bin."""
-    frame = tables.table1(root)
-    names = [
-        f"{title} ({variant})" if variant else title
-        for title, variant in zip(frame["title"], frame["variant"], strict=True)
-    ]
-    return figures.save(figures.ap_by_bin(frame, names, categories.bin_names, root.parent.parent.name), path)
+def draw_ap_by_bin(root: Path, path: Path) -> Path:
+    """AP of every finished run of Table 1 in every bin (mean over seeds)."""
+    study = STUDIES["table 1"]
+    runs = tables.study_runs(root, study)
+    frame, names = tables.summary(runs, study), tables.run_bin_names(runs)
+    classes = [int(runs[f"AP{number}_classes"].iloc[0]) for number in range(1, len(names) + 1)]
+    figure = figures.ap_by_bin(frame, frame["method"].tolist(), names, classes, root.parent.name)
+    return figures.save(figure, path)
 
 
-def draw_detections(root: Path, dataset: DataSet, path: Path, runs: Sequence[str] = COMPARED, images: int = 6) -> Path:
+def draw_figure1(balanced: Path, long_tailed: Path, path: Path) -> Path:
+    """Figure 1: weight norms of the same detector trained on balanced and on long-tailed data.
+
+    Args:
+        balanced: run folder of the baseline on the balanced twin.
+        long_tailed: run folder of the baseline.
+        path: of the figure.
+    """
+    frames = {"long-tailed": per_category.read(RunFolder(long_tailed).per_category)}
+    frame = per_category.read(RunFolder(balanced).per_category)
+    # The twin's classes in the order of the long-tailed set's, so that a rank is one class.
+    frame[["instance_count", "bin"]] = frames["long-tailed"][["instance_count", "bin"]]
+    frames["balanced"] = frame
+    title = "the same classes and the same total of instances, two profiles"
+    return figures.save(figures.weight_norms(frames, _bin_names(RunFolder(long_tailed)), title), path)
+
+
+def draw_study(root: Path, study: Study, path: Path) -> Path:
+    """Figure 4 or 5 from the runs of its sweep."""
+    frame = tables.summary(tables.study_runs(root, study), study)
+    draw = {"figure 4": figures.sample_ratio, "figure 5": figures.settings_tried}[study.name]
+    return figures.save(draw(frame, root.parent.name), path)
+
+
+def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str] = COMPARED, images: int = 6) -> Path:
     """Contact sheet of the validation images with most tail objects: ground truth and what each run finds."""
     categories = dataset.categories()
     truth = detections.ground_truth(dataset.val_annotations, categories)
-    found = {name: Detections.load(RunFolder(root / name).detections) for name in runs}
+    found = {name: Detections.load(RunFolder(seed / name).detections) for name in runs}
     chosen = detections.images_with_most_tail(truth, images)
     of_image = [truth[truth["image_id"] == image_id] for image_id in chosen]
     pictures = []
@@ -58,21 +101,25 @@ def draw_detections(root: Path, dataset: DataSet, path: Path, runs: Sequence[str
         with Image.open(dataset.val_images / boxes["file_name"].iloc[0]) as picture:
             pictures.append(np.asarray(picture.convert("RGB")))
     best = {
-        _title(name): [detections.best(d, i, boxes, categories) for i, boxes in zip(chosen, of_image, strict=True)]
+        title(name): [detections.best(d, i, boxes, categories) for i, boxes in zip(chosen, of_image, strict=True)]
         for name, d in found.items()
     }
-    title = (
+    text = (
         f"{dataset.name}: the {images} validation images with most objects of bins 1 and 2; of each run the best "
         "detections,\nas many as there are objects: blue where class and place (IoU >= .5) are right, orange where not"
     )
-    return figures.save(figures.contact_sheet(pictures, of_image, best, title), path, dpi=130)
+    return figures.save(figures.contact_sheet(pictures, of_image, best, text), path, dpi=130)
 
 
-def _title(run: str) -> str:
-    """Title of a run folder's method, with its variant."""
+def _bin_names(run: RunFolder) -> list[str]:
+    return bin_names(run.record()["settings"]["bin_edges"])
+
+
+def title(run: str) -> str:
+    """Title of a run folder's method, with its variant if not the default."""
     for name in sorted(METHODS, key=len, reverse=True):
         if run == name:
             return METHODS[name].title
-        if run.startswith(f"{name}-") and run.removeprefix(f"{name}-") in METHODS[name].variants:
+        if run.startswith(f"{name}-"):
             return f"{METHODS[name].title} ({run.removeprefix(f'{name}-')})"
     return run

@@ -1,4 +1,4 @@
-"""Tables of measured results, from run folders alone."""
+"""Tables of measured results, from run folders alone: a study's runs, their mean over seeds, and the paper beside."""
 
 from __future__ import annotations
 
@@ -7,25 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from analyses import published
+from imbalance_bench.categories import bin_names
 from imbalance_bench.errors import InputError
-from imbalance_bench.methods import METHODS
 from imbalance_bench.runs import RunFolder
+from imbalance_bench.studies import Row, Study
 
 AP_COLUMNS = ("mAP", "AP1", "AP2", "AP3", "AP4", "APr", "APc", "APf")
 ACC_COLUMNS = ("ACC", "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg", "ACCmacro")
-PROVENANCE_COLUMNS = (
-    "dataset",
-    "detector",
-    "seed",
-    "epochs",
-    "train_seconds",
-    "machine",
-    "date",
-    "versions",
-    "command",
-)
+COMPARED = ("mAP", "AP1", "AP2", "AP3", "AP4", "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg")
+"""Measures whose direction is compared with the paper's."""
 
 
 def percent(value: Any) -> str:
@@ -33,45 +27,43 @@ def percent(value: Any) -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:.2f}"
 
 
-def table1(root: Path) -> pd.DataFrame:
-    """The measured Table 1: one row for each finished run below ``root``, in the order of the catalogue.
+def study_runs(root: Path, study: Study) -> pd.DataFrame:
+    """Every finished run of a study, a row a run and seed, in the study's order.
 
     Args:
-        root: ``work_dir/<dataset>/<detector>/seed<seed>``.
+        root: ``work_dir/<dataset>/<detector>``, which holds ``seed0``, ``seed1``, ...
+        study: whose rows.
 
     Returns:
-        Columns ``row`` (of the paper's table), ``method``, ``title``, ``variant``, the measures as fractions with
-        the number of classes behind each AP (``<name>_classes``), and where each row comes from.
+        The study's label columns, ``run``, ``seed``, the measures as fractions with the number of classes behind each
+        AP (``<name>_classes``), and where each comes from.
 
     Raises:
-        InputError: no finished run there.
+        InputError: no finished run of the study there.
     """
-    order = {name: position for position, name in enumerate(METHODS)}
-    records = [RunFolder(path.parent).record() for path in sorted(root.glob("*/record.json"))]
-    records = [record for record in records if record["settings"].get("method") in order]
-    if not records:
-        raise InputError(f"{root}: no finished run, expected folders with a record.json ('run-baseline' makes them)")
-
-    def place(record: dict[str, Any]) -> tuple[int, bool, str]:
-        settings = record["settings"]
-        default = METHODS[settings["method"]].default_variant
-        return order[settings["method"]], settings["variant"] != default, settings["variant"]
-
-    return pd.DataFrame([_row(record) for record in sorted(records, key=place)])
+    seeds = sorted(root.glob("seed*"), key=lambda path: path.name)
+    runs = [
+        _run(row, RunFolder(seed / row.method.folder(row.variant)))
+        for row in study.rows
+        for seed in seeds
+        if RunFolder(seed / row.method.folder(row.variant)).is_done
+    ]
+    if not runs:
+        raise InputError(f"{root}: no finished run of {study.name}, 'run-all' makes them")
+    return pd.DataFrame(runs)
 
 
-def _row(record: dict[str, Any]) -> dict[str, Any]:
+def _run(row: Row, folder: RunFolder) -> dict[str, Any]:
+    record = folder.record()
     settings, provenance = record["settings"], record["provenance"]
-    method = METHODS[settings["method"]]
     return {
-        "row": f"({method.paper_row})" if method.paper_row else "",
-        "method": method.name,
-        "title": method.title,
-        "variant": settings["variant"] if len(method.variants) > 1 else "",
+        **row.labels,
+        "run": row.run,
+        "seed": settings["seed"],
         **record["metrics"],
         "dataset": settings["dataset"],
+        "bin_edges": " ".join(map(str, settings["bin_edges"])),
         "detector": settings["detector"],
-        "seed": settings["seed"],
         "epochs": settings["schedule"]["epochs"] if settings["schedule"] else 0,
         "train_seconds": provenance["seconds"].get("train"),
         "machine": provenance["machine"],
@@ -81,14 +73,90 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def shown(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Row, method (with its variant) and some measures in percent, as strings."""
-    names = [f"{m} ({v})" if v else m for m, v in zip(table["method"], table["variant"], strict=True)]
-    frame = pd.DataFrame({"row": table["row"], "method": names})
+def summary(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Mean and standard deviation over seeds, a row a setting in the study's order; settings without a run left out.
+
+    Returns:
+        The label columns, ``run``, ``seeds`` (their number), each measure's mean under its name and its standard
+        deviation (of the sample; NaN for one seed) under ``<name>_std``.
+    """
+    measures = [column for column in (*AP_COLUMNS, *ACC_COLUMNS) if column in runs]
+    rows = []
+    for row in study.rows:
+        of_row = runs[runs["run"] == row.run]
+        if len(of_row):
+            means, deviations = of_row[measures].mean(), of_row[measures].std()
+            rows.append({**row.labels, "run": row.run, "seeds": len(of_row), **means, **deviations.add_suffix("_std")})
+    return pd.DataFrame(rows)
+
+
+def shown(frame: pd.DataFrame, study: Study, columns: Sequence[str]) -> pd.DataFrame:
+    """Labels and some measures of a summary in percent, as strings; with several seeds as mean ± deviation."""
+    labels = list(study.rows[0].labels)
+    result = frame[labels].copy()
+    several = frame["seeds"].max() > 1
+    if several:
+        result["seeds"] = frame["seeds"]
     for column in columns:
-        if column in table:
-            frame[column] = table[column].map(percent)
-    return frame
+        if column not in frame:
+            continue
+        if several:
+            cells = zip(frame[column], frame[f"{column}_std"], strict=True)
+            result[column] = [f"{100 * m:.1f}" + ("" if math.isnan(s) else f"±{100 * s:.1f}") for m, s in cells]
+        else:
+            result[column] = frame[column].map(percent)
+    return result.replace("nan", "-")
+
+
+def versus_paper(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Does each difference to the baseline have the paper's sign?
+
+    The noise of a measured difference is twice the standard deviation over seeds of its two ends; with one seed
+    there is no estimate, and only the signs are compared.
+
+    Args:
+        frame: of ``summary``; its first row is the baseline.
+        study: whose table the paper prints, rows numbered as there.
+
+    Returns:
+        A row a setting and measure: label columns, ``measure``, ``paper`` (its difference to its own baseline, in
+        points), ``ours`` (in points), ``noise`` (in points) and ``verdict``: agree, disagree, or within noise
+        (also where the paper has no difference).
+    """
+    paper = published.table(int(study.name.split()[-1])).set_index("ID")
+    rows = []
+    first = frame.iloc[0]
+    for _, row in frame.iloc[1:].iterrows():
+        number = str(row["row"]).strip("()")
+        if not number:
+            continue
+        for measure in COMPARED:
+            if measure not in paper or measure not in frame:
+                continue
+            theirs = paper.loc[int(number), measure] - paper.iloc[0][measure]
+            ours = 100 * (row[measure] - first[measure])
+            noise = 200 * float(np.hypot(row[f"{measure}_std"], first[f"{measure}_std"]))
+            verdict = "agree" if np.sign(theirs) == np.sign(ours) else "disagree"
+            if theirs == 0 or abs(ours) < noise:
+                verdict = "within noise"
+            labels = {label: row[label] for label in study.rows[0].labels}
+            rows.append(
+                {**labels, "measure": measure, "paper": theirs, "ours": ours, "noise": noise, "verdict": verdict}
+            )
+    return pd.DataFrame(rows)
+
+
+def signs(compared: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """``versus_paper`` with a column a measure: ``+2.1 ✓`` agrees, ``✗`` disagrees, ``~`` is within noise."""
+    marks = {"agree": "✓", "disagree": "✗", "within noise": "~"}
+    labels = list(study.rows[0].labels)
+    rows = []
+    for names, part in compared.groupby(labels, sort=False):
+        cells = {
+            m: f"{d:+.1f} {marks[v]}" for m, d, v in zip(part["measure"], part["ours"], part["verdict"], strict=True)
+        }
+        rows.append({**dict(zip(labels, names, strict=True)), **cells})
+    return pd.DataFrame(rows)
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -100,15 +168,32 @@ def markdown(frame: pd.DataFrame) -> str:
     )
 
 
-def caption(bin_names: Sequence[str], table: pd.DataFrame) -> str:
+def latex(frame: pd.DataFrame, labels: int) -> str:
+    """A DataFrame of strings as a LaTeX table with booktabs; the first ``labels`` columns to the left."""
+    lines = [frame.columns.tolist(), *frame.astype(str).to_numpy().tolist()]
+    rows = [
+        " & ".join(str(cell).replace("±", r"$\pm$").replace("_", r"\_") for cell in line) + r" \\" for line in lines
+    ]
+    columns = "l" * labels + "r" * (len(frame.columns) - labels)
+    body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule"]
+    return "\n".join([*body, r"\end{tabular}"])
+
+
+def run_bin_names(runs: pd.DataFrame) -> list[str]:
+    """Intervals of the bins that runs were measured in."""
+    return bin_names([int(edge) for edge in runs["bin_edges"].iloc[0].split()])
+
+
+def caption(runs: pd.DataFrame) -> str:
     """What the columns mean: bins with their edges and the classes behind each AP."""
-    first = table.iloc[0]
+    first, seeds = runs.iloc[0], sorted(set(runs["seed"]))
     bins = ", ".join(
         f"{number}: {name} ({int(first[f'AP{number}_classes'])} classes)"
-        for number, name in enumerate(bin_names, start=1)
+        for number, name in enumerate(run_bin_names(runs), start=1)
     )
     return (
-        f"Measured on {first['dataset']} with detector {first['detector']}, seed {first['seed']}; values in percent. "
-        f"Bins by train instances: {bins}. Row numbers are those of the paper's Table 1; nothing was tuned on the "
+        f"Measured on {first['dataset']} with detector {first['detector']}, "
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; values in percent. "
+        f"Bins by train instances: {bins}. Row numbers are those of the paper's table; nothing was tuned on the "
         "validation set."
     )

@@ -92,9 +92,8 @@ class Benchmark:
         return self.work_dir / self.dataset.name / self.detector.name / f"seed{self.seed}"
 
     def folder(self, method: Method, variant: str | None = None) -> RunFolder:
-        """The run folder of a method; the default variant's has no suffix."""
-        name, _ = method.resolve(variant)
-        return RunFolder(self.root / (method.name if name == method.default_variant else f"{method.name}-{name}"))
+        """The run folder of a method."""
+        return RunFolder(self.root / method.folder(variant))
 
     def run(self, name: str, variant: str | None = None) -> RunFolder:
         """Train and evaluate a method, and before it what it starts from; finished runs are only checked.
@@ -262,6 +261,7 @@ class Benchmark:
         return {
             "dataset": self.dataset.name,
             "annotations_sha256": [sha256(self.dataset.train_annotations), sha256(self.dataset.val_annotations)],
+            "bin_edges": list(self.categories.bin_edges),
             "detector": self.detector.name,
             "method": method.name,
             "variant": variant,

@@ -27,6 +27,11 @@ def bin_index(instance_counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:
     return np.searchsorted(np.asarray(edges), np.asarray(instance_counts), side="right") + 1
 
 
+def bin_names(edges: Sequence[int]) -> list[str]:
+    """Intervals of bins, e.g. ``['[0,10)', '[10,100)', '[100,inf)']``."""
+    return [f"[{low},{high})" for low, high in itertools.pairwise(["0", *map(str, edges), "inf"])]
+
+
 @dataclass(frozen=True)
 class CategoryTable:
     """Categories of a data set in label order, with counts over its *training* annotations.
@@ -80,8 +85,7 @@ class CategoryTable:
     @property
     def bin_names(self) -> list[str]:
         """Interval of each bin, e.g. ``['[0,10)', '[10,100)', ...]``."""
-        edges = ["0", *map(str, self.bin_edges), "inf"]
-        return [f"[{low},{high})" for low, high in itertools.pairwise(edges)]
+        return bin_names(self.bin_edges)
 
     def labels_of(self, category_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Labels of category ids; raises KeyError on an id that is not in the table."""

@@ -86,6 +86,11 @@ class Method:
         """All options of a variant."""
         return self.parameters | dict(self.resolve(variant)[1])
 
+    def folder(self, variant: str | None) -> str:
+        """Name of a variant's run folder; the default variant's has no suffix."""
+        name, _ = self.resolve(variant)
+        return self.name if name == self.default_variant else f"{self.name}-{name}"
+
     def resolve(self, variant: str | None) -> tuple[str, Mapping[str, Any]]:
         """Name of a variant and the options it sets.
 

@@ -106,6 +106,14 @@ class RunFolder:
                 raise InputError(f"{self.path}: the run folder is in use by another process") from error
             yield
 
+    def is_held(self) -> bool:
+        """Whether a process holds the folder."""
+        try:
+            with self.lock():
+                return False
+        except InputError:
+            return True
+
 
 def provenance() -> dict[str, Any]:
     """Who, when, with what: versions, machine, date and command."""

@@ -20,6 +20,7 @@ from imbalance_bench.evaluation.detection import Detections, evaluate
 from imbalance_bench.methods import METHODS
 from imbalance_bench.runs import RunFolder
 from imbalance_bench.schedule import Schedule
+from imbalance_bench.studies import STUDIES
 
 SHORT = Schedule(epochs=2, lr=0.02, batch_size=16, warmup_iterations=3)
 
@@ -226,23 +227,25 @@ def test_a_changed_detector_makes_its_cache_anew(bench: Benchmark, baseline: Run
 def test_table_and_figures(bench: Benchmark, baseline: RunFolder, tmp_path: Path) -> None:
     for method in ("bags", "tau-norm"):
         bench.run(method)
-    table = tables.table1(bench.root)
-    order = [METHODS[name].paper_row or 1.5 for name in table["method"]]
+    root, study = bench.root.parent, STUDIES["table 1"]
+    runs = tables.study_runs(root, study)
+    order = [METHODS[run.partition(":")[0]].paper_row or 1.5 for run in runs["run"]]
     assert order == sorted(order), "in the order of the paper's table"
-    row = table[table["method"] == "bags"].iloc[0]
+    row = runs[runs["run"] == "bags:released"].iloc[0]
     assert row["row"] == "(14)"
     assert row["mAP"] == bench.folder(METHODS["bags"]).record()["metrics"]["mAP"]
-    csv, markdown = report.write_table1(bench.root, bench.categories.bin_names, tmp_path)
+    csv, markdown, latex = report.write_study(root, study, tmp_path)
+    assert latex.read_text().count(r"\\") == len(runs) + 1
     assert pd.read_csv(csv)["machine"].notna().all()
     assert "[5,20) (2 classes)" in markdown.read_text()
     for figure in (
-        report.draw_weight_norms(bench.root, bench.categories, tmp_path / "norms.png"),
-        report.draw_ap_by_bin(bench.root, bench.categories, tmp_path / "ap.png"),
+        report.draw_weight_norms(bench.root, tmp_path / "norms.png"),
+        report.draw_ap_by_bin(root, tmp_path / "ap.png"),
         report.draw_detections(bench.root, bench.dataset, tmp_path / "sheet.png", images=2),
     ):
         assert figure.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="no finished run"):
-        tables.table1(tmp_path)
+        tables.study_runs(tmp_path, study)
 
 
 def test_contact_sheet_detections(bench: Benchmark, baseline: RunFolder) -> None:

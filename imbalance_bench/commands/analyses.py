@@ -26,7 +26,7 @@ from imbalance_bench.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from imbalance_bench.datasets.registry import DataSet
+    from imbalance_bench.studies import Study
 
 figures = typer.Typer(no_args_is_help=True, help="Draw the figures of the study.")
 
@@ -92,19 +92,24 @@ def norm_tables(checkpoint: Path, annotations: Path | None) -> dict[str, tuple[p
 
 
 def table(
-    number: Annotated[int, typer.Argument(help="Table of the paper: 1 is measured, 1 to 6 are published.")],
+    number: Annotated[int, typer.Argument(help="Table of the paper: 1, 4 and 5 are measured, 1 to 6 published.")],
     published: Annotated[bool, typer.Option("--published", help="Show the paper's own numbers instead.")] = False,
+    versus: Annotated[
+        bool, typer.Option("--versus-paper", help="Say of each difference to the baseline whether it has its sign.")
+    ] = False,
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
-    seed: SeedOption = 0,
-    data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write CSV and Markdown here (folder).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write CSV, Markdown and LaTeX here (folder).")
+    ] = None,
 ) -> None:
-    """A table of the paper, measured: one row for each finished run.
+    """A table of the paper, measured: one row for each setting with a finished run, mean and deviation over seeds.
 
     Example: imbalance-bench table 1 --dataset emoji-lt-small
     """
+    from imbalance_bench.studies import STUDIES
+
     if published:
         from analyses import published as paper
 
@@ -112,16 +117,15 @@ def table(
             raise InputError(f"table {number}: the paper has Tables 1 to 6")
         _print_published(paper.table(number), number)
         return
-    if number != 1:
-        raise InputError(f"table {number}: only Table 1 is measured; 1 to 6 are shown with --published")
-    root, data = _finished(dataset, detector, seed, data_dir, work_dir)
-    bin_names = data.categories().bin_names
-    print_table1(root, bin_names)
+    if f"table {number}" not in STUDIES:
+        raise InputError(f"table {number}: Tables 1, 4 and 5 are measured; 1 to 6 are shown with --published")
+    root, study = _finished(dataset, detector, work_dir), STUDIES[f"table {number}"]
+    print_study(root, study, versus)
     if output is not None:
-        from analyses.report import write_table1
+        from analyses.report import write_study
 
-        for path in write_table1(root, bin_names, output):
-            console.print(f"written: {path}", highlight=False, soft_wrap=True)
+        for path in write_study(root, study, output):
+            _written(path)
 
 
 def _print_published(frame: pd.DataFrame, number: int) -> None:
@@ -137,14 +141,27 @@ def _print_published(frame: pd.DataFrame, number: int) -> None:
         show(part, f"Table {number} as the paper prints it (percent)", "; ".join(notes) if last else None)
 
 
-def print_table1(root: Path, bin_names: list[str]) -> None:
-    """Table 1 on the console, AP and proposal accuracy one below the other."""
+def print_study(root: Path, study: Study, versus: bool = False) -> None:
+    """A study on the console: AP, proposal accuracy below it, and where asked for the paper's signs."""
     from analyses import tables
 
-    frame = tables.table1(root)
-    show(tables.shown(frame, tables.AP_COLUMNS), "Table 1, measured: average precision")
-    accuracy = tables.shown(frame, tables.ACC_COLUMNS)
-    show(accuracy, "Table 1, measured: proposal accuracy", tables.caption(bin_names, frame))
+    runs = tables.study_runs(root, study)
+    frame = tables.summary(runs, study)
+    name = study.name.capitalize()
+    show(tables.shown(frame, study, tables.AP_COLUMNS), f"{name}, measured: average precision")
+    accuracy = tables.shown(frame, study, tables.ACC_COLUMNS)
+    show(accuracy, f"{name}, measured: proposal accuracy", tables.caption(runs))
+    if versus:
+        wide = tables.signs(tables.versus_paper(frame, study), study)
+        parts = ([m for m in wide if m.startswith(prefix)] for prefix in ("mAP", "AP", "ACC"))
+        overall, precision, accuracies = parts
+        caption = (
+            "Ours, against the sign of the paper's difference (LVIS v0.5, R50-FPN): ✓ agrees, ✗ disagrees, ~ within "
+            "noise (twice the deviation over seeds), or the paper has none. With one seed noise is not known."
+        )
+        labels = list(study.rows[0].labels)
+        show(wide[[*labels, *overall, *precision]], f"{name}: differences to the baseline in points, AP")
+        show(wide[[*labels, *accuracies]], f"{name}: differences to the baseline in points, accuracy", caption)
 
 
 @figures.command("weight-norms")
@@ -153,7 +170,6 @@ def figure_weight_norms(
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
     seed: SeedOption = 0,
-    data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
     output: OutputOption = Path("weight_norms.png"),
 ) -> None:
@@ -161,18 +177,16 @@ def figure_weight_norms(
 
     Example: imbalance-bench figure weight-norms baseline bags reweight-cls -o norms.pdf
     """
-    root, data = _finished(dataset, detector, seed, data_dir, work_dir)
+    root = _finished(dataset, detector, work_dir)
     from analyses import report
 
-    _written(report.draw_weight_norms(root, data.categories(), _image(output), runs or report.COMPARED))
+    _written(report.draw_weight_norms(root / f"seed{seed}", _image(output), runs or report.COMPARED))
 
 
 @figures.command("ap-by-bin")
 def figure_ap_by_bin(
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
-    seed: SeedOption = 0,
-    data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
     output: OutputOption = Path("ap_by_bin.png"),
 ) -> None:
@@ -180,10 +194,10 @@ def figure_ap_by_bin(
 
     Example: imbalance-bench figure ap-by-bin -o ap.png
     """
-    root, data = _finished(dataset, detector, seed, data_dir, work_dir)
+    root = _finished(dataset, detector, work_dir)
     from analyses import report
 
-    _written(report.draw_ap_by_bin(root, data.categories(), _image(output)))
+    _written(report.draw_ap_by_bin(root, _image(output)))
 
 
 @figures.command("detections")
@@ -201,21 +215,90 @@ def figure_detections(
 
     Example: imbalance-bench figure detections baseline bags --images 4
     """
-    root, data = _finished(dataset, detector, seed, data_dir, work_dir)
+    from imbalance_bench.datasets import registry
+    from imbalance_bench.progress import Reporter
+
+    root, data = _finished(dataset, detector, work_dir), registry.prepare(dataset, data_dir, Reporter(console))
     from analyses import report
 
-    _written(report.draw_detections(root, data, _image(output), runs or report.COMPARED, images))
+    _written(report.draw_detections(root / f"seed{seed}", data, _image(output), runs or report.COMPARED, images))
 
 
-def _finished(dataset: str, detector: str, seed: int, data_dir: Path, work_dir: Path) -> tuple[Path, DataSet]:
-    """Folder of a benchmark's runs, and its data set."""
-    from imbalance_bench.datasets import registry
+@figures.command("1")
+def figure_1(
+    balanced: Annotated[str, typer.Option("--balanced", help="The balanced twin.")] = "emoji-balanced-small",
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    seed: SeedOption = 0,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("figure1.png"),
+) -> None:
+    """Weight norms of the baseline trained on balanced and on long-tailed data (Figure 1 of the paper).
 
-    data = registry.get(dataset, data_dir)
-    root = work_dir / data.name / detector / f"seed{seed}"
-    if not data.is_prepared() or not root.is_dir():
+    Example: imbalance-bench figure 1 --balanced emoji-balanced-small --dataset emoji-lt-small
+    """
+    _finished(dataset, detector, work_dir)
+    from analyses import report
+
+    runs = [work_dir / name / detector / f"seed{seed}" / "baseline" for name in (balanced, dataset)]
+    _written(report.draw_figure1(runs[0], runs[1], _image(output)))
+
+
+@figures.command("3")
+def figure_3(
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    seed: SeedOption = 0,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("figure3.png"),
+) -> None:
+    """Weight norms of baseline, RFS, Re-weight-cls and BAGS (Figure 3 of the paper).
+
+    Example: imbalance-bench figure 3 -o figure3.pdf
+    """
+    figure_weight_norms(["baseline", "rfs", "reweight-cls", "bags"], dataset, detector, seed, work_dir, output)
+
+
+def _sweep(number: int, help_text: str) -> None:
+    """A command for a figure that is a study."""
+
+    def draw(
+        dataset: DatasetOption = DATASET,
+        detector: DetectorOption = DETECTOR,
+        work_dir: WorkDirOption = WORK_DIR,
+        output: OutputOption = Path(f"figure{number}.png"),
+    ) -> None:
+        root = _finished(dataset, detector, work_dir)
+        from analyses import report
+        from imbalance_bench.studies import STUDIES
+
+        _written(report.draw_study(root, STUDIES[f"figure {number}"], _image(output)))
+
+    draw.__doc__ = help_text
+    figures.command(str(number))(draw)
+
+
+_sweep(
+    4,
+    "AP against beta, the others sampled per foreground RoI (Figure 4 of the paper).\n\n"
+    "Example: imbalance-bench figure 4",
+)
+_sweep(
+    5,
+    "Settings of re-weighting and of tau-normalisation (Figure 5 of the paper).\n\nExample: imbalance-bench figure 5",
+)
+
+
+def _finished(dataset: str, detector: str, work_dir: Path) -> Path:
+    """Folder of a benchmark's seeds.
+
+    Raises:
+        InputError: nothing has been run there.
+    """
+    root = work_dir / dataset / detector
+    if not root.is_dir():
         raise InputError(f"{root}: no runs there yet, 'run-baseline --dataset {dataset}' makes the first")
-    return root, data
+    return root
 
 
 def _image(output: Path | None) -> Path:

@@ -57,19 +57,21 @@ def demo(
         bench.run(method, variant)
 
     from analyses import report
-    from imbalance_bench.commands.analyses import print_table1
+    from imbalance_bench.commands.analyses import print_study
+    from imbalance_bench.studies import STUDIES
 
-    folder, bin_names = bench.root / "report", bench.categories.bin_names
-    written = report.write_table1(bench.root, bin_names, folder)
+    folder = bench.root / "report"
+    root, study = bench.root.parent, STUDIES["table 1"]
+    written = report.write_study(root, study, folder)
     with bench.reporter.task("figures", 3) as advance:
         for draw in (
-            lambda: report.draw_weight_norms(bench.root, bench.categories, folder / "weight_norms.png"),
-            lambda: report.draw_ap_by_bin(bench.root, bench.categories, folder / "ap_by_bin.png"),
+            lambda: report.draw_weight_norms(bench.root, folder / "weight_norms.png"),
+            lambda: report.draw_ap_by_bin(root, folder / "ap_by_bin.png"),
             lambda: report.draw_detections(bench.root, bench.dataset, folder / "detections.png"),
         ):
             written.append(draw())
             advance()
-    print_table1(bench.root, bin_names)
+    print_study(root, study)
     console.print("\n[bold]written[/bold]")
     for path in written:
         console.print(f"  {path}", highlight=False, soft_wrap=True)

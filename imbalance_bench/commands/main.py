@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imbalance_bench.commands import analyses, datasets, demo, runs
+from imbalance_bench.commands import analyses, datasets, demo, run_all, runs
 from imbalance_bench.commands.options import console, errors
 from imbalance_bench.errors import InputError
 
@@ -25,6 +25,8 @@ app.command()(demo.demo)
 app.add_typer(datasets.app, name="datasets")
 app.command("methods")(runs.methods)
 app.command("run-baseline")(runs.run_baseline)
+app.command("run-all")(run_all.run_all)
+app.command("runs")(run_all.runs)
 app.command("evaluate")(runs.evaluate)
 app.command("proposal-accuracy")(runs.proposal_accuracy)
 app.command("weight-norms")(analyses.weight_norms)
