@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +30,8 @@ from imbalance_bench.runs import RunFolder
 if TYPE_CHECKING:
     from imbalance_bench.benchmark import Benchmark
     from imbalance_bench.studies import Row
+
+MEASURED = Path("results/measured")
 
 
 def run_all(
@@ -160,3 +163,24 @@ def runs(work_dir: WorkDirOption = WORK_DIR) -> None:
     if not rows:
         raise InputError(f"{work_dir}: no run folders there, 'run-baseline' makes the first")
     show(pd.DataFrame(rows), f"runs in {work_dir}")
+
+
+def export(
+    work_dir: WorkDirOption = WORK_DIR,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder that takes the copies.")] = MEASURED,
+) -> None:
+    """Copy records and per-category tables of finished runs, without checkpoints, to keep or to share them.
+
+    Tables and weight-norm figures can be made from the copies: --work-dir names the folder.
+
+    Example: imbalance-bench export --work-dir work_dirs -o results/measured
+    """
+    from imbalance_bench.files import write_text
+
+    finished = sorted(path.parent for path in work_dir.glob("*/*/seed*/*/record.json"))
+    if not finished:
+        raise InputError(f"{work_dir}: no finished run there")
+    for folder in finished:
+        for name in ("per_category.csv", "record.json"):
+            write_text(output / folder.relative_to(work_dir) / name, (folder / name).read_text(encoding="utf-8"))
+    console.print(f"{len(finished)} runs copied to {output}", highlight=False, soft_wrap=True)

@@ -61,7 +61,7 @@ def runs_of(folders: tuple[str, ...]) -> Path:
     "command",
     ["demo", "datasets list", "datasets prepare", "methods", "run-baseline", "weight-norms", "evaluate",
      "proposal-accuracy", "table", "figure weight-norms", "figure ap-by-bin", "figure detections",
-     "figure 1", "figure 3", "figure 4", "figure 5", "run-all", "runs"],
+     "figure 1", "figure 3", "figure 4", "figure 5", "run-all", "runs", "export"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     status, _, _ = run(*command.split(), "--help")
@@ -142,6 +142,33 @@ def test_run_baseline_reports_a_finished_run(run: Run, folders: tuple[str, ...])
     assert "schedule" in err and "--work-dir" in err
 
 
+def test_run_all_plans_and_goes_on_after_failures(run: Run, folders: tuple[str, ...]) -> None:
+    status, out, _ = run("run-all", "--table", 4, *MINI, *folders, "--dry-run")
+    assert status == 0
+    assert "5 of 7 runs are left" in out
+    assert any(line.split()[:1] == ["bags:groups=2"] and "0 of 1" in line for line in out.splitlines())
+    # Every run starts from the fixture's baseline, which has another schedule: each fails, none stops the others.
+    status, out, err = run("run-all", "--table", 4, *MINI, *folders)
+    assert status == 2
+    assert out.count("failed") == 7
+    assert "7 of 7 runs failed" in err and err.count("\n") == 1
+
+
+def test_runs(run: Run, folders: tuple[str, ...]) -> None:
+    status, out, _ = run("runs", *folders[:2])
+    assert status == 0
+    assert any(line.split()[:2] == ["emoji-lt-mini/tiny/seed0/bags", "done"] for line in out.splitlines())
+
+
+def test_export(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    status, _, _ = run("export", *folders[:2], "-o", tmp_path)
+    assert status == 0
+    copied = sorted(str(path.relative_to(tmp_path / "emoji-lt-mini/tiny/seed0")) for path in tmp_path.rglob("*.*"))
+    assert copied == [f"{m}/{f}" for m in ("bags", "baseline") for f in ("per_category.csv", "record.json")]
+    status, out, _ = run("table", 1, *MINI, "--work-dir", tmp_path)
+    assert status == 0 and "(14)" in out
+
+
 def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[str, tuple[tuple[object, ...], str]]:
     """Arguments, and what the one line must say."""
     checkpoint = runs_of(folders) / "baseline" / "checkpoint.pth"
@@ -185,6 +212,10 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
         "half": (("evaluate", checkpoint, "--annotations", text), "go together"),
         "no runs": (("table", 1, *MINI, "--work-dir", tmp_path), "no runs there yet"),
         "table": (("table", 2, *MINI), "Tables 1, 4 and 5"),
+        "no study": (("run-all", *MINI), "name at least one study"),
+        "study": (("run-all", "--figure", 3, *MINI), "did you mean"),
+        "seeds": (("run-all", "--table", 1, "--seeds", "0,x", *MINI), "separated by commas"),
+        "nothing to list": (("runs", "--work-dir", tmp_path), "no run folders"),
         "no table": (("table", 9, "--published"), "Tables 1 to 6"),
         "run folder": (
             ("figure", "weight-norms", "focal", *MINI, *folders[:2], "-o", tmp_path / "a.png"),

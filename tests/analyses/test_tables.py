@@ -1,0 +1,102 @@
+"""Tables over several seeds, and the comparison with the paper's signs, on records made by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analyses import tables
+from imbalance_bench.errors import InputError
+from imbalance_bench.studies import STUDIES
+
+STUDY = STUDIES["table 1"]
+
+
+def record(root: Path, seed: int, folder: str, **metrics: float) -> None:
+    path = root / f"seed{seed}" / folder
+    path.mkdir(parents=True)
+    settings = {"dataset": "d", "detector": "t", "seed": seed, "schedule": None, "bin_edges": [5, 20, 80]}
+    provenance = {
+        "seconds": {"train": 1.0},
+        "machine": "m",
+        "date": "today",
+        "versions": {"torch": "2"},
+        "command": "c",
+    }
+    everything = {"mAP": 0.2, "AP1": 0.0, "ACCbg": 0.9, **{f"AP{i}_classes": i for i in (1, 2, 3, 4)}} | metrics
+    (path / "record.json").write_text(
+        json.dumps({"settings": settings, "provenance": provenance, "metrics": everything})
+    )
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "d" / "t"
+    for seed, (baseline, bags, tau) in enumerate([(0.20, 0.26, 0.10), (0.22, 0.30, 0.14), (0.24, 0.28, 0.30)]):
+        record(root, seed, "baseline", mAP=baseline)
+        record(root, seed, "bags", mAP=bags, AP1=0.05)
+        record(root, seed, "tau-norm", mAP=tau, ACCbg=0.1)
+    record(root, 0, "bags-beta=2", mAP=0.9)  # not of this study
+    record(root, 0, "ncm-fc-fixed", mAP=0.1)
+    return root
+
+
+def test_runs_are_in_the_order_of_the_study(root: Path) -> None:
+    runs = tables.study_runs(root, STUDY)
+    assert (
+        runs["run"].tolist()
+        == ["baseline:paper"] * 3 + ["ncm-fc:fixed"] + ["tau-norm:paper"] * 3 + ["bags:released"] * 3
+    )
+    assert runs["seed"].tolist() == [0, 1, 2, 0, 0, 1, 2, 0, 1, 2]
+    with pytest.raises(InputError, match="no finished run of table 5"):
+        tables.study_runs(root, STUDIES["table 5"])
+
+
+def test_mean_and_deviation(root: Path) -> None:
+    frame = tables.summary(tables.study_runs(root, STUDY), STUDY)
+    baseline, ncm, _, bags = (row for _, row in frame.iterrows())
+    assert baseline["mAP"] == pytest.approx(0.22)
+    assert baseline["mAP_std"] == pytest.approx(0.02)
+    assert bags["seeds"] == 3
+    assert ncm["seeds"] == 1 and np.isnan(ncm["mAP_std"])
+    shown = tables.shown(frame, STUDY, ["mAP"])
+    assert shown["mAP"].tolist() == ["22.0±2.0", "10.0", "18.0±10.6", "28.0±2.0"]
+
+
+def test_one_seed_is_shown_with_two_decimals(root: Path) -> None:
+    runs = tables.study_runs(root, STUDY)
+    shown = tables.shown(tables.summary(runs[runs["seed"] == 0], STUDY), STUDY, ["mAP", "AP2"])
+    assert shown.columns.tolist() == ["row", "method", "mAP"], "a measure that is not there has no column"
+    assert shown["mAP"].tolist() == ["20.00", "10.00", "10.00", "26.00"]
+
+
+def test_signs_against_the_paper(root: Path) -> None:
+    frame = tables.summary(tables.study_runs(root, STUDY), STUDY)
+    compared = tables.versus_paper(frame, STUDY).set_index(["row", "measure"])
+    bags = compared.loc[("(14)", "mAP")]
+    # The paper: 25.96 - 20.98. Ours: 28 - 22, noise 2 sqrt(2^2 + 2^2).
+    assert bags["paper"] == pytest.approx(4.98)
+    assert bags["ours"] == pytest.approx(6.0)
+    assert bags["noise"] == pytest.approx(2 * np.sqrt(8))
+    assert bags["verdict"] == "agree"
+    assert compared.loc[("(12)", "mAP"), "verdict"] == "within noise"  # -4 with deviations 2 and 10.6
+    assert compared.loc[("(12)", "ACCbg"), "verdict"] == "agree"
+    assert compared.loc[("(10)", "mAP"), "verdict"] == "agree"  # one seed: the sign alone
+    assert compared.loc[("(12)", "AP1"), "verdict"] == "within noise"  # the paper has no difference
+    wide = tables.signs(compared.reset_index(), STUDY).set_index("row")
+    assert wide.loc["(14)", "mAP"] == "+6.0 ✓"
+    assert wide.index.tolist() == ["(10)", "(12)", "(14)"]
+
+
+def test_markdown_and_latex(root: Path) -> None:
+    frame = tables.shown(tables.summary(tables.study_runs(root, STUDY), STUDY), STUDY, ["mAP"])
+    lines = tables.markdown(frame).splitlines()
+    assert len(lines) == 2 + len(frame)
+    assert len({len(line) for line in lines}) == 1, "columns are aligned"
+    text = tables.latex(frame, 2)
+    assert r"\begin{tabular}{llrr}" in text and r"\midrule" in text
+    assert r"22.0$\pm$2.0 \\" in text
+    runs = tables.study_runs(root, STUDY)
+    assert "seeds 0, 1, 2" in tables.caption(runs)
+    assert "1: [0,5) (1 classes)" in tables.caption(runs)
