@@ -39,7 +39,7 @@ from imbalance_bench.proposals import ProposalSet
 from imbalance_bench.runs import RunFolder
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.classifier import train_classifier
-from imbalance_bench.training.detector import build_detector, load_features, train_detector
+from imbalance_bench.training.detector import build_detector, check_tracker, load_features, train_detector
 
 
 @dataclass
@@ -53,6 +53,7 @@ class Benchmark:
         seed: of everything random.
         views: cached views of each training image; odd ones are flipped.
         schedule: end-to-end schedule, if not the detector's own.
+        track: tracker of end-to-end training curves (``training.detector.TRACKERS``).
         reporter: shows progress.
     """
 
@@ -62,6 +63,7 @@ class Benchmark:
     seed: int = 0
     views: int = 2
     schedule: Schedule | None = None
+    track: str | None = None
     reporter: Reporter = field(default_factory=Reporter)
 
     @classmethod
@@ -75,6 +77,9 @@ class Benchmark:
         """
         record = catalogue.get(detector)
         return cls(registry.prepare(dataset, data_root, reporter), record, work_dir, reporter=reporter, **options)
+
+    def __post_init__(self) -> None:
+        check_tracker(self.track)
 
     @cached_property
     def categories(self) -> CategoryTable:
@@ -336,6 +341,7 @@ class Benchmark:
             self.seed,
             sampler=sampler,
             scope=method.trains,
+            track=self.track,
             reporter=self.reporter,
         )
         trained = model.roi_head.bbox_head.fc_cls

@@ -34,6 +34,10 @@ WorkDirOption = Annotated[Path, typer.Option("--work-dir", help="Where run folde
 DataDirOption = Annotated[Path, typer.Option("--data-dir", help="Where data sets stand.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here.")]
 
+TrackOption = Annotated[
+    str | None, typer.Option("--track", help="Hand training curves to tensorboard, wandb or mlflow too.")
+]
+
 DATASET, DETECTOR = "emoji-lt-small", "tiny"
 WORK_DIR, DATA_DIR = Path("work_dirs"), Path("data")
 
@@ -57,13 +61,15 @@ def select_device(device: str) -> None:
             raise InputError(f"option '--device' is '{device}', but no such GPU is there")
 
 
-def benchmark(dataset: str, detector: str, data_dir: Path, work_dir: Path, seed: int, device: str) -> Benchmark:
+def benchmark(
+    dataset: str, detector: str, data_dir: Path, work_dir: Path, seed: int, device: str, track: str | None = None
+) -> Benchmark:
     """The benchmark of the shared options."""
     select_device(device)
     with console.status("loading mmdet"), logged_to(None):
         from imbalance_bench.benchmark import Benchmark
 
-    return Benchmark.named(dataset, detector, data_dir, work_dir, Reporter(console), seed=seed)
+    return Benchmark.named(dataset, detector, data_dir, work_dir, Reporter(console), seed=seed, track=track)
 
 
 def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:

@@ -18,6 +18,7 @@ from imbalance_bench.commands.options import (
     DatasetOption,
     DetectorOption,
     DeviceOption,
+    TrackOption,
     WorkDirOption,
     benchmark,
     console,
@@ -45,6 +46,7 @@ def run_all(
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
     device: DeviceOption = "auto",
+    track: TrackOption = None,
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
 ) -> None:
@@ -64,7 +66,7 @@ def run_all(
     if classifier_level:
         rows = [row for row in rows if row.run == "baseline" or row.method.trains in ("classifier", "nothing")]
     graph = order(rows)
-    benches = [benchmark(dataset, detector, data_dir, work_dir, seed, device) for seed in _seeds(seeds)]
+    benches = [benchmark(dataset, detector, data_dir, work_dir, seed, device, track) for seed in _seeds(seeds)]
     _show_plan(benches, graph)
     if dry_run:
         return

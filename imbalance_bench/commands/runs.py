@@ -18,6 +18,7 @@ from imbalance_bench.commands.options import (
     DeviceOption,
     OutputOption,
     SeedOption,
+    TrackOption,
     WorkDirOption,
     benchmark,
     console,
@@ -60,6 +61,7 @@ def run_baseline(
     detector: DetectorOption = DETECTOR,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    track: TrackOption = None,
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
 ) -> None:
@@ -72,7 +74,7 @@ def run_baseline(
     from imbalance_bench import methods as catalogue
 
     catalogue.get(method).options(variant)
-    bench = benchmark(dataset, detector, data_dir, work_dir, seed, device)
+    bench = benchmark(dataset, detector, data_dir, work_dir, seed, device, track)
     folder = bench.run(method, variant)
 
     from analyses.accuracy import accuracy_by_bin

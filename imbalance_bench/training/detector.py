@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import uuid
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader, Sampler
 from imbalance_bench import checkpoints
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.catalogue import Detector
+from imbalance_bench.errors import InputError, look_up
 from imbalance_bench.memory import keep_freed_memory
 from imbalance_bench.progress import Advance, Reporter, logged_to
 from imbalance_bench.schedule import Schedule
@@ -72,6 +74,7 @@ def train_detector(
     *,
     sampler: Sampler[int] | None = None,
     scope: str = "all",
+    track: str | None = None,
     reporter: Reporter | None = None,
 ) -> TwoStageDetector:
     """Train, with a checkpoint each epoch; the same call goes on after an interruption, to the same result.
@@ -85,6 +88,7 @@ def train_detector(
         seed: of order, flips and sampled RoIs; each epoch has its own.
         sampler: order of images; uniform without one.
         scope: what is trained, of ``SCOPES``; the rest is frozen, its batch norm in evaluation mode.
+        track: one of ``TRACKERS``; takes the training curves beside the log file.
         reporter: shows progress.
     """
     keep_freed_memory()
@@ -121,11 +125,39 @@ def train_detector(
                 resume=latest is not None,
                 load_from=latest,
                 randomness={"seed": seed},
+                visualizer=_visualizer(track),
                 default_scope="mmdet",
                 experiment_name=f"{folder.name}-{uuid.uuid4().hex[:8]}",
             )
             runner.train()
     return model.cpu().eval()
+
+
+TRACKERS = {
+    "tensorboard": ("TensorboardVisBackend", "tensorboard"),
+    "wandb": ("WandbVisBackend", "wandb"),
+    "mlflow": ("MLflowVisBackend", "mlflow"),
+}
+"""mmengine's visualizer backends and the package that each needs."""
+
+
+def check_tracker(track: str | None) -> None:
+    """Whether training curves can be handed to a tracker.
+
+    Raises:
+        InputError: an unknown one, or its package is not installed.
+    """
+    if track is not None:
+        _, package = look_up(TRACKERS, track, "tracker")
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"option '--track {track}' needs the package '{package}', which is not installed")
+
+
+def _visualizer(track: str | None) -> dict[str, Any]:
+    backends = [{"type": "LocalVisBackend"}]
+    if track is not None:
+        backends.append({"type": TRACKERS[track][0]})
+    return {"type": "Visualizer", "vis_backends": backends}
 
 
 # Two checkpoints are kept: while one is being written, the one before it is what a resumed run starts from.

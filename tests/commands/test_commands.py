@@ -212,6 +212,7 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
         "half": (("evaluate", checkpoint, "--annotations", text), "go together"),
         "no runs": (("table", 1, *MINI, "--work-dir", tmp_path), "no runs there yet"),
         "table": (("table", 2, *MINI), "Tables 1, 4 and 5"),
+        "tracker": (("run-baseline", *MINI, *folders, "--track", "wandbb"), "did you mean 'wandb'"),
         "no study": (("run-all", *MINI), "name at least one study"),
         "study": (("run-all", "--figure", 3, *MINI), "did you mean"),
         "seeds": (("run-all", "--table", 1, "--seeds", "0,x", *MINI), "separated by commas"),

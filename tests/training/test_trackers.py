@@ -1,0 +1,22 @@
+"""Training curves can be handed to a tracker whose package is there."""
+
+import pytest
+
+from imbalance_bench.errors import InputError
+from imbalance_bench.training import detector
+
+
+def test_a_tracker_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(detector.TRACKERS, "local", ("LocalVisBackend", "no_such_package"))
+    with pytest.raises(InputError, match="needs the package 'no_such_package'"):
+        detector.check_tracker("local")
+    monkeypatch.setitem(detector.TRACKERS, "local", ("LocalVisBackend", "json"))
+    detector.check_tracker("local")
+    detector.check_tracker(None)
+
+
+def test_backends_of_mmengine_exist() -> None:
+    from mmengine.registry import VISBACKENDS
+
+    for backend, _ in detector.TRACKERS.values():
+        assert VISBACKENDS.get(backend) is not None
