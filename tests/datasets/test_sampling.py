@@ -1,11 +1,16 @@
 """Repeat factors against the formula by hand, and the sampler's expectation."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
+from mmengine.dataset import ClassBalancedDataset
 
 from imbalance_bench.datasets.sampling import RepeatFactorSampler, repeat_factors
 
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_train_image_categories.npz"
 # Class 0 is in all of 1000 images, class 1 in 4 of them, class 2 in one.
 LABELS = [np.array([0, 1, 2])] + [np.array([0, 1])] * 3 + [np.array([0])] * 996
 
@@ -43,3 +48,42 @@ def test_sampler_repeats_on_average_and_by_seed() -> None:
 def test_whole_factors_are_exact() -> None:
     sampler = RepeatFactorSampler(np.array([1.0, 2.0, 3.0]), seed=0)
     assert np.bincount(list(sampler)).tolist() == [1, 2, 3]
+
+
+class Images:
+    """What mmengine's wrapper asks of a data set."""
+
+    def __init__(self, labels: list[np.ndarray]) -> None:
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def get_cat_ids(self, index: int) -> list[int]:
+        return self.labels[index].tolist()
+
+
+def lvis_images() -> list[np.ndarray]:
+    with np.load(SHARED) as archive:
+        ids, starts = archive["category_id"], archive["indptr"]
+    _, labels = np.unique(ids, return_inverse=True)
+    return np.split(labels, starts[1:-1])
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="LVIS's own structure is not here")
+def test_on_the_images_of_lvis() -> None:
+    images = lvis_images()
+    assert len(images) == 56740
+    factors = repeat_factors(images, 1230)
+    share = np.bincount(np.concatenate(images), minlength=1230) / len(images)
+    rng = np.random.default_rng(0)
+    for index in rng.choice(len(images), 300, replace=False):
+        slow = max([max(1.0, math.sqrt(0.001 / share[label])) for label in images[index]], default=1.0)
+        assert math.isclose(factors[index], slow)
+    # An image of a class that is in one image of 56,740 is repeated sqrt(.001 * 56740) = 7.53 times.
+    assert math.isclose(factors.max(), math.sqrt(56.74))
+    # mmengine's wrapper has the same factors, but rounds every one of them up: its epochs are longer.
+    wrapper = SimpleNamespace(dataset=Images(images))
+    theirs = ClassBalancedDataset._get_repeat_factors(wrapper, wrapper.dataset, 0.001)
+    assert np.allclose(theirs, factors)
+    assert len(RepeatFactorSampler(factors, seed=0)) == round(factors.sum()) < np.ceil(factors).sum()
