@@ -70,7 +70,7 @@ def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], t
     top.set_ylim(0, 1.18 * max(frame["weight_norm"].max() for frame in frames.values()))
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     _mark_bins((top, bottom), first["bin"].to_numpy()[order], bin_names)
-    figure.legend(loc="outside upper center", ncols=3)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -180,6 +180,7 @@ def settings_tried(table: pd.DataFrame, title: str = "") -> Figure:
     left.set_yticks(positions, weighted["setting"])
     left.invert_yaxis()
     left.set(xlabel="AP (%)", title="re-weight-cls")
+    left.set_xlim(0, 150 * weighted["mAP"].max())
     left.legend(loc="lower right")
     tau = table[table["method"].str.startswith("tau-norm")]
     for axis, measure in ((middle, "mAP"), (right, "AP1")):

@@ -32,3 +32,12 @@ def table(number: int) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected the paper's Table {number} as in the project's repository")
     return pd.read_csv(path, dtype={"note": str, "N": "Int64"}).fillna({"note": ""})
+
+
+def printed(number: int) -> pd.DataFrame:
+    """``table`` as strings: two decimals, ``-`` where the paper has no value, columns without any left out."""
+    frame = table(number)
+    frame = frame.drop(columns=[column for column in frame if frame[column].isna().all()])
+    numbers = [column for column in frame if frame[column].dtype == float]
+    frame[numbers] = frame[numbers].map("{:.2f}".format)
+    return frame.astype(str).replace(["nan", "<NA>"], "-")

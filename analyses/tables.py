@@ -151,6 +151,8 @@ def signs(compared: pd.DataFrame, study: Study) -> pd.DataFrame:
     marks = {"agree": "✓", "disagree": "✗", "within noise": "~"}
     labels = list(study.rows[0].labels)
     rows = []
+    if compared.empty:
+        return pd.DataFrame(columns=labels)
     for names, part in compared.groupby(labels, sort=False):
         cells = {
             m: f"{d:+.1f} {marks[v]}" for m, d, v in zip(part["measure"], part["ours"], part["verdict"], strict=True)

@@ -115,7 +115,7 @@ def table(
 
         if number not in range(1, 7):
             raise InputError(f"table {number}: the paper has Tables 1 to 6")
-        _print_published(paper.table(number), number)
+        _print_published(paper.printed(number), number)
         return
     if f"table {number}" not in STUDIES:
         raise InputError(f"table {number}: Tables 1, 4 and 5 are measured; 1 to 6 are shown with --published")
@@ -130,15 +130,13 @@ def table(
 
 def _print_published(frame: pd.DataFrame, number: int) -> None:
     """A table of the paper, eight numbers a line, as printed; notes below."""
-    frame = frame.drop(columns=[column for column in frame if frame[column].isna().all()])
-    numbers = [column for column in frame if frame[column].dtype == float]
-    names = [column for column in frame if column not in (*numbers, "note")]
+    names = [column for column in frame if column in ("ID", "Models", "Backbone", "Mode", "Part", "b", "o", "N")]
+    numbers = [column for column in frame if column not in (*names, "note")]
     notes = [f"({row.iloc[0]}) {row['note']}" for _, row in frame.iterrows() if row.get("note")]
-    printed = frame[numbers].map("{:.2f}".format).replace("nan", "-")
     for start in range(0, len(numbers), 8):
-        part = frame[names].astype(str).replace(["nan", "<NA>"], "-").join(printed[numbers[start : start + 8]])
         last = start + 8 >= len(numbers)
-        show(part, f"Table {number} as the paper prints it (percent)", "; ".join(notes) if last else None)
+        title = f"Table {number} as the paper prints it (percent)"
+        show(frame[names + numbers[start : start + 8]], title, "; ".join(notes) if last else None)
 
 
 def print_study(root: Path, study: Study, versus: bool = False) -> None:

@@ -89,6 +89,11 @@ def test_signs_against_the_paper(root: Path) -> None:
     assert wide.index.tolist() == ["(10)", "(12)", "(14)"]
 
 
+def test_nothing_to_compare(root: Path) -> None:
+    alone = tables.summary(tables.study_runs(root, STUDY), STUDY).iloc[:1]
+    assert tables.signs(tables.versus_paper(alone, STUDY), STUDY).empty
+
+
 def test_markdown_and_latex(root: Path) -> None:
     frame = tables.shown(tables.summary(tables.study_runs(root, STUDY), STUDY), STUDY, ["mAP"])
     lines = tables.markdown(frame).splitlines()
