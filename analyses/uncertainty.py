@@ -104,7 +104,7 @@ def _values_and_draws(
     values, draws = {}, {}
     for number, (run, matched) in enumerate(zip(runs, matches, strict=True)):
         values[run] = mean_ap(average_precision(matched)[None], categories).loc[0]
-        own = drawn[drawn["run"] == number].pivot(index="resample", columns="measure", values="value")
+        own = drawn[drawn["run"] == number].pivot_table("value", "resample", "measure", dropna=False)
         draws[run] = own[values[run].index]
     return values, draws
 

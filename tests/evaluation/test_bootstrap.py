@@ -187,7 +187,7 @@ def test_bootstrap_is_the_mean_ap_of_the_same_draws_for_every_run():
     frame = bootstrap([matches, other, matches], table(), resamples=40, seed=3)
     assert frame.columns.tolist() == ["resample", "run", "measure", "value"]
     assert len(frame) == 40 * 3 * 6
-    wide = frame.pivot(index="resample", columns=["run", "measure"], values="value")
+    wide = frame.pivot_table("value", "resample", ["run", "measure"], dropna=False)
     pd.testing.assert_frame_equal(wide[0], wide[2])
     assert (wide[0]["mAP"] != wide[1]["mAP"]).all()
     # A draw has as many images as the split, each as likely as the others; the same draws in batches of any size.
