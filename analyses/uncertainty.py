@@ -3,6 +3,12 @@
 An interval covers what another draw of as many validation images could give (percentile bootstrap over images). It
 covers neither training (other seeds give other weights; train several) nor the choice of categories (see
 ``grouping.ap_interval``): a run's interval is of *this* detector on *these* categories.
+
+AP is biased upwards on few images (the precision envelope takes maxima over few points), and a draw, having fewer
+distinct images, is biased once more: draws lie higher than the value itself, most where a category has few boxes.
+Percentile intervals of single runs are therefore shifted upwards and cover less than they say, least for mAP, whose
+interval is narrow. In differences of two runs much of the bias cancels, so rest a comparison on ``paired``; not for
+the rarest bins, where a run that finds nothing has no bias that could cancel that of the other.
 """
 
 from __future__ import annotations
