@@ -172,8 +172,8 @@ def evaluate(
     """
     if evaluator not in ("faster", "lvis") or (evaluator == "lvis" and not lvis_style):
         raise ValueError(f"evaluator {evaluator!r}: expected 'faster', or 'lvis' on federated annotations")
-    truth = _ground_truth(annotations, categories, lvis_style)
-    results = _results(detections, truth, categories, max_detections if lvis_style else None)
+    truth = checked_annotations(annotations, categories, lvis_style)
+    results = counted_results(detections, truth, categories, max_detections if lvis_style else None)
     counted = [a for a in truth["annotations"] if not a["iscrowd"]]
     pairs = pd.DataFrame([(a["category_id"], a["image_id"]) for a in counted], columns=["id", "image"])
     instances = pairs.groupby("id").size().reindex(categories.ids, fill_value=0).to_numpy()
@@ -199,7 +199,7 @@ def evaluate(
     return frame
 
 
-def _ground_truth(
+def checked_annotations(
     annotations: str | os.PathLike[str] | Mapping[str, Any], categories: CategoryTable, lvis_style: bool
 ) -> dict[str, Any]:
     """The part of the annotations that both packages read, complete and checked; ids of boxes made anew from 1.
@@ -251,7 +251,7 @@ def _ground_truth(
     return {"images": images, "annotations": boxes, "categories": table}
 
 
-def _results(
+def counted_results(
     detections: Detections, truth: Mapping[str, Any], categories: CategoryTable, max_per_image: int | None
 ) -> list[dict[str, Any]]:
     """Detections as COCO results; with ``max_per_image``, only those that count in federated evaluation.

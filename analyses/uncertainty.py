@@ -1,0 +1,121 @@
+"""Intervals of mean APs, and whether two runs differ, over the chance of the validation images.
+
+An interval covers what another draw of as many validation images could give (percentile bootstrap over images). It
+covers neither training (other seeds give other weights; train several) nor the choice of categories (see
+``grouping.ap_interval``): a run's interval is of *this* detector on *these* categories.
+
+AP is biased upwards on few images (the precision envelope takes maxima over few points), and a draw, having fewer
+distinct images, is biased once more: draws lie higher than the value itself, most where a category has few boxes.
+Percentile intervals of single runs are therefore shifted upwards and cover less than they say, least for mAP, whose
+interval is narrow. In differences of two runs much of the bias cancels, so rest a comparison on ``paired``; not for
+the rarest bins, where a run that finds nothing has no bias that could cancel that of the other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.evaluation.bootstrap import average_precision, bootstrap, match, mean_ap
+from imbalance_bench.evaluation.detection import read
+
+LEVEL = 0.95
+
+
+def intervals(
+    run_folders: Mapping[str, str | os.PathLike[str]],
+    annotations: str | os.PathLike[str] | Mapping[str, Any],
+    categories: CategoryTable,
+    *,
+    lvis_style: bool,
+    resamples: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean APs of runs, each with its 95 % interval over the validation images.
+
+    Two intervals that overlap do not mean that the runs are equal, as both saw the same images: see ``paired``.
+
+    Args:
+        run_folders: folder with ``detections.npz`` (or a file that ``detection.read`` takes) of each run.
+        annotations: of the validation images, as for ``detection.evaluate``.
+        categories: as for ``detection.evaluate``.
+        lvis_style: as for ``detection.evaluate``.
+        resamples: draws of the images.
+        seed: of the draws.
+
+    Returns:
+        Index (``run``, ``measure``), measures ``mAP``, ``AP1``.., ``APr``, ``APc``, ``APf``; columns ``value`` (on
+        all images), ``low``, ``high``: fractions, NaN where no category of the group has ground truth.
+
+    Raises:
+        InputError: bad annotations or detections.
+    """
+    values, draws = _values_and_draws(run_folders, annotations, categories, lvis_style, resamples, seed)
+    frames = {run: _bounds(draws[run]).assign(value=values[run])[["value", "low", "high"]] for run in run_folders}
+    return pd.concat(frames, names=["run", "measure"])
+
+
+def paired(
+    run_a: str | os.PathLike[str],
+    run_b: str | os.PathLike[str],
+    annotations: str | os.PathLike[str] | Mapping[str, Any],
+    categories: CategoryTable,
+    *,
+    lvis_style: bool,
+    resamples: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Difference of two runs with its 95 % interval: both are measured on the same drawn images.
+
+    Args:
+        run_a: folder with ``detections.npz`` of the one run.
+        run_b: of the other.
+        annotations: as for ``intervals``, and so the rest.
+        categories: as above.
+        lvis_style: as above.
+        resamples: as above.
+        seed: as above.
+
+    Returns:
+        Index ``measure``; columns ``a``, ``b``, ``difference`` (b - a), ``low``, ``high`` (of the difference),
+        ``real`` (the interval excludes 0). ``real`` is said of these two detectors, not of their methods: another
+        training seed may turn it.
+
+    Raises:
+        InputError: bad annotations or detections.
+    """
+    runs = {"a": run_a, "b": run_b}
+    values, draws = _values_and_draws(runs, annotations, categories, lvis_style, resamples, seed)
+    bounds = _bounds(draws["b"] - draws["a"])
+    frame = pd.DataFrame({**values, "difference": values["b"] - values["a"]}).join(bounds)
+    return frame.assign(real=(frame["low"] > 0) | (frame["high"] < 0)).rename_axis("measure")
+
+
+def _values_and_draws(
+    runs: Mapping[str, str | os.PathLike[str]],
+    annotations: str | os.PathLike[str] | Mapping[str, Any],
+    categories: CategoryTable,
+    lvis_style: bool,
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, pd.Series], dict[str, pd.DataFrame]]:
+    """Of each run the measures on all images, and a frame of them with a row a draw."""
+    matches = [match(read(path, categories), annotations, categories, lvis_style=lvis_style) for path in runs.values()]
+    drawn = bootstrap(matches, categories, resamples=resamples, seed=seed)
+    values, draws = {}, {}
+    for number, (run, matched) in enumerate(zip(runs, matches, strict=True)):
+        values[run] = mean_ap(average_precision(matched)[None], categories).loc[0]
+        own = drawn[drawn["run"] == number].pivot_table("value", "resample", "measure", dropna=False)
+        draws[run] = own[values[run].index]
+    return values, draws
+
+
+def _bounds(draws: pd.DataFrame) -> pd.DataFrame:
+    """``low`` and ``high`` of each column, draws without a value left out."""
+    low, high = draws.quantile((1 - LEVEL) / 2), draws.quantile((1 + LEVEL) / 2)
+    return pd.DataFrame({"low": low, "high": high}, dtype=np.float64)
