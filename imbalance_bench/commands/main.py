@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imbalance_bench.commands import analyses, datasets, demo, run_all, runs
+from imbalance_bench.commands import analyses, compare, datasets, demo, run_all, runs
 from imbalance_bench.commands.options import console, errors
 from imbalance_bench.errors import InputError
 
@@ -29,6 +29,7 @@ app.command("run-all")(run_all.run_all)
 app.command("runs")(run_all.runs)
 app.command("export")(run_all.export)
 app.command("evaluate")(runs.evaluate)
+app.command("compare")(compare.compare)
 app.command("proposal-accuracy")(runs.proposal_accuracy)
 app.command("weight-norms")(analyses.weight_norms)
 app.command("table")(analyses.table)

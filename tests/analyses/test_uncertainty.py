@@ -45,7 +45,7 @@ def runs(tmp_path):
     return {"weak": run(tmp_path / "weak", 3, (0.3, 0.7)), "strong": run(tmp_path / "strong", 3, (0.9, 0.7), seed=1)}
 
 
-def test_intervals_hold_the_value_of_all_images_and_are_percentiles_of_the_draws(runs):
+def test_intervals_hold_the_value_of_all_images_and_are_reflected_quantiles_of_the_draws(runs):
     frame = intervals(runs, content(), CATEGORIES, lvis_style=False, resamples=60, seed=5)
     assert frame.index.names == ["run", "measure"]
     assert frame.columns.tolist() == ["value", "low", "high"]
@@ -60,7 +60,9 @@ def test_intervals_hold_the_value_of_all_images_and_are_percentiles_of_the_draws
         assert ((known["low"] < known["value"]) & (known["value"] < known["high"])).all()
     drawn = bootstrap(matches, CATEGORIES, resamples=60, seed=5)
     values = drawn.loc[(drawn["run"] == 1) & (drawn["measure"] == "AP1"), "value"]
-    assert frame.loc[("strong", "AP1"), ["low", "high"]].tolist() == pytest.approx(np.quantile(values, [0.025, 0.975]))
+    value = frame.loc[("strong", "AP1"), "value"]
+    expected = 2 * value - np.quantile(values, [0.975, 0.025])
+    assert frame.loc[("strong", "AP1"), ["low", "high"]].tolist() == pytest.approx(expected)
     assert frame.loc[("strong", "AP4")].isna().all()
 
 

@@ -61,7 +61,7 @@ def runs_of(folders: tuple[str, ...]) -> Path:
     "command",
     ["demo", "datasets list", "datasets prepare", "methods", "run-baseline", "weight-norms", "evaluate",
      "proposal-accuracy", "table", "figure weight-norms", "figure ap-by-bin", "figure detections",
-     "figure 1", "figure 3", "figure 4", "figure 5", "run-all", "runs", "export"],
+     "figure 1", "figure 3", "figure 4", "figure 5", "run-all", "runs", "export", "compare"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     status, _, _ = run(*command.split(), "--help")
@@ -158,6 +158,16 @@ def test_runs(run: Run, folders: tuple[str, ...]) -> None:
     status, out, _ = run("runs", *folders[:2])
     assert status == 0
     assert any(line.split()[:2] == ["emoji-lt-mini/tiny/seed0/bags", "done"] for line in out.splitlines())
+
+
+def test_compare(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    bags = runs_of(folders) / "bags"
+    status, out, err = run("compare", bags, bags, "--resamples", 10, *folders[2:])
+    assert status == 0, err
+    line = next(line.split() for line in out.splitlines() if line.split()[:1] == ["mAP"])
+    assert line[1] == line[2] and line[3:] == ["0.00", "0.00", "0.00", "no"], "a run does not differ from itself"
+    status, _, err = run("compare", bags, tmp_path, *folders[2:])
+    assert status == 2 and "record.json" in err
 
 
 def test_export(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Two runs on the same images: which difference is real?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imbalance_bench.commands.options import DATA_DIR, DataDirOption, SeedOption, console, show
+from imbalance_bench.errors import InputError
+
+
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Run folder.")],
+    run_b: Annotated[Path, typer.Argument(help="Another, on the same data set.")],
+    resamples: Annotated[int, typer.Option("--resamples", min=10, help="Draws of the validation images.")] = 200,
+    seed: SeedOption = 0,
+    data_dir: DataDirOption = DATA_DIR,
+) -> None:
+    """Difference in AP of two runs with its 95 % bootstrap interval over the validation images, drawn for both alike.
+
+    The interval covers the chance of the images, not that of training: for that, run several seeds.
+
+    Example: imbalance-bench compare work_dirs/emoji-lt-small/tiny/seed0/x2-cls work_dirs/emoji-lt-small/tiny/seed0/bags
+    """
+    from analyses.tables import percent
+    from analyses.uncertainty import paired
+    from imbalance_bench.datasets import registry
+    from imbalance_bench.progress import Reporter
+    from imbalance_bench.runs import RunFolder
+
+    names = {RunFolder(run).record()["settings"]["dataset"] for run in (run_a, run_b)}
+    if len(names) > 1:
+        raise InputError(f"{run_b}: evaluated on another data set than {run_a} ({' and '.join(sorted(names))})")
+    data = registry.prepare(names.pop(), data_dir, Reporter(console))
+    with console.status("drawing validation images"):
+        frame = paired(
+            run_a, run_b, data.val_annotations, data.categories(), lvis_style=data.lvis_style,
+            resamples=resamples, seed=seed,
+        )  # fmt: skip
+    shown = frame.assign(real=frame["real"].map({True: "yes", False: "no"}))
+    for column in ("a", "b", "difference", "low", "high"):
+        shown[column] = shown[column].map(percent)
+    show(
+        shown.reset_index(),
+        f"a: {run_a.name}, b: {run_b.name}; AP in percent",
+        f"low, high: 95 % interval of b - a over {resamples} draws of the validation images; real: it excludes 0",
+    )
