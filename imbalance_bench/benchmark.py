@@ -84,6 +84,8 @@ class Benchmark(Setup):
             return folder
         with folder.lock():
             folder.begin(settings)
+            if folder.is_done:  # by another process, between the two looks
+                return folder
             label = method.title if variant == method.default_variant else f"{method.title} ({variant})"
             self.reporter.say(f"[bold]{label}[/bold] on {self.dataset.name}, {self.detector.name}, seed {self.seed}")
             seconds: dict[str, float] = {}
