@@ -36,7 +36,6 @@ def main(
     """Train both ways, compare, write."""
     bench = options.benchmark(dataset, detector, data_dir, work_dir, seed=0, device="auto")
     # Only now, with mmdet loaded in silence.
-    from imbalance_bench.evaluation.classifier import evaluate_classifier
     from imbalance_bench.training.detector import build_detector, load_features, train_detector
 
     method = methods.get("bags")
@@ -49,7 +48,7 @@ def main(
     folder = bench.root.parent / f"{bench.root.name}-end-to-end" / "bags"
     with logged_to(folder / "console.log"):
         images = bench.training_set()
-        model = build_detector(bench.detector, classifier, bench.seed)
+        model = build_detector(bench.detector, [classifier], bench.seed)
     load_features(model, content["state_dict"])
     start = time.monotonic()
     train_detector(
@@ -57,9 +56,8 @@ def main(
         scope="classifier", reporter=bench.reporter,
     )  # fmt: skip
     seconds = time.monotonic() - start
-    trained = model.roi_head.bbox_head.fc_cls
-    val = bench.cached_features(baseline, "val", trained)
-    _, metrics, _ = evaluate_classifier(trained, val, bench.dataset, bench.categories, reporter=bench.reporter)
+    # Everything but W and b is the baseline's, and so are the proposals.
+    _, metrics, _ = bench.evaluate([model.roi_head.bbox_head.fc_cls], baseline, baseline)
 
     record = cached.record()
     of_cache, made = record["provenance"]["seconds"]["train"], provenance()

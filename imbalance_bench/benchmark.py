@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from imbalance_bench import checkpoints, methods
-from imbalance_bench.classifiers import Classifier, LinearClassifier
+from imbalance_bench.classifiers import Classifier
 from imbalance_bench.datasets import registry
 from imbalance_bench.datasets.annotations import image_labels
 from imbalance_bench.datasets.sampling import RepeatFactorSampler, repeat_factors
 from imbalance_bench.detectors import catalogue
-from imbalance_bench.evaluation.classifier import evaluate_classifier
+from imbalance_bench.detectors.inference import box_heads
 from imbalance_bench.files import sha256, write_text
 from imbalance_bench.methods import Method
 from imbalance_bench.progress import Reporter, logged_to
@@ -25,7 +25,13 @@ from imbalance_bench.runs import RunFolder
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.setup import Setup
 from imbalance_bench.training.classifier import train_classifier
-from imbalance_bench.training.detector import build_detector, check_tracker, load_features, train_detector
+from imbalance_bench.training.detector import (
+    build_detector,
+    check_tracker,
+    load_features,
+    load_pretrained,
+    train_detector,
+)
 
 
 @dataclass
@@ -35,11 +41,16 @@ class Benchmark(Setup):
     Attributes:
         work_dir: run folders stand in ``work_dir/<dataset>/<detector>/seed<seed>/<method>[-variant]``.
         schedule: end-to-end schedule, if not the detector's own.
+        batch_size: images of one update, if not the schedule's own; the learning rate scales with it.
+        pretrained: checkpoint of a detector (trained on COCO, say) that trainings from scratch start from instead;
+            classifier and box regressor are new.
         track: tracker of end-to-end training curves (``training.detector.TRACKERS``).
     """
 
     work_dir: Path
     schedule: Schedule | None = None
+    batch_size: int | None = None
+    pretrained: Path | None = None
     track: str | None = None
 
     @classmethod
@@ -90,9 +101,11 @@ class Benchmark(Setup):
             self.reporter.say(f"[bold]{label}[/bold] on {self.dataset.name}, {self.detector.name}, seed {self.seed}")
             seconds: dict[str, float] = {}
             with _timed(seconds, "train"):
-                classifier = self._train(method, variant, folder, start)
+                classifiers = self._train(method, variant, folder, start)
             with _timed(seconds, "evaluate"):
-                metrics = self._evaluate(classifier, folder, baseline or folder)
+                table, metrics, detections = self.evaluate(classifiers, folder, baseline or folder)
+                detections.save(folder.detections)
+                write_text(folder.per_category, table.to_csv())
             folder.finish(settings, metrics, seconds)
         return folder
 
@@ -109,58 +122,65 @@ class Benchmark(Setup):
             "schedule": None if method.trains == "nothing" else self.schedule_of(method).as_dict(),
             "views": self.views if method.trains in ("classifier", "nothing") else None,
             "start_sha256": start and sha256(start.checkpoint),
+            "pretrained_sha256": self.pretrained and sha256(self.pretrained),
         }
 
     def schedule_of(self, method: Method) -> Schedule:
         """The given schedule as it is, or the detector's, stretched where the data set is very small."""
-        if self.schedule is not None:
-            return method.schedule(self.schedule)
-        return method.schedule(self.detector.schedule).stretched(self.dataset.epoch_factor)
+        schedule = method.schedule(self.schedule or self.detector.schedule)
+        if self.batch_size is not None:
+            schedule = schedule.at_batch_size(self.batch_size)
+        return schedule if self.schedule else schedule.stretched(self.dataset.epoch_factor)
 
-    def _train(self, method: Method, variant: str, folder: RunFolder, start: RunFolder | None) -> Classifier:
-        """The trained classifier; the run's checkpoint is on disk afterwards."""
+    def _train(self, method: Method, variant: str, folder: RunFolder, start: RunFolder | None) -> list[Classifier]:
+        """The trained classifiers, one a stage; the run's checkpoint is on disk afterwards."""
         options = method.options(variant)
         protocol = {name: options.pop(name) for name in method.protocol}
         content = checkpoints.load(start.checkpoint) if start else None
-        base = start and content and next(iter(checkpoints.classifiers_of(content, start.checkpoint).values()))
-        assert base is None or isinstance(base, LinearClassifier)
+        bases: list[Any] = [None] * self.detector.num_stages
+        if start is not None and content is not None:
+            bases = list(checkpoints.classifiers_of(content, start.checkpoint).values())
         torch.manual_seed(self.seed)
-        classifier = method.build(self.categories, self.detector.tap_dims, base, **options)
+        classifiers = [method.build(self.categories, self.detector.tap_dims, base, **options) for base in bases]
         if method.trains not in ("classifier", "nothing"):
-            return self._train_end_to_end(method, classifier, folder, content, protocol)
+            return self._train_end_to_end(method, classifiers, folder, content, protocol)
         assert start is not None and content is not None
-        train = self.cached_features(start, "train", classifier)
-        if method.trains == "classifier":
+        train = self.cached_features(start, "train", classifiers)
+        for stage, (classifier, cached) in enumerate(zip(classifiers, train, strict=True)):
+            if method.trains == "nothing":
+                classifier.fit(cached.chunks(ground_truth_only=protocol.get("centres") == "ground-truth"))
+                continue
             train_classifier(
                 classifier,
-                train,
+                cached,
                 self.schedule_of(method),
                 self.seed,
                 device=self.device,
-                state_file=folder.path / "classifier_epoch.pth",
+                state_file=folder.path / f"classifier{stage}_epoch.pth",
                 reporter=self.reporter,
             )
-        else:
-            classifier.fit(train.chunks(ground_truth_only=protocol.get("centres") == "ground-truth"))
-        state = {name: value for name, value in content["state_dict"].items() if ".fc_cls." not in name}
-        state |= {f"roi_head.bbox_head.fc_cls.{name}": value for name, value in classifier.state_dict().items()}
-        checkpoints.save(folder.checkpoint, state, classifier, self.categories)
-        return classifier
+        state = checkpoints.with_classifiers(content["state_dict"], classifiers)
+        checkpoints.save(folder.checkpoint, state, classifiers[0], self.categories)
+        return classifiers
 
     def _train_end_to_end(
         self,
         method: Method,
-        classifier: Classifier,
+        classifiers: list[Classifier],
         folder: RunFolder,
         start: dict[str, Any] | None,
         protocol: dict[str, Any],
-    ) -> Classifier:
+    ) -> list[Classifier]:
         keep = methods.tail_labels(self.categories) if method.sampling == "tail-only" else None
         with logged_to(folder.path / "console.log"):
             dataset = self.training_set(keep_labels=keep)
-            model = build_detector(self.detector, classifier, self.seed)
+            model = build_detector(
+                self.detector, classifiers, self.seed, stuff=self.has_stuff, pretrained=self.pretrained is not None
+            )
         if start is not None:
             load_features(model, start["state_dict"])
+        elif self.pretrained is not None:
+            self.reporter.say(load_pretrained(model, self.pretrained))
         sampler = None
         if method.sampling == "repeat-factor":
             labels, ceil = image_labels(dataset), protocol["repeat"] == "ceil"
@@ -178,19 +198,9 @@ class Benchmark(Setup):
             track=self.track,
             reporter=self.reporter,
         )
-        trained = model.roi_head.bbox_head.fc_cls
-        checkpoints.save(folder.checkpoint, model.state_dict(), trained, self.categories)
+        trained = [head.fc_cls for head in box_heads(model)]
+        checkpoints.save(folder.checkpoint, model.state_dict(), trained[0], self.categories)
         return trained
-
-    def _evaluate(self, classifier: Classifier, folder: RunFolder, detector_run: RunFolder) -> dict[str, Any]:
-        """The run's metrics; detections and per-category table are on disk afterwards."""
-        val = self.cached_features(detector_run, "val", classifier)
-        table, metrics, detections = evaluate_classifier(
-            classifier, val, self.dataset, self.categories, device=self.device, reporter=self.reporter
-        )
-        detections.save(folder.detections)
-        write_text(folder.per_category, table.to_csv())
-        return metrics
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ from imbalance_bench.errors import InputError
 from imbalance_bench.files import write_atomically
 
 CLASSIFIER_PREFIX = re.compile(r"(?:^|\.)fc_cls\.")
+
+
+def is_classifier(name: str) -> bool:
+    """Whether a parameter of a detector is its classifier's."""
+    return CLASSIFIER_PREFIX.search(name) is not None
 
 
 def save(path: Path, state_dict: dict[str, Tensor], classifier: Classifier, categories: CategoryTable) -> None:
@@ -75,7 +81,7 @@ def classifiers_of(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Cl
         InputError: none found, or its configuration and its tensors do not fit each other.
     """
     state = checkpoint["state_dict"]
-    prefixes = sorted({name[: match.end()] for name in state if (match := CLASSIFIER_PREFIX.search(name))})
+    prefixes = _prefixes(state)
     if not prefixes:
         raise InputError(f"{path}: field 'state_dict' has no '...fc_cls.*', expected a detector with a box classifier")
     meta = checkpoint.get("meta")
@@ -91,6 +97,19 @@ def classifiers_of(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Cl
             raise InputError(f"{path}: field '{prefix.rstrip('.')}' does not fit its classifier: {reason}") from error
         found[prefix.removesuffix("fc_cls.").rstrip(".") or "classifier"] = classifier.eval()
     return found
+
+
+def with_classifiers(state: dict[str, Tensor], classifiers: Sequence[Classifier]) -> dict[str, Tensor]:
+    """A detector's state dict with other classifiers in the place of its own, one a stage."""
+    others = {name: value for name, value in state.items() if not is_classifier(name)}
+    for prefix, classifier in zip(_prefixes(state), classifiers, strict=True):
+        others |= {prefix + name: value for name, value in classifier.state_dict().items()}
+    return others
+
+
+def _prefixes(state: Iterable[str]) -> list[str]:
+    """What each classifier's parameters are called by, stage after stage."""
+    return sorted({name[: match.end()] for name in state if (match := CLASSIFIER_PREFIX.search(name))})
 
 
 def categories_of(checkpoint: dict[str, Any], path: str | Path) -> CategoryTable | None:

@@ -8,14 +8,13 @@ part is never mistaken for one.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,18 +22,13 @@ from torch import Tensor
 
 from imbalance_bench.errors import InputError
 
-FORMAT = 1
-ARRAYS = ("features", "labels", "boxes", "offsets", "image_ids", "ground_truth")
+if TYPE_CHECKING:
+    from imbalance_bench.detectors.inference import ImageProposals
 
-
-class ImageProposals(Protocol):
-    """Proposals of one image, as ``detectors.inference`` makes them."""
-
-    image_id: int
-    features: Tensor
-    labels: Tensor
-    boxes: Tensor
-    ground_truth: Tensor
+FORMAT = 2
+ARRAYS = {"labels": np.int64, "boxes": np.float32, "ground_truth": bool, "frames": np.float32, "offsets": np.int64,
+          "image_ids": np.int64}  # fmt: skip
+"""What a part holds beside its features."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +39,9 @@ class ProposalSet:
         features: (P, d) arrays, one for each tap, half or single precision, memory-mapped.
         relu: whether a ReLU is applied to each on reading.
         labels: (P,) int64, background = C.
-        boxes: (P, 4) float32 xyxy in the original image; after box regression where the detector's regressor is
-            class-agnostic (always so for the embedded detectors).
+        boxes: (P, 4) float32 xyxy in the original image after box regression, where the detector's regressor is
+            class-agnostic; else the proposals themselves in the network's image.
+        frames: (I, 4) float32: height and width of the network's image, its scale in x and y.
         offsets: (I + 1,) int64: image i holds rows offsets[i]..offsets[i + 1].
         image_ids: (I,) int64; an id comes once a view.
         ground_truth: (P,) bool: the proposal is an added ground-truth box (training only).
@@ -56,9 +51,10 @@ class ProposalSet:
     features: tuple[np.ndarray, ...]
     labels: np.ndarray
     boxes: np.ndarray
+    ground_truth: np.ndarray
+    frames: np.ndarray
     offsets: np.ndarray
     image_ids: np.ndarray
-    ground_truth: np.ndarray
     manifest: dict[str, Any]
     relu: tuple[bool, ...] = (False,)
 
@@ -95,10 +91,15 @@ class ProposalSet:
                 features, labels = features[chosen], labels[chosen]
             yield features, labels
 
+    def image(self, position: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+        """(features, labels, boxes) of the image at a position; boxes stay on the CPU."""
+        rows = slice(int(self.offsets[position]), int(self.offsets[position + 1]))
+        return *self.batch(rows, device), torch.from_numpy(np.array(self.boxes[rows]))
+
     def images(self, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Image by image: (features, labels, boxes)."""
-        for start, stop in itertools.pairwise(self.offsets.tolist()):
-            yield *self.batch(slice(start, stop), device), torch.from_numpy(np.array(self.boxes[start:stop]))
+        """Image by image."""
+        for position in range(self.num_images):
+            yield self.image(position, device)
 
     def epoch(
         self, images_per_batch: int, generator: torch.Generator, device: torch.device | str = "cpu"
@@ -113,51 +114,63 @@ class ProposalSet:
             yield self.batch(self.rows(images[start : start + images_per_batch]), device)
 
 
-def write(folder: Path, images: Iterator[ImageProposals], made_by: dict[str, Any], dtype: str = "float16") -> None:
-    """Write one part from the proposals of its images, atomically.
+class Writer:
+    """Writes one part image by image; within ``with``, the part is whole and in its place at the end, or not at all.
 
     Args:
         folder: where the part will stand; nothing may stand there yet.
-        images: proposals image by image, held one at a time.
         made_by: detector, checkpoint, data set, settings; goes into the manifest.
         dtype: precision of the features on disk.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    digest = hashlib.sha256()
-    counts, image_ids, columns = [], [], {"labels": [], "boxes": [], "ground_truth": []}  # type: ignore[var-annotated]
-    dim = 0
-    with (partial / "features.bin").open("wb") as file:
-        for image in images:
-            block = image.features.cpu().numpy().astype(dtype)
-            file.write(block.tobytes())
-            digest.update(block.tobytes())
-            dim = block.shape[1]
-            counts.append(len(block))
-            image_ids.append(image.image_id)
-            for name, column in columns.items():
-                column.append(getattr(image, name).cpu().numpy())
-        file.flush()
-        os.fsync(file.fileno())
-    arrays: dict[str, np.ndarray] = {
-        "labels": np.concatenate(columns["labels"]).astype(np.int64),
-        "boxes": np.concatenate(columns["boxes"]).astype(np.float32),
-        "ground_truth": np.concatenate(columns["ground_truth"]).astype(bool),
-        "offsets": np.cumsum([0, *counts]).astype(np.int64),
-        "image_ids": np.array(image_ids, dtype=np.int64),
-    }
-    for name, array in arrays.items():
-        np.save(partial / f"{name}.npy", array)
-        digest.update(array.tobytes())
-    manifest = {
-        "format": FORMAT,
-        "made_by": made_by,
-        "features": {"shape": [int(sum(counts)), dim], "dtype": dtype},
-        "sha256": digest.hexdigest(),
-    }
-    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    partial.rename(folder)
+
+    def __init__(self, folder: Path, made_by: dict[str, Any], dtype: str = "float16") -> None:
+        self.folder, self.made_by, self.dtype = folder, made_by, dtype
+        self._partial = folder.with_name(f".{folder.name}.partial")
+
+    def __enter__(self) -> Writer:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+        self._file = (self._partial / "features.bin").open("wb")
+        self._digest = hashlib.sha256()
+        self._columns: dict[str, list[np.ndarray]] = {"labels": [], "boxes": [], "ground_truth": [], "frames": []}
+        self._counts: list[int] = []
+        self._image_ids: list[int] = []
+        self._dim = 0
+        return self
+
+    def add(self, image: ImageProposals) -> None:
+        """The next image's proposals; none of them is held but its small columns."""
+        block = image.features.cpu().numpy().astype(self.dtype)
+        self._file.write(block.tobytes())
+        self._digest.update(block.tobytes())
+        self._dim = block.shape[1]
+        self._counts.append(len(block))
+        self._image_ids.append(image.image_id)
+        for name in ("labels", "boxes", "ground_truth"):
+            self._columns[name].append(getattr(image, name).cpu().numpy())
+        self._columns["frames"].append(image.frame.cpu().numpy()[None])
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        with self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        if kind is not None:
+            shutil.rmtree(self._partial)
+            return
+        columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
+        columns |= {"offsets": np.cumsum([0, *self._counts]), "image_ids": np.array(self._image_ids)}
+        for name, dtype in ARRAYS.items():
+            array = columns[name].astype(dtype)
+            np.save(self._partial / f"{name}.npy", array)
+            self._digest.update(array.tobytes())
+        manifest = {
+            "format": FORMAT,
+            "made_by": self.made_by,
+            "features": {"shape": [sum(self._counts), self._dim], "dtype": self.dtype},
+            "sha256": self._digest.hexdigest(),
+        }
+        (self._partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        self._partial.rename(self.folder)
 
 
 def read(folder: Path, verify: bool = False) -> ProposalSet:
@@ -178,7 +191,7 @@ def read(folder: Path, verify: bool = False) -> ProposalSet:
         size = (folder / "features.bin").stat().st_size
         if size != shape[0] * shape[1] * dtype.itemsize:
             raise InputError(f"{folder}/features.bin: {size} bytes, the manifest says {shape} of {dtype}")
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS[1:]}
+        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
     except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -190,7 +203,7 @@ def read(folder: Path, verify: bool = False) -> ProposalSet:
         digest = hashlib.sha256()
         for start in range(0, shape[0], 65536):
             digest.update(features[start : start + 65536].tobytes())
-        for name in ("labels", "boxes", "ground_truth", "offsets", "image_ids"):
+        for name in ARRAYS:
             digest.update(arrays[name].tobytes())
         if digest.hexdigest() != manifest["sha256"]:
             raise InputError(f"{folder}: field 'sha256' does not match the arrays, delete it to have it made anew")
@@ -215,5 +228,5 @@ def join(parts: Sequence[ProposalSet], relu: Sequence[bool]) -> ProposalSet:
 
 
 def remove(folder: Path) -> None:
-    """Delete a part that no longer belongs to its detector."""
-    shutil.rmtree(folder)
+    """Delete a part that no longer belongs to its detector, if there is one."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -43,6 +43,10 @@ class Schedule:
         """The same curve over ``factor`` times the epochs, for data sets of few images."""
         return replace(self, epochs=factor * self.epochs, milestones=tuple(factor * m for m in self.milestones))
 
+    def at_batch_size(self, batch_size: int) -> Schedule:
+        """The same schedule at another batch size: the rate scales with it linearly (section 5.1)."""
+        return replace(self, batch_size=batch_size, lr=self.lr * batch_size / self.batch_size)
+
     def rate(self, iteration: int, iterations_per_epoch: int) -> float:
         """Learning rate of an iteration, counted from 0."""
         factor = 1.0

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 from mmdet.models.detectors import TwoStageDetector
+from mmdet.structures.mask import encode_mask_results
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from torch.utils.data import DataLoader
@@ -21,13 +25,17 @@ from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.datasets.annotations import AnnotationDataset, build_dataset
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.detectors.catalogue import Detector
-from imbalance_bench.detectors.inference import check_cacheable, test_proposals, training_proposals
+from imbalance_bench.detectors.class_boxes import ClassBoxes
+from imbalance_bench.detectors.detector import Detector
+from imbalance_bench.detectors.inference import box_heads, check_cacheable, test_proposals, training_proposals
+from imbalance_bench.detectors.masks import predict_masks
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.classifier import evaluate_classifier
-from imbalance_bench.evaluation.detection import Detections
+from imbalance_bench.evaluation.detection import Detections, evaluate
+from imbalance_bench.evaluation.grouping import summarize_ap
+from imbalance_bench.evaluation.postprocess import BoxesOfPairs
 from imbalance_bench.files import sha256
-from imbalance_bench.progress import Advance, Reporter, logged_to
+from imbalance_bench.progress import Reporter, logged_to
 from imbalance_bench.proposals import ProposalSet
 from imbalance_bench.runs import RunFolder
 from imbalance_bench.training.detector import build_detector, load_features
@@ -56,59 +64,71 @@ class Setup:
         """Of the training annotations."""
         return self.dataset.categories()
 
+    @property
+    def has_stuff(self) -> bool:
+        """Whether detectors with a semantic branch train it here."""
+        return self.dataset.stuff_maps is not None and self.detector.takes_stuff
+
     @cached_property
     def device(self) -> str:
         """Where detectors and classifiers run."""
         return get_device()
 
-    def proposals(self, detector_run: RunFolder, split: str, tap: str) -> ProposalSet:
-        """A part of the proposal cache of a run's detector, made when first asked for.
+    def proposals(self, detector_run: RunFolder, split: str, tap: str) -> list[ProposalSet]:
+        """A part of the proposal cache of a run's detector, made when first asked for; one a stage.
 
         Args:
             detector_run: whose checkpoint.
             split: ``train`` or ``val``.
             tap: ``fc_pre_relu`` or ``conv`` (``fc`` is the ReLU of ``fc_pre_relu``).
         """
-        folder = detector_run.path / "proposals" / f"{split}-{tap}"
         with detector_run.lock("proposals", wait=True):
-            return self._cached(detector_run, folder, split, tap)
+            made_by = {
+                "dataset": self.dataset.name,
+                "detector": self.detector.name,
+                "checkpoint_sha256": sha256(detector_run.checkpoint),
+                "split": split,
+                "tap": tap,
+                "views": self.views if split == "train" else 1,
+                "seed": self.seed,
+            }
+            name = f"{split}-{tap}"
+            folders = [detector_run.path / "proposals" / name]
+            if self.detector.num_stages > 1:
+                folders = [folders[0].with_name(f"{name}-stage{n}") for n in range(1, self.detector.num_stages + 1)]
+            if not all(_is_cached(folder, made_by) for folder in folders):
+                for folder in folders:
+                    proposals.remove(folder)
+                with logged_to(detector_run.path / "console.log"):
+                    self._cache(self.load_detector(detector_run.checkpoint), folders, made_by)
+            return [proposals.read(folder) for folder in folders]
 
-    def _cached(self, detector_run: RunFolder, folder: Path, split: str, tap: str) -> ProposalSet:
-        digest = sha256(detector_run.checkpoint)
-        if folder.exists():
-            cached = proposals.read(folder)
-            if cached.manifest["made_by"].get("checkpoint_sha256") == digest:
-                return cached
-            proposals.remove(folder)
-        made_by = {
-            "dataset": self.dataset.name,
-            "detector": self.detector.name,
-            "checkpoint_sha256": digest,
-            "split": split,
-            "tap": tap,
-            "views": self.views if split == "train" else 1,
-            "seed": self.seed,
-        }
-        model = self.load_detector(detector_run.checkpoint).to(self.device)
+    def _cache(self, model: TwoStageDetector, folders: list[Path], made_by: dict[str, Any]) -> None:
+        """One pass of the detector, all stages written side by side."""
+        split, tap = made_by["split"], made_by["tap"]
+        model = model.to(self.device)
         check_cacheable(model)
-        with logged_to(detector_run.path / "console.log"):
-            if split == "train":
-                # Views one after the other: even ones as they are, odd ones flipped.
-                passes = [
-                    training_proposals(
-                        model, self.loader(self.training_set(flip=float(view % 2))), tap, self.seed + view
-                    )
-                    for view in range(self.views)
-                ]
-                total = self.views * len(self.training_set())
-            else:
-                passes = [test_proposals(model, self.loader(self.validation_set()), tap)]
-                total = len(self.validation_set())
-            with self.reporter.task(f"caching {split} proposals ({tap})", total) as advance:
-                images = _counted(itertools.chain.from_iterable(passes), advance)
-                # Scores are computed from the validation part, so single precision there.
-                proposals.write(folder, images, made_by, "float16" if split == "train" else "float32")
-        return proposals.read(folder)
+        if split == "train":
+            # Views one after the other: even ones as they are, odd ones flipped.
+            passes = [
+                training_proposals(model, self.loader(self.training_set(flip=float(view % 2))), tap, self.seed + view)
+                for view in range(self.views)
+            ]
+            total = self.views * len(self.training_set())
+        else:
+            passes = [test_proposals(model, self.loader(self.validation_set()), tap)]
+            total = len(self.validation_set())
+        # Scores are computed from the validation part, so single precision there.
+        dtype = "float16" if split == "train" else "float32"
+        with (
+            self.reporter.task(f"caching {split} proposals ({tap})", total) as advance,
+            ExitStack() as stack,
+        ):
+            writers = [stack.enter_context(proposals.Writer(folder, made_by, dtype)) for folder in folders]
+            for stages in itertools.chain.from_iterable(passes):
+                for writer, image in zip(writers, stages, strict=True):
+                    writer.add(image)
+                advance()
 
     def measure(self, checkpoint: Path) -> tuple[pd.DataFrame, dict[str, Any], Detections]:
         """Everything that is measured of a run, of any checkpoint that fits this detector and data set.
@@ -116,24 +136,78 @@ class Setup:
         Raises:
             InputError: not such a checkpoint.
         """
-        model = self.load_detector(checkpoint).to(self.device)
-        check_cacheable(model)
-        classifier = model.roi_head.bbox_head.fc_cls
         with tempfile.TemporaryDirectory() as temporary:
-            parts = []
-            for tap in classifier.taps:
-                stored = "fc_pre_relu" if tap == "fc" else tap
-                folder = Path(temporary) / tap
-                with self.reporter.task(
-                    f"proposals of {checkpoint.name} ({tap})", len(self.validation_set())
-                ) as advance:
-                    images = _counted(test_proposals(model, self.loader(self.validation_set()), stored), advance)
-                    proposals.write(folder, images, {"checkpoint": str(checkpoint)}, "float32")
-                parts.append(proposals.read(folder))
-            val = proposals.join(parts, relu=[tap == "fc" for tap in classifier.taps])
-            return evaluate_classifier(
-                classifier, val, self.dataset, self.categories, device=self.device, reporter=self.reporter
+            run = RunFolder(Path(temporary))
+            run.checkpoint.symlink_to(checkpoint.absolute())
+            classifiers = checkpoints.classifiers_of(checkpoints.load(checkpoint), checkpoint)
+            return self.evaluate(list(classifiers.values()), run, run)
+
+    def evaluate(
+        self, classifiers: list[Classifier], run: RunFolder, detector_run: RunFolder
+    ) -> tuple[pd.DataFrame, dict[str, Any], Detections]:
+        """AP of boxes, and of masks where the detector segments, proposal accuracy and weight norms.
+
+        Args:
+            classifiers: one a stage.
+            run: theirs; its checkpoint holds the heads of boxes and masks.
+            detector_run: whose cached proposals are scored: the same, or the run whose frozen detector it shares.
+        """
+        val = self.cached_features(detector_run, "val", classifiers)
+        detector = None
+        if self.detector.has_masks or self.detector.has_class_boxes:
+            with logged_to(None):
+                detector = self.load_detector(run.checkpoint).to(self.device)
+        boxes_of_pairs = None
+        if detector is not None and self.detector.has_class_boxes:
+            regressor = ClassBoxes(box_heads(detector)[0])
+            (regressed,) = self._joined(detector_run, "val", [("fc",)])
+
+            def boxes_of_pairs(position: int) -> BoxesOfPairs:
+                features, _, proposals = regressed.image(position, self.device)
+                return regressor.of_image(features, proposals, torch.from_numpy(regressed.frames[position]))
+
+        table, metrics, detections = evaluate_classifier(
+            classifiers,
+            val,
+            self.dataset,
+            self.categories,
+            boxes_of_pairs=boxes_of_pairs,
+            device=self.device,
+            reporter=self.reporter,
+        )
+        if detector is not None and self.detector.has_masks:
+            detections = self._with_masks(detector, detections)
+            precision = evaluate(
+                detections,
+                self.dataset.val_annotations,
+                self.categories,
+                lvis_style=self.dataset.lvis_style,
+                iou_type="segm",
             )
+            table = table.join(precision.add_suffix("_mask"))
+            metrics |= {f"{name}^m": value for name, value in summarize_ap(precision, self.categories).items()}
+        return table, metrics, detections
+
+    def _with_masks(self, detector: TwoStageDetector, detections: Detections) -> Detections:
+        """Detections with the masks that the detector's mask branch gives them."""
+        rows_of = {int(image): np.flatnonzero(detections.image_ids == image) for image in set(detections.image_ids)}
+        none = np.zeros(0, dtype=np.int64)
+
+        def of_image(image_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+            rows = rows_of.get(image_id, none)
+            return torch.from_numpy(detections.boxes[rows]), torch.from_numpy(detections.labels[rows])
+
+        image_ids: list[int] = []
+        found: list[tuple[Any, ...]] = []
+        batches = self.loader(self.validation_set())
+        with self.reporter.task("masks", len(self.validation_set())) as advance:
+            for image_id, masks in predict_masks(detector, batches, of_image):
+                rows = rows_of.get(image_id, none)
+                columns = (detections.boxes[rows], detections.scores[rows], detections.labels[rows])
+                image_ids.append(image_id)
+                found.append((*columns, encode_mask_results(masks)))
+                advance()
+        return Detections.from_images(image_ids, found)
 
     def load_detector(self, path: Path) -> TwoStageDetector:
         """The detector of a checkpoint, in evaluation mode.
@@ -142,15 +216,16 @@ class Setup:
             InputError: not a checkpoint of this detector on this data set.
         """
         checkpoint = checkpoints.load(path)
-        classifiers = checkpoints.classifiers_of(checkpoint, path)
-        classifier = next(iter(classifiers.values()))
-        if len(classifiers) > 1 or classifier.num_classes != self.categories.num_classes:
+        classifiers = list(checkpoints.classifiers_of(checkpoint, path).values())
+        expected = self.detector.num_stages
+        if len(classifiers) != expected or classifiers[0].num_classes != self.categories.num_classes:
             raise InputError(
-                f"{path}: field 'state_dict' has {len(classifiers)} classifier(s) of {classifier.num_classes} classes, "
-                f"expected one of {self.categories.num_classes} ({self.detector.name} on {self.dataset.name})"
+                f"{path}: field 'state_dict' has {len(classifiers)} classifier(s) of {classifiers[0].num_classes} "
+                f"classes, expected {expected} of {self.categories.num_classes} ({self.detector.name} on "
+                f"{self.dataset.name})"
             )
         with logged_to(None):
-            model = build_detector(self.detector, classifier)
+            model = build_detector(self.detector, classifiers, stuff=self.has_stuff)
             try:
                 load_features(model, checkpoint["state_dict"])
             except RuntimeError as error:
@@ -166,9 +241,10 @@ class Setup:
             self.dataset.train_annotations,
             self.dataset.train_images,
             self.categories.ids,
-            self.detector.train_pipeline(flip),
+            self.detector.train_pipeline(flip, self.has_stuff),
             training=True,
             keep_labels=keep_labels,
+            stuff_maps=self.dataset.stuff_maps if self.has_stuff else None,
         )
 
     def validation_set(self) -> AnnotationDataset:
@@ -190,13 +266,23 @@ class Setup:
             collate_fn=pseudo_collate,
         )
 
-    def cached_features(self, run: RunFolder, split: str, classifier: Classifier) -> ProposalSet:
-        """What a classifier reads, from the cached proposals of a detector."""
-        parts = [self.proposals(run, split, "fc_pre_relu" if tap == "fc" else tap) for tap in classifier.taps]
-        return proposals.join(parts, relu=[tap == "fc" for tap in classifier.taps])
+    def cached_features(self, run: RunFolder, split: str, classifiers: Sequence[Classifier]) -> list[ProposalSet]:
+        """What classifiers read, from the cached proposals of a detector; one a stage."""
+        return self._joined(run, split, [classifier.taps for classifier in classifiers])
+
+    def _joined(self, run: RunFolder, split: str, taps: Sequence[tuple[str, ...]]) -> list[ProposalSet]:
+        """The taps of each stage."""
+        stored = {tap: "fc_pre_relu" if tap == "fc" else tap for stage in taps for tap in stage}
+        parts = {name: self.proposals(run, split, name) for name in dict.fromkeys(stored.values())}
+        return [
+            proposals.join([parts[stored[tap]][number] for tap in stage], relu=[tap == "fc" for tap in stage])
+            for number, stage in enumerate(taps)
+        ]
 
 
-def _counted(images: Iterable[Any], advance: Advance) -> Iterator[Any]:
-    for image in images:
-        yield image
-        advance()
+def _is_cached(folder: Path, made_by: dict[str, Any]) -> bool:
+    """Whether a part is there, whole and of this detector; any other is made anew."""
+    try:
+        return proposals.read(folder).manifest["made_by"] == made_by
+    except InputError:
+        return False

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ class Image:
     labels: Tensor
     boxes: Tensor
     ground_truth: Tensor
+    frame: Tensor
 
 
 def images(count: int = 6, views: int = 1, dim: int = 5) -> list[Image]:
@@ -36,14 +38,21 @@ def images(count: int = 6, views: int = 1, dim: int = 5) -> list[Image]:
                     labels,
                     torch.rand(n, 4, generator=generator),
                     torch.arange(n) < 2,
+                    torch.tensor([100.0, 200.0, 1.0, float(image_id)]),
                 )
             )
     return made
 
 
+def write(folder: Path, images: Iterator[Image], made_by: dict[str, Any], dtype: str = "float16") -> None:
+    with proposals.Writer(folder, made_by, dtype) as writer:
+        for image in images:
+            writer.add(image)  # type: ignore[arg-type]
+
+
 def test_round_trip(tmp_path: Path) -> None:
     whole = images()
-    proposals.write(tmp_path / "val", iter(whole), {"detector": "x"}, "float32")
+    write(tmp_path / "val", iter(whole), {"detector": "x"}, "float32")
     cache = proposals.read(tmp_path / "val", verify=True)
     assert cache.manifest["made_by"] == {"detector": "x"}
     assert len(cache) == sum(len(image.labels) for image in whole)
@@ -51,6 +60,7 @@ def test_round_trip(tmp_path: Path) -> None:
         assert torch.equal(features, image.features)
         assert torch.equal(labels, image.labels)
         assert torch.equal(boxes, image.boxes)
+    assert torch.equal(torch.from_numpy(cache.frames), torch.stack([image.frame for image in whole]))
     chunks = list(cache.chunks(size=7))
     assert torch.equal(torch.cat([f for f, _ in chunks]), torch.cat([image.features for image in whole]))
     added = torch.cat([f for f, _ in cache.chunks(size=7, ground_truth_only=True)])
@@ -58,7 +68,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_half_precision_and_relu(tmp_path: Path) -> None:
-    proposals.write(tmp_path / "a", iter(images()), {}, "float16")
+    write(tmp_path / "a", iter(images()), {}, "float16")
     cache = proposals.read(tmp_path / "a")
     joined = proposals.join([cache, cache], relu=[False, True])
     features, _ = joined.batch(slice(0, 10))
@@ -67,15 +77,15 @@ def test_half_precision_and_relu(tmp_path: Path) -> None:
 
 
 def test_different_proposals_do_not_join(tmp_path: Path) -> None:
-    proposals.write(tmp_path / "a", iter(images(6)), {})
-    proposals.write(tmp_path / "b", iter(images(5)), {})
+    write(tmp_path / "a", iter(images(6)), {})
+    write(tmp_path / "b", iter(images(5)), {})
     with pytest.raises(InputError, match="different proposals"):
         proposals.join([proposals.read(tmp_path / "a"), proposals.read(tmp_path / "b")], [False, False])
 
 
 def test_an_epoch_sees_every_image_once_in_one_view(tmp_path: Path) -> None:
     whole = images(count=6, views=3)
-    proposals.write(tmp_path / "train", iter(whole), {}, "float32")
+    write(tmp_path / "train", iter(whole), {}, "float32")
     cache = proposals.read(tmp_path / "train")
     blocks = {tuple(image.features.flatten().tolist()): image.image_id for image in whole}
     seen_views = set()
@@ -101,11 +111,11 @@ def test_an_interrupted_cache_is_absent(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        proposals.write(tmp_path / "train", interrupted(), {})
+        write(tmp_path / "train", interrupted(), {})
     assert not (tmp_path / "train").exists()
     with pytest.raises(InputError, match="not a whole proposal cache"):
         proposals.read(tmp_path / "train")
-    proposals.write(tmp_path / "train", iter(images()), {})
+    write(tmp_path / "train", iter(images()), {})
     assert len(proposals.read(tmp_path / "train")) == len(torch.cat([image.labels for image in images()]))
     assert [path.name for path in tmp_path.iterdir()] == ["train"], "the partial folder is gone"
 
@@ -113,7 +123,7 @@ def test_an_interrupted_cache_is_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["truncated features", "changed features", "no manifest", "short labels"])
 def test_damage_is_found(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "val"
-    proposals.write(folder, iter(images()), {}, "float32")
+    write(folder, iter(images()), {}, "float32")
     features = folder / "features.bin"
     if damage == "truncated features":
         features.write_bytes(features.read_bytes()[:-4])

@@ -67,9 +67,16 @@ class AnnotationDataset(BaseDetDataset):
                 "height": image["height"],
                 "width": image["width"],
                 "instances": boxes[image["id"]],
+                **self._stuff_map(image),
             }
             for image in sorted(content["images"], key=lambda image: image["id"])
         ]
+
+    def _stuff_map(self, image: Mapping[str, Any]) -> dict[str, str]:
+        """Where the stuff map of an image is: a PNG of its name."""
+        folder = self.data_prefix.get("seg_map_path")
+        name = Path(image_path(image, self.ann_file)).with_suffix(".png")
+        return {} if folder is None else {"seg_map_path": f"{folder}/{name}"}
 
     def filter_data(self) -> list[dict[str, Any]]:
         """Drop images without a box where the configuration asks for it (training only)."""
@@ -95,6 +102,7 @@ def build_dataset(
     *,
     training: bool,
     keep_labels: Sequence[int] | None = None,
+    stuff_maps: str | Path | None = None,
 ) -> AnnotationDataset:
     """An annotation file and an image folder as an mmdet data set.
 
@@ -105,13 +113,14 @@ def build_dataset(
         pipeline: mmdet transforms.
         training: drop images without a box.
         keep_labels: drop annotations of other labels.
+        stuff_maps: folder of the stuff maps, PNG files with the images' names.
     """
     init_default_scope("mmdet")
     return AnnotationDataset(
         category_ids=[int(category_id) for category_id in category_ids],
         keep_labels=keep_labels,
         ann_file=str(annotations),
-        data_prefix={"img_path": str(images)},
+        data_prefix={"img_path": str(images), **({"seg_map_path": str(stuff_maps)} if stuff_maps else {})},
         pipeline=list(pipeline),
         filter_cfg={"filter_empty_gt": True},
         test_mode=not training,

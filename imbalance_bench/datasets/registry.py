@@ -26,6 +26,7 @@ class DataSet:
         lvis_style: whether evaluation is federated.
         epoch_factor: epochs of every schedule are multiplied by this (1, but for the smallest sets).
         attribution: whom its pictures are due to.
+        stuff_maps: folder of the training images' stuff maps, where there are any.
     """
 
     name: str
@@ -37,6 +38,7 @@ class DataSet:
     lvis_style: bool
     attribution: str
     epoch_factor: int = 1
+    stuff_maps: Path | None = None
 
     def categories(self) -> CategoryTable:
         """Of the training annotations."""

@@ -1,135 +1,104 @@
-"""Tiny Faster R-CNN: half-width ResNet-18 with FPN, from scratch, minutes on two CPU cores."""
+"""Tiny detectors of every framework, from scratch, minutes on two CPU cores: mmdet's shipped models, shrunk.
+
+Boxes and masks are class-agnostic throughout: the embedded set has too few instances of its rare classes to train a
+box regressor each, and what is compared here are classifiers.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from mmengine.config import ConfigDict
+
+from imbalance_bench.detectors.detector import Detector
+from imbalance_bench.detectors.hosting import Change, evaluate_as_lvis, heads
+from imbalance_bench.detectors.pipelines import OWN_SIZE
 from imbalance_bench.schedule import Schedule
 
-NAME = "tiny"
-TAP_DIMS = {"fc": 256, "fc_pre_relu": 256, "conv": 64 * 7 * 7}
-NUM_WORKERS = 0
 SCHEDULE = Schedule(epochs=12, lr=0.04, batch_size=16, policy="cosine", warmup_iterations=60, warmup_ratio=0.1)
+CHANNELS = 64
+"""Of the feature pyramid and everything above it."""
 
-# At the image's own size; mmdet asks for the scale factor that this transform leaves.
-_RESIZE = {"type": "Resize", "scale_factor": 1.0, "keep_ratio": True}
-_META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
-
-TEST_PIPELINE: list[dict[str, Any]] = [
-    {"type": "LoadImageFromFile"},
-    _RESIZE,
-    {"type": "LoadAnnotations", "with_bbox": True},
-    {"type": "PackDetInputs", "meta_keys": _META_KEYS},
-]
+_RPN_NMS = {"nms_pre": 400, "max_per_img": 300, "nms": {"type": "nms", "iou_threshold": 0.7}, "min_bbox_size": 0}
 
 
-def train_pipeline(flip: float) -> list[dict[str, Any]]:
-    """Images at their own size, flipped with probability ``flip``."""
-    return [
-        {"type": "LoadImageFromFile"},
-        {"type": "LoadAnnotations", "with_bbox": True},
-        _RESIZE,
-        {"type": "RandomFlip", "prob": flip},
-        {"type": "PackDetInputs", "meta_keys": _META_KEYS},
-    ]
+def shrink(width: int = 32, depth: int = 18) -> Change:
+    """A change that makes a model tiny: thin backbone, 64 channels, 128 RoIs an image, 300 proposals.
+
+    Args:
+        width: channels of the backbone's first stage.
+        depth: of the ResNet.
+    """
+
+    def change(model: ConfigDict) -> None:
+        out = [width * 2**level * (4 if depth >= 50 else 1) for level in range(4)]
+        backbone = {name: model.backbone[name] for name in ("dcn", "stage_with_dcn") if name in model.backbone}
+        model.backbone = ConfigDict(
+            type="ResNet", depth=depth, base_channels=width, stem_channels=width, num_stages=4,
+            out_indices=(0, 1, 2, 3), frozen_stages=-1, norm_cfg={"type": "BN", "requires_grad": True},
+            norm_eval=False, style="pytorch", **backbone,
+        )  # fmt: skip
+        model.neck.update(in_channels=out, out_channels=CHANNELS, num_outs=4)
+        model.rpn_head.update(in_channels=CHANNELS, feat_channels=CHANNELS)
+        model.rpn_head.loss_bbox = ConfigDict(type="L1Loss")
+        model.rpn_head.anchor_generator.update(scales=[4, 6], ratios=[1.0], strides=[4, 8, 16, 32])
+        _shrink_roi_head(model.roi_head)
+        model.train_cfg.rpn.update(allowed_border=-1)
+        model.train_cfg.rpn.sampler.update(num=128)
+        model.train_cfg.rpn_proposal, model.test_cfg.rpn = ConfigDict(_RPN_NMS), ConfigDict(_RPN_NMS)
+        for stage in heads(model.train_cfg.rcnn):
+            stage.sampler.update(num=128)
+            stage.update({"mask_size": 14} if "mask_head" in model.roi_head else {})
+        evaluate_as_lvis(model)
+
+    return change
 
 
-def model(num_classes: int, classifier: dict[str, Any]) -> dict[str, Any]:
-    """Class-agnostic boxes, 128 RoIs an image, at most 300 proposals; thresholds as the paper's R50-FPN."""
-    assigner = {"type": "MaxIoUAssigner", "ignore_iof_thr": -1}
-    rpn_nms = {"nms_pre": 400, "max_per_img": 300, "nms": {"type": "nms", "iou_threshold": 0.7}, "min_bbox_size": 0}
-    return {
-        "type": "FasterRCNN",
-        "data_preprocessor": {
-            "type": "DetDataPreprocessor",
-            "mean": [123.675, 116.28, 103.53],
-            "std": [58.395, 57.12, 57.375],
-            "bgr_to_rgb": True,
-            "pad_size_divisor": 32,
-        },
-        "backbone": {
-            "type": "ResNet",
-            "depth": 18,
-            "base_channels": 32,
-            "stem_channels": 32,
-            "num_stages": 4,
-            "out_indices": (0, 1, 2, 3),
-            "frozen_stages": -1,
-            "norm_cfg": {"type": "BN", "requires_grad": True},
-            "norm_eval": False,
-            "style": "pytorch",
-        },
-        "neck": {"type": "FPN", "in_channels": [32, 64, 128, 256], "out_channels": 64, "num_outs": 4},
-        "rpn_head": {
-            "type": "RPNHead",
-            "in_channels": 64,
-            "feat_channels": 64,
-            "anchor_generator": {
-                "type": "AnchorGenerator",
-                "scales": [4, 6],
-                "ratios": [1.0],
-                "strides": [4, 8, 16, 32],
-            },
-            "bbox_coder": {"type": "DeltaXYWHBBoxCoder", "target_stds": [1.0, 1.0, 1.0, 1.0]},
-            "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": True},
-            "loss_bbox": {"type": "L1Loss"},
-        },
-        "roi_head": {
-            "type": "StandardRoIHead",
-            "bbox_roi_extractor": {
-                "type": "SingleRoIExtractor",
-                "roi_layer": {"type": "RoIAlign", "output_size": 7, "sampling_ratio": 1},
-                "out_channels": 64,
-                "featmap_strides": [4, 8, 16],
-                "finest_scale": 28,
-            },
-            "bbox_head": {
-                "type": "ClassifierBBoxHead",
-                "classifier": classifier,
-                "num_shared_fcs": 2,
-                "in_channels": 64,
-                "fc_out_channels": 256,
-                "roi_feat_size": 7,
-                "num_classes": num_classes,
-                "bbox_coder": {"type": "DeltaXYWHBBoxCoder", "target_stds": [0.1, 0.1, 0.2, 0.2]},
-                "reg_class_agnostic": True,
-                "loss_bbox": {"type": "L1Loss"},
-            },
-        },
-        "train_cfg": {
-            "rpn": {
-                "assigner": {**assigner, "pos_iou_thr": 0.7, "neg_iou_thr": 0.3, "min_pos_iou": 0.3},
-                "sampler": {
-                    "type": "RandomSampler",
-                    "num": 128,
-                    "pos_fraction": 0.5,
-                    "neg_pos_ub": -1,
-                    "add_gt_as_proposals": False,
-                },
-                "allowed_border": -1,
-                "pos_weight": -1,
-            },
-            "rpn_proposal": rpn_nms,
-            "rcnn": {
-                "assigner": {
-                    **assigner,
-                    "pos_iou_thr": 0.5,
-                    "neg_iou_thr": 0.5,
-                    "min_pos_iou": 0.5,
-                    "match_low_quality": False,
-                },
-                "sampler": {
-                    "type": "RandomSampler",
-                    "num": 128,
-                    "pos_fraction": 0.25,
-                    "neg_pos_ub": -1,
-                    "add_gt_as_proposals": True,
-                },
-                "pos_weight": -1,
-            },
-        },
-        "test_cfg": {
-            "rpn": rpn_nms,
-            "rcnn": {"score_thr": 0.0, "nms": {"type": "nms", "iou_threshold": 0.5}, "max_per_img": 300},
-        },
-    }
+def _shrink_roi_head(roi_head: ConfigDict) -> None:
+    def extractor(size: int) -> dict[str, Any]:
+        layer = {"type": "RoIAlign", "output_size": size, "sampling_ratio": 1}
+        return {"roi_layer": layer, "out_channels": CHANNELS}
+
+    roi_head.bbox_roi_extractor.update(extractor(7), featmap_strides=[4, 8, 16], finest_scale=28)
+    for head in heads(roi_head.bbox_head):
+        head.update(in_channels=CHANNELS, fc_out_channels=256, reg_class_agnostic=True)
+        head.loss_bbox = ConfigDict(type="L1Loss")
+    if "mask_head" in roi_head:
+        roi_head.mask_roi_extractor.update(extractor(7), featmap_strides=[4, 8, 16], finest_scale=28)
+        for head in heads(roi_head.mask_head):
+            head.update(num_convs=2, in_channels=CHANNELS, conv_out_channels=CHANNELS, class_agnostic=True,
+                        roi_feat_size=7)  # fmt: skip
+    if "semantic_head" in roi_head:
+        roi_head.semantic_roi_extractor.update(extractor(7))
+        roi_head.semantic_head.update(num_ins=4, num_convs=2, in_channels=CHANNELS, conv_out_channels=CHANNELS)
+
+
+def _detector(name: str, framework: str, description: str, config: str, **shrunk: int) -> Detector:
+    return Detector(name, framework, "tiny", description, config, shrink(**shrunk), SCHEDULE, OWN_SIZE, OWN_SIZE)
+
+
+DETECTORS = (
+    _detector(
+        "tiny", "Faster R50", "Faster R-CNN, half-width ResNet-18, FPN", "faster_rcnn/faster-rcnn_r50_fpn_1x_coco",
+    ),
+    _detector(
+        "tiny-wide", "Faster X101", "as tiny, ResNet-18 of full width",
+        "faster_rcnn/faster-rcnn_r50_fpn_1x_coco", width=64,
+    ),
+    _detector(
+        "tiny-cascade", "Cascade X101", "Cascade R-CNN, half-width ResNet-18, FPN; three classifiers",
+        "cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco",
+    ),
+    _detector(
+        "tiny-mask", "Mask R50", "Mask R-CNN, half-width ResNet-18, FPN", "mask_rcnn/mask-rcnn_r50_fpn_1x_coco",
+    ),
+    _detector(
+        "tiny-htc", "HTC X101", "Hybrid Task Cascade, half-width ResNet-18, FPN; three classifiers",
+        "htc/htc_r50_fpn_1x_coco",
+    ),
+    _detector(
+        "tiny-htc-dcn", "HTC X101-MS-DCN", "as tiny-htc, eighth-width ResNet-50 with deformable convolutions",
+        "htc/htc_x101-64x4d-dconv-c3-c5_fpn_ms-400-1400-16xb1-20e_coco", width=8, depth=50,
+    ),
+)  # fmt: skip
+"""One for each framework of the paper."""

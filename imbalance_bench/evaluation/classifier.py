@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,57 +15,70 @@ from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.evaluation.accuracy import proposal_accuracy
 from imbalance_bench.evaluation.detection import Detections, evaluate
 from imbalance_bench.evaluation.grouping import summarize_accuracy, summarize_ap
-from imbalance_bench.evaluation.postprocess import detect
+from imbalance_bench.evaluation.postprocess import BoxesOfPairs, detect
 from imbalance_bench.progress import Reporter
 from imbalance_bench.proposals import ProposalSet
 
 
 def evaluate_classifier(
-    classifier: Classifier,
-    val: ProposalSet,
+    classifiers: Sequence[Classifier],
+    val: Sequence[ProposalSet],
     dataset: DataSet,
     categories: CategoryTable,
     *,
+    boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None,
     device: str = "cpu",
     reporter: Reporter | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any], Detections]:
     """AP, proposal accuracy and weight norms of a classifier on one detector's validation proposals.
 
+    A cascade averages the raw logits of its stages and scores them once.
+
     Args:
-        classifier: trained.
-        val: cached validation proposals with the features that the classifier reads.
+        classifiers: trained, one a stage.
+        val: cached validation proposals with the features that the classifier reads, one a stage.
         dataset: for the validation annotations.
         categories: of the training annotations.
+        boxes_of_pairs: where boxes are class-specific: position of an image -> boxes of its (proposal, class) pairs.
         device: where scores are computed.
         reporter: shows progress.
 
     Returns:
-        The per-category table (index ``label``, background last), the metrics by group, and the detections.
+        The per-category table (index ``label``, background last), the metrics by group, and the detections. With
+        several stages ``weight_norm`` and ``bias`` are means over them, ``weight_norm_stage1`` ... each one's own.
     """
-    classifier = classifier.to(device).eval()
+    classifiers = [classifier.to(device).eval() for classifier in classifiers]
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     reporter = reporter or Reporter()
 
     def scored() -> Iterator[tuple[Tensor, Tensor]]:
-        with reporter.task("scoring and suppressing", val.num_images) as advance, torch.no_grad():
-            for features, labels, boxes in val.images(device):
-                scores = classifier.scores(classifier(features))
-                found.append(detect(scores.cpu(), boxes))
+        images = zip(*(part.images(device) for part in val), strict=True)
+        with reporter.task("scoring and suppressing", val[0].num_images) as advance, torch.no_grad():
+            for position, stages in enumerate(images):
+                logits = [
+                    classifier(features) for classifier, (features, _, _) in zip(classifiers, stages, strict=True)
+                ]
+                scores = classifiers[-1].scores(torch.stack(logits).mean(dim=0))
+                _, labels, boxes = stages[-1]
+                found.append(detect(scores.cpu(), boxes_of_pairs(position) if boxes_of_pairs else boxes))
                 yield scores, labels
                 advance()
 
     accuracy = proposal_accuracy(scored(), categories.num_classes)
-    detections = Detections.from_images(val.image_ids, found)
+    detections = Detections.from_images(val[0].image_ids, found)
     with reporter.task("average precision", 1) as advance:
         precision = evaluate(detections, dataset.val_annotations, categories, lvis_style=dataset.lvis_style)
         advance()
-    weights = pd.DataFrame(
-        {
-            "weight_norm": classifier.class_weights().norm(dim=1).cpu().numpy(),
-            "bias": classifier.class_biases().cpu().numpy(),
-        },
-        index=accuracy.index,
-    )
+    weights = _weights(classifiers).set_index(accuracy.index)
     table = categories.frame(background=True).join([weights, precision, accuracy])
     metrics = summarize_ap(precision, categories) | summarize_accuracy(accuracy, categories)
     return table, metrics, detections
+
+
+def _weights(classifiers: Sequence[Classifier]) -> pd.DataFrame:
+    norms = torch.stack([classifier.class_weights().norm(dim=1).cpu() for classifier in classifiers])
+    biases = torch.stack([classifier.class_biases().cpu() for classifier in classifiers])
+    columns = {"weight_norm": norms.mean(dim=0), "bias": biases.mean(dim=0)}
+    if len(classifiers) > 1:
+        columns |= {f"weight_norm_stage{stage}": norm for stage, norm in enumerate(norms, start=1)}
+    return pd.DataFrame({name: column.numpy() for name, column in columns.items()})

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 from torchvision.ops import nms
 
+BoxesOfPairs = Callable[[Tensor, Tensor], Tensor]
+"""((K,) proposals, (K,) labels) -> (K, 4) boxes."""
+
 
 def detect(
-    scores: Tensor, boxes: Tensor, *, score_threshold: float = 0.0, iou_threshold: float = 0.5, max_per_image: int = 300
+    scores: Tensor,
+    boxes: Tensor | BoxesOfPairs,
+    *,
+    score_threshold: float = 0.0,
+    iou_threshold: float = 0.5,
+    max_per_image: int = 300,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Class-wise non-maximum suppression over all (proposal, class) pairs, the best ``max_per_image`` kept.
 
@@ -17,7 +27,8 @@ def detect(
 
     Args:
         scores: (P, C + 1), background last.
-        boxes: (P, 4) xyxy, one box a proposal.
+        boxes: (P, 4) xyxy, one box a proposal; or class-specific, a function that gives the boxes of pairs: only those
+            are decoded that can still become detections.
         score_threshold: pairs at or below it are left out.
         iou_threshold: of NMS.
         max_per_image: detections kept (300 on LVIS).
@@ -28,24 +39,29 @@ def detect(
     Raises:
         ValueError: shapes that do not fit, or NaN (or an infinite box) among the values.
     """
-    if scores.ndim != 2 or scores.shape[1] < 2 or boxes.shape != (len(scores), 4):
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        raise ValueError(f"scores {tuple(scores.shape)}: expected (P, C + 1)")
+    if isinstance(boxes, Tensor) and boxes.shape != (len(scores), 4):
         raise ValueError(f"scores {tuple(scores.shape)}, boxes {tuple(boxes.shape)}: expected (P, C + 1) and (P, 4)")
-    if scores.isnan().any() or not boxes.isfinite().all():
-        raise ValueError("scores hold NaN or boxes are not finite: the detector or its classifier has diverged")
+    if scores.isnan().any():
+        raise ValueError("scores hold NaN: the detector or its classifier has diverged")
     num_classes = scores.shape[1] - 1
     flat = scores[:, :-1].flatten()
     candidates = int((flat > score_threshold).sum())
-    # In double precision the offset that separates the classes does not round the coordinates.
-    separated = boxes.double()
-    span = separated.max() - separated.min() + 1 if len(boxes) else 1.0
     k = 4 * max_per_image
     while True:
         k = min(k, candidates)
         top_scores, top = _best(flat, k)
         proposal, label = top // num_classes, top % num_classes
-        keep = nms(separated[proposal] + label[:, None] * span, top_scores.double(), iou_threshold)[:max_per_image]
+        decoded = boxes[proposal] if isinstance(boxes, Tensor) else boxes(proposal, label)
+        if not decoded.isfinite().all():
+            raise ValueError("boxes are not finite: the detector has diverged")
+        # In double precision the offset that separates the classes does not round the coordinates.
+        separated = decoded.double()
+        span = separated.max() - separated.min() + 1 if k else 1.0
+        keep = nms(separated + label[:, None] * span, top_scores.double(), iou_threshold)[:max_per_image]
         if len(keep) == max_per_image or k == candidates:
-            return boxes[proposal[keep]], top_scores[keep], label[keep]
+            return decoded[keep], top_scores[keep], label[keep]
         k *= 2
 
 
@@ -57,11 +73,3 @@ def _best(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     indices = (values >= least).nonzero()[:, 0]
     best, order = values[indices].sort(descending=True, stable=True)
     return best[:k], indices[order[:k]]
-
-
-def detections_of_split(scores: Tensor, boxes: Tensor, offsets: Tensor, **options: float) -> list[tuple[Tensor, ...]]:
-    """``detect`` for each image of a split: rows ``offsets[i]..offsets[i + 1]`` are image i's proposals."""
-    return [
-        detect(scores[start:stop], boxes[start:stop], **options)  # type: ignore[arg-type]
-        for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
-    ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import numpy as np
 import torch
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
 from mmengine.device import get_device
 from mmengine.hooks import Hook
@@ -24,44 +24,88 @@ from torch.utils.data import DataLoader, Sampler
 
 from imbalance_bench import checkpoints
 from imbalance_bench.classifiers import Classifier
-from imbalance_bench.detectors.catalogue import Detector
+from imbalance_bench.detectors.detector import Detector
+from imbalance_bench.detectors.inference import box_heads
 from imbalance_bench.errors import InputError, look_up
 from imbalance_bench.memory import keep_freed_memory
 from imbalance_bench.progress import Advance, Reporter, logged_to
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.seeds import epoch_seed
 
-CLASSIFIER = "roi_head.bbox_head.fc_cls."
-"""Prefix of the classifier's parameters in a detector."""
 _STEM = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
+_NEW_CLASSES = re.compile(r"\.(fc_reg|conv_logits)\.")
 SCOPES: dict[str, Callable[[str], bool]] = {
     "all": lambda name: True,
     "all but stem": lambda name: not name.startswith(_STEM),
     "head": lambda name: name.startswith("roi_head.bbox_head."),
-    "classifier": lambda name: name.startswith(CLASSIFIER),
+    "classifier": checkpoints.is_classifier,
 }
 """Which parameters are trained, by their names."""
 
 
-def build_detector(detector: Detector, classifier: Classifier, seed: int = 0) -> TwoStageDetector:
-    """The detector, initialised from the seed, hosting a classifier that carries the given one's parameters."""
+def build_detector(
+    detector: Detector,
+    classifiers: Sequence[Classifier],
+    seed: int = 0,
+    *,
+    stuff: bool = False,
+    pretrained: bool = False,
+) -> TwoStageDetector:
+    """The detector, initialised from the seed, each stage hosting a classifier that carries the given one's parameters.
+
+    Args:
+        detector: its record.
+        classifiers: one a stage.
+        seed: of the initialisation.
+        stuff: the data has stuff maps.
+        pretrained: weights of a whole detector will be loaded, so that the stages it ships frozen stay frozen.
+    """
     init_default_scope("mmdet")
     set_random_seed(seed)
-    model = MODELS.build(ConfigDict(detector.model(classifier.num_classes, classifier.config())))
+    first = classifiers[0]
+    model = MODELS.build(detector.model(first.num_classes, first.config(), stuff=stuff, pretrained=pretrained))
     model.init_weights()
-    model.roi_head.bbox_head.fc_cls.load_state_dict(classifier.state_dict())
+    for head, classifier in zip(box_heads(model), classifiers, strict=True):
+        head.fc_cls.load_state_dict(classifier.state_dict())
     return model
 
 
 def load_features(model: TwoStageDetector, state_dict: Mapping[str, Tensor]) -> None:
-    """Load everything but the classifier.
+    """Load everything but the classifiers.
 
     Raises:
         RuntimeError: a parameter is missing or of another shape.
     """
-    own = {name: value for name, value in model.state_dict().items() if name.startswith(CLASSIFIER)}
-    others = {name: value for name, value in state_dict.items() if not name.startswith(CLASSIFIER)}
+    own = {name: value for name, value in model.state_dict().items() if checkpoints.is_classifier(name)}
+    others = {name: value for name, value in state_dict.items() if not checkpoints.is_classifier(name)}
     model.load_state_dict({**others, **own})
+
+
+def load_pretrained(model: TwoStageDetector, path: Path) -> str:
+    """Start a detector from one trained on other classes, by the names of its parameters (section 5.1).
+
+    Classifiers, box regressors and the class-specific last layer of masks stay as they are initialised.
+
+    Returns:
+        One line that says what was loaded, what is new, and what did not match.
+
+    Raises:
+        InputError: not a checkpoint, or not of this kind of detector: no backbone parameter matches.
+    """
+    theirs, own = checkpoints.load(path)["state_dict"], model.state_dict()
+    new = {name for name in own if checkpoints.is_classifier(name) or _NEW_CLASSES.search(name)}
+    wanted = own.keys() - new
+    matched = {name: theirs[name] for name in wanted & theirs.keys() if theirs[name].shape == own[name].shape}
+    if not any(name.startswith("backbone.") for name in matched):
+        raise InputError(f"{path}: field 'state_dict' has no 'backbone.*' that fits, expected a detector of this kind")
+    model.load_state_dict(matched, strict=False)
+    left_out = sorted(wanted - matched.keys())
+    unused = sorted(name for name in theirs.keys() - matched.keys() - new if name not in left_out)
+    parts = [f"{path.name}: {len(matched)} of {len(wanted)} tensors loaded, {len(new)} new (classifier, box regressor)"]
+    for what, names in (("not found or of another shape", left_out), ("not used", unused)):
+        if names:
+            parts.append(f"{what}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}")
+    return "; ".join(parts)
 
 
 def train_detector(

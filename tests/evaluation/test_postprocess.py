@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.ops import nms
 
-from imbalance_bench.evaluation.postprocess import detect, detections_of_split
+from imbalance_bench.evaluation.postprocess import detect
 
 
 def slow_detect(scores, boxes, score_threshold=0.0, iou_threshold=0.5, max_per_image=300):
@@ -104,10 +104,13 @@ def test_bad_values_are_refused():
         detect(scores, boxes[1:])
 
 
-def test_a_split_is_its_images():
-    parts = [image(seed, proposals=count) for seed, count in enumerate((20, 0, 35))]
-    scores, boxes = (torch.cat(column) for column in zip(*parts, strict=True))
-    split = detections_of_split(scores, boxes, torch.tensor([0, 20, 20, 55]), max_per_image=10)
-    assert [len(found[0]) for found in split] == [10, 0, 10]
-    for found, part in zip(split, parts, strict=True):
-        assert_same(found, detect(*part, max_per_image=10))
+def test_boxes_of_pairs_are_asked_for_only_where_needed():
+    scores, boxes = image(0, proposals=200)
+    asked = []
+
+    def of_pairs(proposal, label):
+        asked.append(len(proposal))
+        return boxes[proposal]
+
+    assert_same(detect(scores, of_pairs, max_per_image=10), detect(scores, boxes, max_per_image=10))
+    assert sum(asked) < scores[:, :-1].numel()

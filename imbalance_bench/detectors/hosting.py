@@ -1,0 +1,66 @@
+"""From mmdet's shipped configurations to detectors whose box heads host a Classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.hub import get_config
+
+# mmdet's box heads by what their class names fix; the hosting head takes it as arguments.
+_LAYERS = {
+    "ConvFCBBoxHead": {},
+    "Shared2FCBBoxHead": {"num_shared_fcs": 2},
+    "Shared4Conv1FCBBoxHead": {"num_shared_convs": 4, "num_shared_fcs": 1},
+}
+
+
+def shipped(name: str) -> ConfigDict:
+    """Model of a configuration that mmdet ships, e.g. ``faster_rcnn/faster-rcnn_r50_fpn_1x_coco``."""
+    return get_config(f"mmdet::{name}.py").model
+
+
+def heads(part: Any) -> list[ConfigDict]:
+    """A head's configuration as a list: one a stage of a cascade, else one."""
+    return list(part) if isinstance(part, list) else [part]
+
+
+def host(model: ConfigDict, num_classes: int, classifier: dict[str, Any]) -> None:
+    """Give every box head of a model the classifier, and every head the number of classes.
+
+    Raises:
+        ValueError: a box head whose layers are not known.
+    """
+    for head in heads(model.roi_head.bbox_head):
+        if head.type not in _LAYERS:
+            raise ValueError(f"box head {head.type} cannot host a classifier, expected one of {', '.join(_LAYERS)}")
+        head.update(_LAYERS[head.type], type="ClassifierBBoxHead", classifier=classifier, num_classes=num_classes)
+        del head["loss_cls"]
+    for head in heads(model.roi_head.get("mask_head", [])):
+        head.num_classes = num_classes
+
+
+def evaluate_as_lvis(model: ConfigDict) -> None:
+    """The paper's one protocol for all rows: no score threshold, 300 detections an image."""
+    model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=300, nms={"type": "nms", "iou_threshold": 0.5})
+
+
+def thaw(model: ConfigDict) -> None:
+    """For training from scratch: nothing is frozen, batch norm learns."""
+    model.backbone.update(frozen_stages=-1, norm_eval=False)
+
+
+def drop_pretrained_backbone(model: ConfigDict) -> None:
+    """Weights come from a whole detector or not at all, never from a download of the backbone's."""
+    model.backbone.pop("init_cfg", None)
+
+
+def without_stuff(model: ConfigDict) -> None:
+    """Take the semantic branch out of a Hybrid Task Cascade, for data without stuff maps."""
+    for name in ("semantic_head", "semantic_roi_extractor"):
+        model.roi_head.pop(name, None)
+
+
+Change = Callable[[ConfigDict], None]
+"""What a detector changes in the shipped model, in place."""

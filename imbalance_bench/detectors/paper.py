@@ -1,0 +1,57 @@
+"""The paper's detectors (Tables 1, 2, 3 and 6): mmdet's shipped models under the paper's protocol, for GPUs."""
+
+from __future__ import annotations
+
+from mmengine.config import ConfigDict
+
+from imbalance_bench.detectors.detector import Detector
+from imbalance_bench.detectors.hosting import evaluate_as_lvis
+from imbalance_bench.detectors.pipelines import MULTI_SCALE, SHORT_800
+from imbalance_bench.schedule import Schedule
+
+SCHEDULE = Schedule(epochs=12, milestones=(8, 11), lr=0.01, batch_size=16)
+"""Section 5.1."""
+
+LONG_SCHEDULE = Schedule(epochs=20, milestones=(16, 19), lr=0.01, batch_size=16)
+"""mmdet's schedule of Hybrid Task Cascade, at the paper's rate."""
+
+
+def protocol(model: ConfigDict) -> None:
+    """2000 training proposals, whatever the shipped configuration says; scores and detections as on LVIS."""
+    model.train_cfg.rpn_proposal.update(nms_pre=2000, max_per_img=2000)
+    evaluate_as_lvis(model)
+
+
+def _detector(name: str, framework: str, description: str, config: str, **options: object) -> Detector:
+    options = {"schedule": SCHEDULE, "train_resize": SHORT_800, "test_resize": SHORT_800, "num_workers": 4, **options}
+    return Detector(name, framework, "paper", description, config, protocol, **options)  # type: ignore[arg-type]
+
+
+DETECTORS = (
+    _detector(
+        "faster-rcnn-r50", "Faster R50", "Faster R-CNN, ResNet-50, FPN; class-specific boxes",
+        "faster_rcnn/faster-rcnn_r50_fpn_1x_coco",
+    ),
+    _detector(
+        "faster-rcnn-x101", "Faster X101", "Faster R-CNN, ResNeXt-101-64x4d, FPN; class-specific boxes",
+        "faster_rcnn/faster-rcnn_x101-64x4d_fpn_1x_coco",
+    ),
+    _detector(
+        "cascade-rcnn-x101", "Cascade X101", "Cascade R-CNN, ResNeXt-101-64x4d, FPN; three classifiers",
+        "cascade_rcnn/cascade-rcnn_x101-64x4d_fpn_1x_coco",
+    ),
+    _detector(
+        "mask-rcnn-r50", "Mask R50", "Mask R-CNN, ResNet-50, FPN; class-specific boxes and masks",
+        "mask_rcnn/mask-rcnn_r50_fpn_1x_coco",
+    ),
+    _detector(
+        "htc-x101", "HTC X101", "Hybrid Task Cascade, ResNeXt-101-64x4d, FPN; three classifiers",
+        "htc/htc_x101-64x4d_fpn_16xb1-20e_coco", schedule=LONG_SCHEDULE,
+    ),
+    _detector(
+        "htc-x101-ms-dcn", "HTC X101-MS-DCN", "as htc-x101, with deformable convolutions and multi-scale training",
+        "htc/htc_x101-64x4d-dconv-c3-c5_fpn_ms-400-1400-16xb1-20e_coco",
+        schedule=LONG_SCHEDULE, train_resize=MULTI_SCALE,
+    ),
+)  # fmt: skip
+"""A framework a row of Tables 2 and 3."""

@@ -1,0 +1,39 @@
+"""mmdet's transforms of training and validation images, for every detector of the suite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Transforms = list[dict[str, Any]]
+
+OWN_SIZE: dict[str, Any] = {"type": "Resize", "scale_factor": 1.0, "keep_ratio": True}
+"""Images as they are; mmdet asks for the scale factor that this transform leaves."""
+
+SHORT_800: dict[str, Any] = {"type": "Resize", "scale": (1333, 800), "keep_ratio": True}
+"""Shorter side 800, longer at most 1333 (section 5.1)."""
+
+MULTI_SCALE: dict[str, Any] = {"type": "RandomResize", "scale": [(1600, 400), (1600, 1400)], "keep_ratio": True}
+"""Shorter side between 400 and 1400 (*MS* in Table 3)."""
+
+_META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+
+
+def train_pipeline(resize: dict[str, Any], flip: float, masks: bool, stuff: bool) -> Transforms:
+    """Images with boxes, masks and stuff maps as asked for, resized, flipped with probability ``flip``."""
+    return [
+        {"type": "LoadImageFromFile"},
+        {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks, "with_seg": stuff},
+        resize,
+        {"type": "RandomFlip", "prob": flip},
+        {"type": "PackDetInputs", "meta_keys": _META_KEYS},
+    ]
+
+
+def test_pipeline(resize: dict[str, Any]) -> Transforms:
+    """Images resized; boxes stay in the original image's frame."""
+    return [
+        {"type": "LoadImageFromFile"},
+        resize,
+        {"type": "LoadAnnotations", "with_bbox": True},
+        {"type": "PackDetInputs", "meta_keys": _META_KEYS},
+    ]
