@@ -10,7 +10,7 @@ import torch
 from torchvision.ops import box_iou
 
 from imbalance_bench.categories import CategoryTable, read_json
-from imbalance_bench.evaluation.detection import Detections
+from imbalance_bench.evaluation.detections import Detections
 
 BOX = ["x1", "y1", "x2", "y2"]
 

@@ -11,7 +11,7 @@ from PIL import Image
 from analyses import detections, figures, per_category, tables
 from imbalance_bench.categories import bin_names
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.evaluation.detection import Detections
+from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.files import write_text
 from imbalance_bench.methods import METHODS
 from imbalance_bench.runs import RunFolder

@@ -22,7 +22,7 @@ import pandas as pd
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation.bootstrap import average_precision, bootstrap, match, mean_ap
-from imbalance_bench.evaluation.detection import read
+from imbalance_bench.evaluation.detections import read
 
 LEVEL = 0.95
 

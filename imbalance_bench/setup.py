@@ -31,7 +31,8 @@ from imbalance_bench.detectors.inference import box_heads, check_cacheable, test
 from imbalance_bench.detectors.masks import predict_masks
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.classifier import evaluate_classifier
-from imbalance_bench.evaluation.detection import Detections, evaluate
+from imbalance_bench.evaluation.detection import evaluate
+from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.grouping import summarize_ap
 from imbalance_bench.evaluation.postprocess import BoxesOfPairs
 from imbalance_bench.files import sha256

@@ -16,7 +16,8 @@ from imbalance_bench.benchmark import Benchmark
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors import catalogue
 from imbalance_bench.errors import InputError
-from imbalance_bench.evaluation.detection import Detections, evaluate
+from imbalance_bench.evaluation.detection import evaluate
+from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.methods import METHODS
 from imbalance_bench.runs import RunFolder
 from imbalance_bench.schedule import Schedule

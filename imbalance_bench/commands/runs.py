@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -98,6 +98,7 @@ def evaluate(
     evaluator: Annotated[str, typer.Option("--evaluator", help="faster (faster-coco-eval) or lvis (official).")] = (
         "faster"
     ),
+    iou_type: Annotated[str, typer.Option("--iou-type", help="bbox, or segm where detections carry masks.")] = "bbox",
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
     device: DeviceOption = "auto",
@@ -110,13 +111,15 @@ def evaluate(
     """
     if evaluator not in ("faster", "lvis"):
         raise InputError(f"option '--evaluator' is '{evaluator}', expected faster or lvis")
+    if iou_type not in ("bbox", "segm"):
+        raise InputError(f"option '--iou-type' is '{iou_type}', expected bbox or segm")
     if (annotations is None) != (train_annotations is None):
         raise InputError("options '--annotations' and '--train-annotations' go together")
     from analyses import per_category
     from analyses.average_precision import ap_by_bin
     from imbalance_bench.categories import CategoryTable
     from imbalance_bench.datasets import registry
-    from imbalance_bench.evaluation import detection
+    from imbalance_bench.evaluation import detection, detections
     from imbalance_bench.runs import RunFolder
 
     if path.is_dir():
@@ -124,20 +127,21 @@ def evaluate(
         dataset = RunFolder(path).record()["settings"]["dataset"]
     if path.suffix == ".pth":
         bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
-        data, (_, _, detections) = bench.dataset, bench.measure(path)
+        data, (_, _, found) = bench.dataset, bench.measure(path)
         categories = CategoryTable.from_annotations(train_annotations or data.train_annotations)
     else:
         data = registry.get(dataset, data_dir)
         categories = CategoryTable.from_annotations(train_annotations or data.train_annotations)
-        detections = detection.read(path, categories)
+        found = detections.read(path, categories)
     truth = annotations or data.val_annotations
     lvis_style = detection.is_federated(truth) if annotations else data.lvis_style
     if evaluator == "lvis" and not lvis_style:
         raise InputError(f"{truth}: option '--evaluator lvis' expects federated annotations (neg_category_ids)")
-    frame = detection.evaluate(detections, truth, categories, lvis_style=lvis_style, evaluator=evaluator)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"evaluator": evaluator, "iou_type": iou_type}
+    frame = detection.evaluate(found, truth, categories, lvis_style=lvis_style, **options)
     table = categories.frame(background=True).join(frame).reindex(columns=per_category.COLUMNS)
     bins = f"bins by train instances: {', '.join(categories.bin_names)}"
-    _show_groups(ap_by_bin(table), f"AP of {path} ({evaluator}), percent", f"{AP_CAPTION}; {bins}")
+    _show_groups(ap_by_bin(table), f"AP of {path} ({iou_type}, {evaluator}), percent", f"{AP_CAPTION}; {bins}")
     _write(categories.frame().join(frame), output)
 
 

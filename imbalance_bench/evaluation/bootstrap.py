@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.evaluation.detection import AREA_ALL, Detections, checked_annotations, counted_results
+from imbalance_bench.evaluation.detection import AREA_ALL, checked_annotations, counted_results
+from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.grouping import bin_groups, frequency_groups
 
 # As the evaluators have them, to the last bit: a recall of 7 in 10 must fall on the same side of 0.7.

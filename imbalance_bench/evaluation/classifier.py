@@ -13,7 +13,8 @@ from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.evaluation.accuracy import proposal_accuracy
-from imbalance_bench.evaluation.detection import Detections, evaluate
+from imbalance_bench.evaluation.detection import evaluate
+from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.grouping import summarize_accuracy, summarize_ap
 from imbalance_bench.evaluation.postprocess import BoxesOfPairs, detect
 from imbalance_bench.progress import Reporter

@@ -10,9 +10,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,114 +20,10 @@ import pandas as pd
 
 from imbalance_bench.categories import CategoryTable, read_json
 from imbalance_bench.errors import InputError
+from imbalance_bench.evaluation.detections import Detections
+from imbalance_bench.evaluation.masks import to_rle
 
 AREA_ALL = [0.0, 1e10]
-
-_COLUMNS = {"image_ids": np.int64, "labels": np.int64, "boxes": np.float32, "scores": np.float32}
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Detections of a split, in any order.
-
-    Attributes:
-        image_ids: (D,) int64.
-        labels: (D,) int64, 0..C-1 in category order.
-        boxes: (D, 4) float32 xyxy in pixels of the original image.
-        scores: (D,) float32.
-    """
-
-    image_ids: np.ndarray
-    labels: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-
-    def __post_init__(self) -> None:
-        for field, dtype in _COLUMNS.items():
-            column = np.asarray(getattr(self, field))
-            if column.dtype.kind not in ("iu" if dtype == np.int64 else "iuf"):
-                raise ValueError(f"field '{field}' is {column.dtype}, expected {np.dtype(dtype)}")
-            shape = (len(self), 4) if field == "boxes" else (len(self),)
-            if column.shape != shape:
-                raise ValueError(f"field '{field}' has shape {column.shape}, expected {shape}")
-            if not np.isfinite(column).all():
-                raise ValueError(f"field '{field}' holds NaN or infinity")
-            object.__setattr__(self, field, column.astype(dtype, copy=False))
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    @classmethod
-    def from_images(cls, image_ids: Sequence[int] | np.ndarray, images: Sequence[tuple[Any, Any, Any]]) -> Detections:
-        """Join (boxes, scores, labels) of each image, arrays or tensors as ``postprocess.detect`` returns them."""
-        parts = [tuple(np.asarray(column.cpu() if hasattr(column, "cpu") else column) for column in i) for i in images]
-        return cls(
-            np.repeat(np.asarray(image_ids, dtype=np.int64), [len(scores) for _, scores, _ in parts]),
-            np.concatenate([np.zeros(0, np.int64), *(labels for _, _, labels in parts)]),
-            np.concatenate([np.zeros((0, 4), np.float32), *(boxes for boxes, _, _ in parts)]),
-            np.concatenate([np.zeros(0, np.float32), *(scores for _, scores, _ in parts)]),
-        )
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a compressed npz file, whole or not at all."""
-        partial = Path(path).with_name(f".{Path(path).name}.partial")
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **{field: getattr(self, field) for field in _COLUMNS})
-        partial.replace(path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Detections:
-        """Read what ``save`` wrote; nothing in the file is executed.
-
-        Raises:
-            InputError: missing, not an npz file, a field missing or of the wrong kind, shape or range.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                missing = [field for field in _COLUMNS if field not in archive]
-                if missing:
-                    raise InputError(f"{path}: field '{missing[0]}' is missing, expected {', '.join(_COLUMNS)}")
-                return cls(**{field: archive[field] for field in _COLUMNS})
-        except InputError:
-            raise
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file, expected detections (npz)") from error
-        except Exception as error:  # a damaged archive raises whatever zipfile, zlib or numpy choose to
-            raise InputError(f"{path}: not readable as detections ({error})") from error
-
-
-def read(path: str | os.PathLike[str], categories: CategoryTable) -> Detections:
-    """Detections from a run folder, an npz file of ``Detections.save``, or a JSON file of COCO results.
-
-    Args:
-        path: a folder with ``detections.npz``, or a ``.npz`` or ``.json`` file.
-        categories: gives category ids their labels.
-
-    Raises:
-        InputError: not such a file, or a result that lacks a field or names an unknown category.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return Detections.load(path / "detections.npz")
-    if path.suffix != ".json":
-        return Detections.load(path)
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(results, list):
-        raise InputError(f"{path}: expected a list of results, found {type(results).__name__}")
-    try:
-        corners = np.array([result["bbox"] for result in results], dtype=np.float64).reshape(len(results), 4)
-        corners[:, 2:] += corners[:, :2]
-        return Detections(
-            image_ids=np.array([result["image_id"] for result in results], dtype=np.int64),
-            labels=categories.labels_of(np.array([result["category_id"] for result in results], dtype=np.int64)),
-            boxes=corners,
-            scores=np.array([result["score"] for result in results], dtype=np.float64),
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: expected results of image_id, category_id, bbox and score ({error})") from error
 
 
 def is_federated(annotations: str | os.PathLike[str]) -> bool:
@@ -144,6 +39,7 @@ def evaluate(
     *,
     lvis_style: bool,
     evaluator: Literal["faster", "lvis"] = "faster",
+    iou_type: Literal["bbox", "segm"] = "bbox",
     max_detections: int = 300,
 ) -> pd.DataFrame:
     """AP of each category: 10 IoUs from .5 to .95, 101 recall levels, boxes of any area (section 5.1).
@@ -160,6 +56,7 @@ def evaluate(
         categories: gives labels their category ids; ids in ``annotations`` must be among them.
         lvis_style: as above.
         evaluator: ``lvis`` only with ``lvis_style``.
+        iou_type: overlap of boxes or of masks.
         max_detections: 300 on LVIS.
 
     Returns:
@@ -167,13 +64,15 @@ def evaluate(
         ``ap75``, ``recall`` (at the last detection, mean over IoUs): fractions, NaN without validation ground truth.
 
     Raises:
-        InputError: bad annotations, or a detection of an image or label they do not have.
+        InputError: bad annotations, a detection of an image or label they do not have, or no masks for ``segm``.
         ValueError: an unknown evaluator, or ``lvis`` without ``lvis_style``.
     """
     if evaluator not in ("faster", "lvis") or (evaluator == "lvis" and not lvis_style):
         raise ValueError(f"evaluator {evaluator!r}: expected 'faster', or 'lvis' on federated annotations")
-    truth = checked_annotations(annotations, categories, lvis_style)
-    results = counted_results(detections, truth, categories, max_detections if lvis_style else None)
+    if iou_type == "segm" and detections.masks is None and len(detections):
+        raise InputError("detections: they carry no masks, expected a 'segmentation' of each to evaluate masks")
+    truth = checked_annotations(annotations, categories, lvis_style, iou_type)
+    results = counted_results(detections, truth, categories, max_detections if lvis_style else None, iou_type)
     counted = [a for a in truth["annotations"] if not a["iscrowd"]]
     pairs = pd.DataFrame([(a["category_id"], a["image_id"]) for a in counted], columns=["id", "image"])
     instances = pairs.groupby("id").size().reindex(categories.ids, fill_value=0).to_numpy()
@@ -181,7 +80,7 @@ def evaluate(
     run = _run_lvis if evaluator == "lvis" else _run_faster
     # Neither package takes an empty list in all its versions; and nothing found needs no package.
     if results and counted:
-        precision, recall = run(truth, results, lvis_style, max_detections)
+        precision, recall = run(truth, results, lvis_style, max_detections, iou_type)
     else:
         precision, recall = np.zeros((10, 101, len(instances))), np.zeros((10, len(instances)))
     frame = pd.DataFrame(
@@ -200,7 +99,10 @@ def evaluate(
 
 
 def checked_annotations(
-    annotations: str | os.PathLike[str] | Mapping[str, Any], categories: CategoryTable, lvis_style: bool
+    annotations: str | os.PathLike[str] | Mapping[str, Any],
+    categories: CategoryTable,
+    lvis_style: bool,
+    iou_type: str = "bbox",
 ) -> dict[str, Any]:
     """The part of the annotations that both packages read, complete and checked; ids of boxes made anew from 1.
 
@@ -213,12 +115,15 @@ def checked_annotations(
         images = [
             {
                 "id": int(image["id"]),
+                "height": image.get("height"),
+                "width": image.get("width"),
                 "neg_category_ids": list(image.get("neg_category_ids", ())),
                 "not_exhaustive_category_ids": list(image.get("not_exhaustive_category_ids", ())),
             }
             for image in content["images"]
         ]
         image_ids = {image["id"] for image in images}
+        sizes = {image["id"]: (image["height"], image["width"]) for image in images}
         boxes: list[dict[str, Any]] = []
         for entry in content["annotations"]:
             x, y, width, height = (float(v) for v in entry["bbox"])
@@ -241,6 +146,8 @@ def checked_annotations(
                     "iscrowd": 0 if lvis_style else int(entry.get("iscrowd", 0)),
                 }
             )
+            if iou_type == "segm":
+                boxes[-1]["segmentation"] = _rle(entry, *sizes[entry["image_id"]], source)
     except KeyError as error:
         raise InputError(f"{source}: field {error} is missing, expected COCO- or LVIS-format annotations") from error
     except (TypeError, ValueError, AttributeError) as error:
@@ -251,8 +158,27 @@ def checked_annotations(
     return {"images": images, "annotations": boxes, "categories": table}
 
 
+def _rle(entry: Mapping[str, Any], height: Any, width: Any, source: str) -> dict[str, Any]:
+    """Mask of an annotation; as text, so that it can be written as JSON."""
+    where = f"{source}: annotation {entry.get('id')}: field 'segmentation'"
+    if not (isinstance(height, int) and isinstance(width, int)):
+        raise InputError(f"{source}: image {entry['image_id']} lacks 'height' or 'width', which masks need")
+    if "segmentation" not in entry:
+        raise InputError(f"{where} is missing, expected a mask")
+    try:
+        rle = to_rle(entry["segmentation"], height, width)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {error}") from error
+    counts = rle["counts"]
+    return {"size": [height, width], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+
+
 def counted_results(
-    detections: Detections, truth: Mapping[str, Any], categories: CategoryTable, max_per_image: int | None
+    detections: Detections,
+    truth: Mapping[str, Any],
+    categories: CategoryTable,
+    max_per_image: int | None,
+    iou_type: str = "bbox",
 ) -> list[dict[str, Any]]:
     """Detections as COCO results; with ``max_per_image``, only those that count in federated evaluation.
 
@@ -277,23 +203,34 @@ def counted_results(
         judged |= {(image["id"], c) for image in truth["images"] for c in image["neg_category_ids"]}
         pairs = zip(detections.image_ids[rows].tolist(), category_ids[rows].tolist(), strict=True)
         rows = rows[np.fromiter((pair in judged for pair in pairs), bool, len(rows))]
-        rows = rows[bboxes[rows, 2] * bboxes[rows, 3] > 0]
+        if iou_type == "bbox":
+            rows = rows[bboxes[rows, 2] * bboxes[rows, 3] > 0]
     columns = (detections.image_ids, category_ids, bboxes, detections.scores.astype(np.float64))
     # An empty segmentation keeps the packages from making a polygon of each box.
-    return [
+    results: list[dict[str, Any]] = [
         {"image_id": image, "category_id": category, "bbox": bbox, "score": score, "segmentation": []}
         for image, category, bbox, score in zip(*(column[rows].tolist() for column in columns), strict=True)
     ]
+    if iou_type == "segm" and detections.masks is not None:
+        sizes = {image["id"]: [image["height"], image["width"]] for image in truth["images"]}
+        for result, row in zip(results, rows.tolist(), strict=True):
+            result["segmentation"] = mask = detections.masks.rle(row)
+            if mask["size"] != sizes[result["image_id"]]:
+                raise InputError(
+                    f"detections: a mask on image {result['image_id']} has 'size' {mask['size']}, the annotations say "
+                    f"{sizes[result['image_id']]}"
+                )
+    return results
 
 
 def _run_faster(
-    truth: dict[str, Any], results: list[dict[str, Any]], lvis_style: bool, max_detections: int
+    truth: dict[str, Any], results: list[dict[str, Any]], lvis_style: bool, max_detections: int, iou_type: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """(10, 101, C) precision and (10, C) recall by faster-coco-eval."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     ground_truth = COCO(truth)
-    run = COCOeval_faster(ground_truth, ground_truth.loadRes(results), iouType="bbox", lvis_style=lvis_style)
+    run = COCOeval_faster(ground_truth, ground_truth.loadRes(results), iouType=iou_type, lvis_style=lvis_style)
     run.params.maxDets = [max_detections]
     run.params.areaRng, run.params.areaRngLbl = [AREA_ALL], ["all"]
     run.evaluate()
@@ -302,14 +239,14 @@ def _run_faster(
 
 
 def _run_lvis(
-    truth: dict[str, Any], results: list[dict[str, Any]], lvis_style: bool, max_detections: int
+    truth: dict[str, Any], results: list[dict[str, Any]], lvis_style: bool, max_detections: int, iou_type: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """(10, 101, C) precision and (10, C) recall by the official lvis package."""
     with _lvis_package() as lvis, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "annotations.json"
         path.write_text(json.dumps(truth))
         ground_truth = lvis.LVIS(str(path))
-        run = lvis.LVISEval(ground_truth, lvis.LVISResults(ground_truth, results, max_detections), "bbox")
+        run = lvis.LVISEval(ground_truth, lvis.LVISResults(ground_truth, results, max_detections), iou_type)
         run.params.area_rng, run.params.area_rng_lbl = [AREA_ALL], ["all"]
         run.evaluate()
         run.accumulate()

@@ -6,7 +6,8 @@ from analyses.uncertainty import intervals, paired
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.bootstrap import bootstrap, match
-from imbalance_bench.evaluation.detection import Detections, evaluate
+from imbalance_bench.evaluation.detection import evaluate
+from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.grouping import summarize_ap
 
 CATEGORIES = CategoryTable(

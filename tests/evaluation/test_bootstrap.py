@@ -8,7 +8,8 @@ import pytest
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.bootstrap import average_precision, bootstrap, match, mean_ap
-from imbalance_bench.evaluation.detection import Detections, evaluate
+from imbalance_bench.evaluation.detection import evaluate
+from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.grouping import summarize_ap
 
 VAL100 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100"
