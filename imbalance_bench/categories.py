@@ -155,8 +155,8 @@ class CategoryTable:
     def from_counts(cls, path: str | os.PathLike[str], bin_edges: Sequence[int] = LVIS_BIN_EDGES) -> CategoryTable:
         """The table of a CSV with a row a category and the column ``instance_count``.
 
-        Columns ``id`` (else 1, 2, ... by row), ``name``, ``image_count`` (else the instances) and ``frequency`` (else
-        by LVIS v0.5's rule) are taken where they are there.
+        Columns ``id`` (else 1, 2, ... by row), ``name``, ``image_count`` (else, or where empty, the instances) and
+        ``frequency`` (else, or where empty, by LVIS v0.5's rule) are taken where they are there.
 
         Raises:
             InputError: not a CSV, no such column, or a value in it that is no count.
@@ -172,7 +172,10 @@ class CategoryTable:
         numbers = {}
         for column in ("id", "instance_count", "image_count"):
             if column in frame:
-                number = pd.to_numeric(frame[column], errors="coerce")
+                cells = frame[column]
+                if column == "image_count":
+                    cells = cells.mask(cells.str.strip() == "", frame["instance_count"])
+                number = pd.to_numeric(cells, errors="coerce")
                 if not ((number >= 0) & (number % 1 == 0) & (number < 1 << 53)).all():
                     raise InputError(f"{path}: column '{column}' has a value that is no count")
                 numbers[column] = number.to_numpy(dtype=np.int64)

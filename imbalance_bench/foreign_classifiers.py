@@ -96,8 +96,8 @@ def find(
         raise InputError(f"{path}: its stages differ in shape: {sorted(shapes)}, expected one (C + 1, d) for all")
     if categories is not None and len(found[0].weights) != categories.num_classes + 1:
         raise InputError(
-            f"{path}: field '{found[0].tensor}' has {found[0].width} rows, which is no classifier known here of the "
-            f"{categories.num_classes} training categories and background"
+            f"{path}: field '{found[0].tensor}' has {found[0].width} rows, expected {categories.num_classes} + 1: the "
+            f"training categories have {categories.num_classes} entries"
         )
     return found
 

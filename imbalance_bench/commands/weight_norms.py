@@ -60,7 +60,10 @@ def weight_norms(
         console.print(f"{classifier.tensor}: {_description(classifier)}", highlight=False, soft_wrap=True, markup=False)
     if categories is None:
         frames = {c.stage: analysis.row_norms(c.weights, c.biases) for c in found}
-        caption = "no bins and no correlation without train instances: name --annotations or --counts"
+        caption = (
+            "No bins and no correlation without train instances: name --annotations or --counts. Every row was taken "
+            "for a class; helper rows (BAGS, SeesawLoss) are told apart by the number of categories."
+        )
         show(analysis.norm_summary(frames).reset_index().round(3), f"weight norms of {checkpoint}", caption)
     else:
         frames = {c.stage: analysis.weight_norms(c.weights, c.biases, categories) for c in found}

@@ -212,7 +212,7 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
         "truncated": (("weight-norms", truncated), "truncated"),
         "not JSON": (("weight-norms", checkpoint, "--annotations", text), "not readable as JSON"),
         "field": (("weight-norms", checkpoint, "--annotations", field), "'categories' is missing"),
-        "width": (("weight-norms", checkpoint, "--annotations", other), "has 13 entries"),
+        "width": (("weight-norms", checkpoint, "--annotations", other), "13 entries"),
         "no categories": (("weight-norms", foreign), "--annotations"),
         "another detector": (("evaluate", foreign, *MINI, *folders[2:]), "is not of detector tiny"),
         "another width": (("evaluate", wide, *MINI, *folders[2:]), "expected one of 12"),
