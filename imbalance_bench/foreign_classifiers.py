@@ -149,9 +149,8 @@ def _foreign(
     if weight.dim() != 2 or len(weight) < 2 or not weight.shape[1]:
         raise InputError(f"{path}: field '{place + name}' has shape {tuple(weight.shape)}, expected (C + 1, d)")
     weight = values(weight, place + name, path)
-    bias = state.get(re.sub(r"weight$", "bias", re.sub(r"_w$", "_b", name)))
-    if bias is state[name]:
-        bias = None
+    sibling = re.sub(r"weight$", "bias", re.sub(r"_w$", "_b", name))
+    bias = state.get(sibling) if sibling != name else None
     if bias is not None and bias.shape != weight.shape[:1]:
         raise InputError(
             f"{path}: the bias of field '{place + name}' has shape {tuple(bias.shape)}, expected ({len(weight)},)"

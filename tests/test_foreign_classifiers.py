@@ -116,8 +116,7 @@ def test_stages_in_their_order() -> None:
         state: dict[str, Tensor] = {}
         for stage in (10, 0, 2, 1):
             state |= linear(name.format(stage), 7, offset=stage)
-            state[name.format(stage).replace("cls_score", "bbox_pred") + ".weight"] = rows(4)
-        state = {key: value for key, value in state.items() if key.endswith((".weight", ".bias"))}
+            state[f"roi_heads.box_predictor.{stage}.bbox_pred.weight"] = rows(4)
         found = find(checkpoint(state), table())
         assert [float(classifier.weights[0, 0]) for classifier in found] == [0, 1, 2, 10]
         assert found[-1].stage == name.format(10).rpartition(".")[0]
@@ -126,7 +125,10 @@ def test_stages_in_their_order() -> None:
 
 
 def test_averaged_weights_stand_behind_the_others() -> None:
-    buffers = {"ema_roi_head_bbox_head_fc_cls_weight": rows(7, 100), "ema_roi_head_bbox_head_fc_cls_bias": rows(7)[:, 0]}
+    buffers = {
+        "ema_roi_head_bbox_head_fc_cls_weight": rows(7, 100),
+        "ema_roi_head_bbox_head_fc_cls_bias": rows(7)[:, 0],
+    }
     assert only(find(checkpoint(linear(MMDET, 7) | buffers))).tensor == f"{MMDET}.weight"
     found = only(find(checkpoint(buffers)))
     assert (found.tensor, found.framework) == ("ema_roi_head_bbox_head_fc_cls_weight", "mmdet")
@@ -184,7 +186,9 @@ def test_checkpoints_of_this_suite(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_key() -> None:
-    state = checkpoint({"head.w": rows(7), "head.cls.weight": rows(7), "head.cls.bias": -rows(7)[:, 0]} | linear(MMDET, 7))
+    state = checkpoint(
+        {"head.w": rows(7), "head.cls.weight": rows(7), "head.cls.bias": -rows(7)[:, 0]} | linear(MMDET, 7)
+    )
     found = only(find(state, table(), key="head.cls.weight", background="first"))
     assert taken(found) == FIRST and found.framework == "unknown framework"
     assert only(find(state, key="head.w", background="none")).biases.isnan().all()
