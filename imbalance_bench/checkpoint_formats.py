@@ -88,8 +88,8 @@ def read_torch(path: Path) -> Any:
         InputError: missing, damaged, or holding more than tensors, arrays and plain values.
     """
     with _opened(path) as file:
-        zipped = zipfile.is_zipfile(path)
-        legacy = file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC
+        head = file.read(len(LEGACY_MAGIC))
+        zipped, legacy = head.startswith(b"PK"), head == LEGACY_MAGIC
         file.seek(0)
         # The old format: magic number, version, system, content and keys of the storages, a pickle each.
         for pickled in _pickles_of_zip(path) if zipped else [file] * (5 if legacy else 1):

@@ -22,8 +22,8 @@ from imbalance_bench.errors import InputError
 
 MAX_NESTING = 200
 """Depth of a pickle's containers: hashing a deeper tuple overflows the stack of the interpreter, which dies of it."""
-UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError,
-              MemoryError, OverflowError, RecursionError, AssertionError, zipfile.BadZipFile)  # fmt: skip
+UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, MemoryError,
+              OverflowError, AssertionError, zipfile.BadZipFile)  # fmt: skip
 """What the readers of the standard library and of torch raise on damaged files."""
 
 

@@ -1,5 +1,6 @@
 """Checkpoint files: every format gives the same tensors, and damaged or hostile ones give one clear line."""
 
+import _codecs
 import io
 import json
 import pickle
@@ -93,18 +94,25 @@ def test_nothing_executes(call: Call, tmp_path: Path, monkeypatch: pytest.Monkey
     assert not Path("executed").exists()
 
 
+def old_of(content: object) -> bytes:
+    """A file in torch's format before 1.6."""
+    file = io.BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
 def hostile(folder: Path) -> dict[str, Path]:
     """Files by what the message must say of them."""
     zeros = bytes(48)
     header = {"a": entry(0, 48, (3, 4))}
     whole = io.BytesIO()
     torch.save({"a": torch.zeros(300, 200)}, whole)
-    old = io.BytesIO()
-    torch.save({"a": torch.zeros(300, 200)}, old, _use_new_zipfile_serialization=False)
     deep = b"\x80\x02}K\x01" + b"\x85" * 2_000_000 + b"K\x02s."
     cases: dict[str, bytes | Path] = {
         "may be truncated:zip": whole.getvalue()[:20_000],
-        "may be truncated:old": old.getvalue()[:20_000],
+        "may be truncated:disks": whole.getvalue()[:-18] + b"\x07" + whole.getvalue()[-17:],
+        "may be truncated:encoding": old_of(Call(_codecs.encode, "x", "latin7x")),
+        "may be truncated:old": old_of({"a": torch.zeros(300, 200)})[:20_000],
         "may be truncated:pickle": pickle.dumps({"model": {"a": np.zeros(9)}})[:-20],
         "may be truncated:empty": b"",
         "may be truncated:text": b"not a checkpoint",
