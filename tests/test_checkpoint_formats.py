@@ -110,7 +110,7 @@ def hostile(folder: Path) -> dict[str, Path]:
     deep = b"\x80\x02}K\x01" + b"\x85" * 2_000_000 + b"K\x02s."
     cases: dict[str, bytes | Path] = {
         "may be truncated:zip": whole.getvalue()[:20_000],
-        "may be truncated:disks": whole.getvalue()[:-18] + b"\x07" + whole.getvalue()[-17:],
+        "may be truncated:disks": whole.getvalue()[:-26] + b"\x07" + whole.getvalue()[-25:],
         "may be truncated:encoding": old_of(Call(_codecs.encode, "x", "latin7x")),
         "may be truncated:old": old_of({"a": torch.zeros(300, 200)})[:20_000],
         "may be truncated:pickle": pickle.dumps({"model": {"a": np.zeros(9)}})[:-20],
