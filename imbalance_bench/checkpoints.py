@@ -108,7 +108,7 @@ def categories_of(checkpoint: dict[str, Any], path: str | Path) -> CategoryTable
 
 def stage_order(name: str) -> list[tuple[int, str]]:
     """Sorting key of names that hold the number of a stage: 10 after 2."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,9})", name)]
 
 
 def _check_size(config: Any, tensors: dict[str, Tensor]) -> None:

@@ -82,9 +82,10 @@ def find(
     path = checkpoint.path
     if background not in (None, *BACKGROUNDS):
         raise InputError(f"option '--background' is '{background}', expected {', '.join(BACKGROUNDS)}")
-    place, names = _names(checkpoint, key)
+    own = key is None and background is None and "classifier" in checkpoint.meta
+    place, names = _names(checkpoint, key, own)
     state = checkpoint.states[place]
-    if key is None and background is None and "classifier" in checkpoint.meta:
+    if own:
         for name, tensor in state.items():
             if checkpoints.CLASSIFIER_PREFIX.search(name) and tensor.is_floating_point():
                 values(tensor, place + name, path)
@@ -102,17 +103,18 @@ def find(
     return found
 
 
-def _names(checkpoint: Checkpoint, key: str | None) -> tuple[str, list[str]]:
-    """Place of the first state dict that holds a classifier, and the names of its weights in order of stages."""
+def _names(checkpoint: Checkpoint, key: str | None, own: bool) -> tuple[str, list[str]]:
+    """Place of the first state dict that holds a classifier, and the names of its weights in order of stages (all
+    of its tensors where the checkpoint is this suite's ``own``)."""
     for place, state in checkpoint.states.items():
         if key is not None:
             names = [name for name in state if key in (name, place + name)]
+        elif own:
+            names = list(filter(checkpoints.CLASSIFIER_PREFIX.search, state))
         else:
             names = sorted(filter(WEIGHT.search, state), key=checkpoints.stage_order)
             # mmdet 2 keeps the other of averaged and plain weights beside the ones to use, as 'ema_...'.
             names = [name for name in names if not name.startswith("ema_")] or names
-            if "classifier" in checkpoint.meta and any(map(checkpoints.CLASSIFIER_PREFIX.search, state)):
-                return place, names
         if names:
             return place, names
     if key is not None:

@@ -120,6 +120,7 @@ def test_stages_in_their_order() -> None:
         found = find(checkpoint(state), table())
         assert [float(classifier.weights[0, 0]) for classifier in found] == [0, 1, 2, 10]
         assert found[-1].stage == name.format(10).rpartition(".")[0]
+    assert checkpoints.stage_order("9" * 5000)
     one = find(checkpoint(state), table(), key="roi_heads.box_predictor.2.cls_score.weight")
     assert only(one).stage == "roi_heads.box_predictor.2"
 
@@ -180,6 +181,9 @@ def test_checkpoints_of_this_suite(kind: str, tmp_path: Path) -> None:
     assert torch.equal(found.biases.nan_to_num(9), classifier.class_biases().nan_to_num(9))
     assert found.background_row == {"softmax": 6, "bags": 0, "focal": None, "ncm": None}[kind]
     assert type(classifier).__name__ in found.framework
+    if kind == "ncm":
+        with pytest.raises(InputError, match="expected a detector with a box classifier"):
+            find(read(tmp_path / "x.pth"), background="last")
     state[next(name for name in state if "weight" in name)][0, 0] = torch.inf
     with pytest.raises(InputError, match="NaN or infinite"):
         find(checkpoint(state, meta={"classifier": classifier.config()}))

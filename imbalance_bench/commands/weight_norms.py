@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,6 +112,8 @@ def _write(frames: dict[str, pd.DataFrame], output: Path) -> None:
     from imbalance_bench.files import write_text
 
     for stage, frame in frames.items():
-        target = output.with_stem(f"{output.stem}-{stage}") if len(frames) > 1 else output
+        # A stage is named by the file: nothing but a name may come of it.
+        part = re.sub(r"[^\w.-]", "_", stage)
+        target = output.with_stem(f"{output.stem}-{part}") if len(frames) > 1 else output
         write_text(target, frame.to_csv())
         written(target)
