@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from torch import Tensor
@@ -37,6 +39,36 @@ def weight_norms(weights: Tensor | np.ndarray, biases: Tensor | np.ndarray, cate
     rank[order] = np.arange(1, expected)
     frame["rank"] = rank
     return frame.assign(weight_norm=np.linalg.norm(rows, axis=1), bias=bias)
+
+
+def row_norms(weights: Tensor | np.ndarray, biases: Tensor | np.ndarray) -> pd.DataFrame:
+    """L2 norm of each row where nothing is known of the categories.
+
+    Args:
+        weights: as of ``weight_norms``.
+        biases: as of ``weight_norms``.
+
+    Returns:
+        Index ``label`` 0..C, background last; columns ``weight_norm``, ``bias``.
+    """
+    columns = {"weight_norm": np.linalg.norm(_array(weights), axis=1), "bias": _array(biases)}
+    return pd.DataFrame(columns).rename_axis("label")
+
+
+def norm_summary(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Spread of the norms of each stage's classes, and the norm of background.
+
+    Args:
+        frames: of ``row_norms`` or ``weight_norms`` by stage.
+
+    Returns:
+        Index ``stage``; columns ``classes``, ``background``, ``mean``, ``min``, ``25%``, ``50%``, ``75%``, ``max``.
+    """
+    rows = {}
+    for stage, frame in frames.items():
+        spread = frame["weight_norm"].iloc[:-1].describe()[["mean", "min", "25%", "50%", "75%", "max"]]
+        rows[stage] = {"classes": len(frame) - 1, "background": frame["weight_norm"].iloc[-1], **spread}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("stage").astype({"classes": int})
 
 
 def spearman(frame: pd.DataFrame) -> float:

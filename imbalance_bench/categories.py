@@ -143,16 +143,54 @@ class CategoryTable:
         if instance_counts.sum() == 0 and all(isinstance(n, int) and n >= 0 for n in stated):
             instance_counts = np.array(stated, dtype=np.int64)
             image_counts = np.array([c.get("image_count", c["instance_count"]) for c in categories], dtype=np.int64)
-        frequencies = tuple(
-            c["frequency"] if c.get("frequency") in ("r", "c", "f") else "r" if n <= 10 else "c" if n <= 100 else "f"
-            for c, n in zip(categories, image_counts, strict=True)
-        )
+        frequencies = tuple(_frequency(c.get("frequency"), n) for c, n in zip(categories, image_counts, strict=True))
         info = content.get("info")
         edges = bin_edges or (info.get("bin_edges") if isinstance(info, Mapping) else None) or LVIS_BIN_EDGES
         try:
             return cls(ids, names, image_counts, instance_counts, frequencies, tuple(int(e) for e in edges))
         except (TypeError, ValueError) as error:
             raise InputError(f"{name}: field 'info.bin_edges': {error}") from error
+
+    @classmethod
+    def from_counts(cls, path: str | os.PathLike[str], bin_edges: Sequence[int] = LVIS_BIN_EDGES) -> CategoryTable:
+        """The table of a CSV with a row a category and the column ``instance_count``.
+
+        Columns ``id`` (else 1, 2, ... by row), ``name``, ``image_count`` (else, or where empty, the instances) and
+        ``frequency`` (else, or where empty, by LVIS v0.5's rule) are taken where they are there.
+
+        Raises:
+            InputError: not a CSV, no such column, or a value in it that is no count.
+        """
+        try:
+            frame = pd.read_csv(path, keep_default_na=False, dtype=str)
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file, expected a CSV of counts") from error
+        except (OSError, ValueError, pd.errors.ParserError) as error:
+            raise InputError(f"{path}: not readable as CSV ({error})") from error
+        if "instance_count" not in frame or frame.empty:
+            raise InputError(f"{path}: column 'instance_count' is missing or empty, expected a row a category")
+        numbers = {}
+        for column in ("id", "instance_count", "image_count"):
+            if column in frame:
+                cells = frame[column]
+                if column == "image_count":
+                    cells = cells.mask(cells.str.strip() == "", frame["instance_count"])
+                number = pd.to_numeric(cells, errors="coerce")
+                if not ((number >= 0) & (number % 1 == 0) & (number < 1 << 53)).all():
+                    raise InputError(f"{path}: column '{column}' has a value that is no count")
+                numbers[column] = number.to_numpy(dtype=np.int64)
+        ids = numbers.get("id", np.arange(1, len(frame) + 1))
+        order = np.argsort(ids, kind="stable")
+        instances = numbers["instance_count"]
+        images = numbers.get("image_count", instances)[order]
+        names = frame["name"] if "name" in frame else ids.astype(str)
+        letters = frame["frequency"].to_numpy()[order] if "frequency" in frame else [""] * len(frame)
+        frequencies = tuple(_frequency(*pair) for pair in zip(letters, images, strict=True))
+        try:
+            return cls(ids[order], tuple(np.asarray(names)[order]), images, instances[order], frequencies,
+                       tuple(bin_edges))  # fmt: skip
+        except ValueError as error:
+            raise InputError(f"{path}: column 'id': {error}") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -171,6 +209,11 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def _frequency(stated: Any, image_count: int) -> str:
+    """LVIS's letter where stated, else by v0.5's rule on images."""
+    return stated if stated in ("r", "c", "f") else "r" if image_count <= 10 else "c" if image_count <= 100 else "f"
 
 
 def _field(record: Any, field: str, kind: type, source: str) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+import math
 import re
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from imbalance_bench.categories import CategoryTable
+from imbalance_bench.checkpoint_formats import read_torch
 from imbalance_bench.classifiers import Classifier, SoftmaxClassifier, build
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import write_atomically
@@ -50,20 +50,7 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: missing, truncated, not a checkpoint, or holding more than tensors and plain values.
     """
-    from mmengine.runner.checkpoint import get_torch_safe_globals
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file, expected a checkpoint (.pth)")
-    try:
-        with torch.serialization.safe_globals(get_torch_safe_globals()):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it holds an object of {found.group(1)}" if found else "it is not a torch file, or truncated"
-        raise InputError(f"{path}: expected a checkpoint of tensors and plain values, but {what}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: not readable as a checkpoint, it may be truncated") from error
+    content = read_torch(Path(path))
     if isinstance(content, dict) and "state_dict" not in content:
         content = {"state_dict": content}
     state = content.get("state_dict") if isinstance(content, dict) else None
@@ -90,6 +77,7 @@ def classifiers_of(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Cl
     for prefix in prefixes:
         tensors = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         try:
+            _check_size(config, tensors)
             classifier = build(config) if config else _softmax_like(tensors)
             classifier.load_state_dict(tensors)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -109,7 +97,8 @@ def with_classifiers(state: dict[str, Tensor], classifiers: Sequence[Classifier]
 
 def _prefixes(state: Iterable[str]) -> list[str]:
     """What each classifier's parameters are called by, stage after stage."""
-    return sorted({name[: match.end()] for name in state if (match := CLASSIFIER_PREFIX.search(name))})
+    found = {name[: match.end()] for name in state if (match := CLASSIFIER_PREFIX.search(name))}
+    return sorted(found, key=stage_order)
 
 
 def categories_of(checkpoint: dict[str, Any], path: str | Path) -> CategoryTable | None:
@@ -135,6 +124,19 @@ def categories_of(checkpoint: dict[str, Any], path: str | Path) -> CategoryTable
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: field 'meta.categories' is not a category table ({error})") from error
+
+
+def stage_order(name: str) -> list[tuple[int, str]]:
+    """Sorting key of names that hold the number of a stage: 10 after 2."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,9})", name)]
+
+
+def _check_size(config: Any, tensors: dict[str, Tensor]) -> None:
+    """Refuse a configuration that would allocate more than its tensors hold."""
+    sizes: list[Any] = [config.get("num_classes"), config.get("feature_dim")] if isinstance(config, dict) else []
+    stored = sum(min(tensor.numel(), tensor.untyped_storage().nbytes()) for tensor in tensors.values())
+    if all(isinstance(size, int) for size in sizes) and math.prod(sizes) > stored:
+        raise ValueError(f"num_classes and feature_dim are {sizes}, more than its tensors hold")
 
 
 def _softmax_like(tensors: dict[str, Tensor]) -> Classifier:

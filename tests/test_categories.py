@@ -118,3 +118,48 @@ def test_not_json(tmp_path: Path, text: str) -> None:
         CategoryTable.from_annotations(path)
     with pytest.raises(InputError, match="no such file"):
         CategoryTable.from_annotations(tmp_path / "absent.json")
+
+
+def test_counts_from_a_csv(tmp_path: Path) -> None:
+    path = tmp_path / "counts.csv"
+    path.write_text("id,name,frequency,image_count,instance_count\n7,b,,12,300\n3,NA,f,,9\n")
+    table = CategoryTable.from_counts(path)
+    assert table.ids.tolist() == [3, 7] and table.names == ("NA", "b")
+    assert table.image_counts.tolist() == [9, 12] and table.instance_counts.tolist() == [9, 300]
+    assert table.frequencies == ("f", "c") and table.bins.tolist() == [1, 3]
+    path.write_text("instance_count\n5\n200\n")
+    table = CategoryTable.from_counts(path)
+    assert table.ids.tolist() == [1, 2] and table.names == ("1", "2") and table.image_counts.tolist() == [5, 200]
+
+
+@pytest.mark.parametrize(
+    ("text", "expectation"),
+    [
+        ("", "not readable as CSV"),
+        ('a,"b', "not readable as CSV|'instance_count' is missing"),
+        ("id,name\n1,a\n", "'instance_count' is missing"),
+        ("instance_count\n", "'instance_count' is missing or empty"),
+        ("instance_count\n-1\n", "'instance_count' has a value that is no count"),
+        ("instance_count\n1.5\n", "'instance_count' has a value"),
+        ("instance_count\nmany\n", "'instance_count' has a value"),
+        ("instance_count\ninf\n", "'instance_count' has a value"),
+        ("instance_count\n1e300\n", "'instance_count' has a value"),
+        ("id,instance_count\n,3\n", "'id' has a value"),
+        ("id,instance_count\n1,3\n1,4\n", "'id': category ids must ascend"),
+    ],
+)
+def test_counts_that_are_wrong(tmp_path: Path, text: str, expectation: str) -> None:
+    path = tmp_path / "counts.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=expectation) as caught:
+        CategoryTable.from_counts(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="no such file"):
+        CategoryTable.from_counts(tmp_path / "absent.csv")
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="shared/data is not there")
+def test_counts_of_lvis_from_a_csv() -> None:
+    table = CategoryTable.from_counts(SHARED)
+    assert np.bincount(table.bins).tolist() == [0, 294, 453, 302, 181]
+    assert [table.frequencies.count(letter) for letter in "rcf"] == [454, 461, 315]

@@ -75,8 +75,14 @@ class GroupSoftmaxClassifier(LinearClassifier):
         background: bool = True,
         background_loss: str = "softmax",
     ) -> None:
-        sizes = [list(groups).count(n) for n in range(1, max(groups, default=0) + 1)]
-        if len(groups) != num_classes or min(groups, default=0) < 1 or 0 in sizes:
+        # Only as many groups are counted as there can be: a configuration may come from a file.
+        sizes = [list(groups).count(n) for n in range(1, min(max(groups, default=0), num_classes) + 1)]
+        if (
+            max(groups, default=0) > num_classes
+            or len(groups) != num_classes
+            or min(groups, default=0) < 1
+            or 0 in sizes
+        ):
             raise ValueError(f"expected a group 1..N for each of {num_classes} classes and no group empty: {sizes}")
         if beta not in ("n", "all") and not (isinstance(beta, (int, float)) and beta >= 0):
             raise ValueError(f"expected beta to be a number >= 0, 'n' or 'all', got {beta!r}")

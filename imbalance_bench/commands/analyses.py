@@ -1,4 +1,4 @@
-"""Commands that analyse checkpoints and run folders; they train nothing."""
+"""Commands that analyse run folders; they train nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from imbalance_bench.commands.options import (
     SeedOption,
     WorkDirOption,
     console,
+    image_path,
     show,
+    written,
 )
 from imbalance_bench.errors import InputError
 
@@ -29,66 +31,6 @@ if TYPE_CHECKING:
     from imbalance_bench.studies import Study
 
 figures = typer.Typer(no_args_is_help=True, help="Draw the figures of the study.")
-
-
-def weight_norms(
-    checkpoint: Annotated[Path, typer.Argument(help="Any mmdet detector's checkpoint (.pth).")],
-    annotations: Annotated[
-        Path | None, typer.Option("--annotations", help="Training annotations it was trained on (COCO or LVIS format).")
-    ] = None,
-    output: OutputOption = None,
-) -> None:
-    """Classifier weight norm of each category, by bin of training instances (Figures 1 and 3 of the paper).
-
-    Checkpoints of this suite carry their categories; for any other, name the training annotations.
-
-    Example: imbalance-bench weight-norms ckpt.pth --annotations lvis_v1_train.json -o norms.csv
-    """
-    from analyses.weight_norms import norms_by_bin, spearman
-
-    for part, (frame, bin_names) in norm_tables(checkpoint, annotations).items():
-        by_bin = norms_by_bin(frame)
-        rows = by_bin.reset_index().round(3)
-        title = f"weight norms of {checkpoint}" + (f", {part}" if part else "")
-        show(rows, title, f"bins by train instances: {', '.join(bin_names)}")
-        console.print(f"Spearman correlation of norm and train instances: {spearman(frame):.3f}", highlight=False)
-        if output is not None:
-            from imbalance_bench.files import write_text
-
-            target = output.with_stem(f"{output.stem}-{part}") if part else output
-            write_text(target, frame.to_csv())
-            console.print(f"written: {target}", highlight=False, soft_wrap=True)
-
-
-def norm_tables(checkpoint: Path, annotations: Path | None) -> dict[str, tuple[pd.DataFrame, list[str]]]:
-    """Per-category weight norms of each classifier in a checkpoint, with the names of the bins.
-
-    Raises:
-        InputError: not a detector's checkpoint, no categories, or another number of them than the classifier has.
-    """
-    from analyses import weight_norms as analysis
-    from imbalance_bench import checkpoints
-    from imbalance_bench.categories import CategoryTable
-
-    content = checkpoints.load(checkpoint)
-    classifiers = checkpoints.classifiers_of(content, checkpoint)
-    if annotations is not None:
-        categories = CategoryTable.from_annotations(annotations)
-    else:
-        stated = checkpoints.categories_of(content, checkpoint)
-        if stated is None:
-            raise InputError(f"{checkpoint}: it carries no categories, name the training file with --annotations")
-        categories = stated
-    tables = {}
-    for part, classifier in classifiers.items():
-        if classifier.num_classes != categories.num_classes:
-            raise InputError(
-                f"{annotations or checkpoint}: field 'categories' has {categories.num_classes} entries, but the "
-                f"classifier of {checkpoint} scores {classifier.num_classes} classes and background"
-            )
-        frame = analysis.weight_norms(classifier.class_weights(), classifier.class_biases(), categories)
-        tables[part if len(classifiers) > 1 else ""] = (frame, categories.bin_names)
-    return tables
 
 
 def table(
@@ -125,7 +67,7 @@ def table(
         from analyses.report import write_study
 
         for path in write_study(root, study, output):
-            _written(path)
+            written(path)
 
 
 def _print_published(frame: pd.DataFrame, number: int) -> None:
@@ -178,7 +120,7 @@ def figure_weight_norms(
     root = _finished(dataset, detector, work_dir)
     from analyses import report
 
-    _written(report.draw_weight_norms(root / f"seed{seed}", _image(output), runs or report.COMPARED))
+    written(report.draw_weight_norms(root / f"seed{seed}", image_path(output), runs or report.COMPARED))
 
 
 @figures.command("ap-by-bin")
@@ -195,7 +137,7 @@ def figure_ap_by_bin(
     root = _finished(dataset, detector, work_dir)
     from analyses import report
 
-    _written(report.draw_ap_by_bin(root, _image(output)))
+    written(report.draw_ap_by_bin(root, image_path(output)))
 
 
 @figures.command("detections")
@@ -219,7 +161,7 @@ def figure_detections(
     root, data = _finished(dataset, detector, work_dir), registry.prepare(dataset, data_dir, Reporter(console))
     from analyses import report
 
-    _written(report.draw_detections(root / f"seed{seed}", data, _image(output), runs or report.COMPARED, images))
+    written(report.draw_detections(root / f"seed{seed}", data, image_path(output), runs or report.COMPARED, images))
 
 
 @figures.command("1")
@@ -239,7 +181,7 @@ def figure_1(
     from analyses import report
 
     runs = [work_dir / name / detector / f"seed{seed}" / "baseline" for name in (balanced, dataset)]
-    _written(report.draw_figure1(runs[0], runs[1], _image(output)))
+    written(report.draw_figure1(runs[0], runs[1], image_path(output)))
 
 
 @figures.command("3")
@@ -270,7 +212,7 @@ def _sweep(number: int, help_text: str) -> None:
         from analyses import report
         from imbalance_bench.studies import STUDIES
 
-        _written(report.draw_study(root, STUDIES[f"figure {number}"], _image(output)))
+        written(report.draw_study(root, STUDIES[f"figure {number}"], image_path(output)))
 
     draw.__doc__ = help_text
     figures.command(str(number))(draw)
@@ -297,15 +239,3 @@ def _finished(dataset: str, detector: str, work_dir: Path) -> Path:
     if not root.is_dir():
         raise InputError(f"{root}: no runs there yet, 'run-baseline --dataset {dataset}' makes the first")
     return root
-
-
-def _image(output: Path | None) -> Path:
-    """An output path that matplotlib can write."""
-    path = output or Path("figure.png")
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise InputError(f"option '--output' is '{path}', expected a name that ends in .png, .pdf or .svg")
-    return path
-
-
-def _written(path: Path) -> None:
-    console.print(f"written: {path}", highlight=False, soft_wrap=True)

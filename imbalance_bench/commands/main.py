@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imbalance_bench.commands import analyses, compare, datasets, demo, run_all, runs
+from imbalance_bench.commands import analyses, compare, datasets, demo, run_all, runs, weight_norms
 from imbalance_bench.commands.options import console, errors
 from imbalance_bench.errors import InputError
 
@@ -31,7 +31,7 @@ app.command("export")(run_all.export)
 app.command("evaluate")(runs.evaluate)
 app.command("compare")(compare.compare)
 app.command("proposal-accuracy")(runs.proposal_accuracy)
-app.command("weight-norms")(analyses.weight_norms)
+app.command("weight-norms")(weight_norms.weight_norms)
 app.command("table")(analyses.table)
 app.add_typer(analyses.figures, name="figure")
 

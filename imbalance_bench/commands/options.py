@@ -84,3 +84,20 @@ def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
     console.print(table)
     if caption:
         console.print(caption, highlight=False, style="dim")
+
+
+def image_path(output: Path | None, option: str = "--output") -> Path:
+    """An output path that matplotlib can write.
+
+    Raises:
+        InputError: another suffix.
+    """
+    path = output or Path("figure.png")
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise InputError(f"option '{option}' is '{path}', expected a name that ends in .png, .pdf or .svg")
+    return path
+
+
+def written(path: Path) -> None:
+    """Say where a result stands."""
+    console.print(f"written: {path}", highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from analyses.weight_norms import norms_by_bin, spearman, weight_norms
+from analyses.weight_norms import norm_summary, norms_by_bin, row_norms, spearman, weight_norms
 from imbalance_bench.categories import CategoryTable
 
 COUNTS = np.array([5, 40, 7, 2000, 40, 3])
@@ -59,3 +59,13 @@ def test_shapes_that_do_not_fit():
     for weights, biases in [((6, 3), (7,)), ((7, 3), (6,)), ((7,), (7,))]:
         with pytest.raises(ValueError, match="expected"):
             weight_norms(np.ones(weights), np.ones(biases), table())
+
+
+def test_norms_of_unknown_categories():
+    weights = np.array([[3, 4], [6, 8], [0, 5], [np.nan, np.nan], [30, 40]])
+    frame = row_norms(torch.tensor(weights[[0, 1, 2, 4]]), torch.arange(4))
+    assert frame["weight_norm"].tolist() == [5, 10, 5, 50] and frame["bias"].tolist() == [0, 1, 2, 3]
+    summary = norm_summary({"a": frame, "b": row_norms(weights[:4], np.zeros(4))})
+    assert summary.loc["a", ["classes", "background", "min", "50%", "max"]].tolist() == [3, 50, 5, 5, 10]
+    assert summary.loc["a", "mean"] == pytest.approx(20 / 3) and summary.loc["a", "75%"] == 7.5
+    assert math.isnan(summary.loc["b", "background"]) and summary.loc["b", "classes"] == 3

@@ -93,7 +93,33 @@ def test_weight_norms(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_pat
     frame = pd.read_csv(tmp_path / "norms.csv")
     stored = pd.read_csv(checkpoint.parent / "per_category.csv")
     assert np.allclose(frame["weight_norm"], stored["weight_norm"])
-    assert run("weight-norms", checkpoint, "--annotations", mini.train_annotations)[1].count("background") == 1
+    _, out, _ = run("weight-norms", checkpoint, "--annotations", mini.train_annotations)
+    assert "GroupSoftmaxClassifier; 18 rows, background is row 0; 12 classes" in out
+    assert sum(line.split()[:1] == ["background"] for line in out.splitlines()) == 1
+
+
+def test_weight_norms_of_other_frameworks(run: Run, tmp_path: Path) -> None:
+    weights = {stage: torch.arange(1.0, 15).reshape(7, 2) * (stage + 1) for stage in (0, 1)}
+    state = {f"roi_heads.box_predictor.{stage}.cls_score.weight": weight for stage, weight in weights.items()}
+    path = tmp_path / "cascade.pth"
+    torch.save({"model": state, "iteration": 90_000}, path)
+    status, out, err = run("weight-norms", path, "-o", tmp_path / "norms.csv", "--background", "first")
+    assert status == 0, err
+    assert "7 rows, background is row 0; 6 classes" in out and "Spearman" not in out
+    assert out.count("roi_heads.box_predictor.1 ") == 1 and "--counts" in out
+    frame = pd.read_csv(tmp_path / "norms-roi_heads.box_predictor.1.csv")
+    expected = np.roll(np.linalg.norm(weights[1].numpy(), axis=1), -1)
+    assert np.allclose(frame["weight_norm"], expected)
+    (tmp_path / "counts.csv").write_text("instance_count,name\n3,a\n50,b\n60,c\n500,d\n600,e\n5000,f\n")
+    named = ("--counts", tmp_path / "counts.csv", "--figure", tmp_path / "norms.png", "-o", tmp_path / "table.csv")
+    status, out, err = run("weight-norms", path, *named, "--key", "model.roi_heads.box_predictor.1.cls_score.weight",
+                           "--background", "first")  # fmt: skip
+    assert status == 0, err
+    assert "Spearman correlation of norm and train instances: 1.000" in out
+    frame = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
+    assert np.allclose(frame["weight_norm"], expected)
+    assert frame["name"].tolist() == [*"abcdef", "background"] and frame["bin"].tolist() == [1, 2, 2, 3, 3, 4, 0]
+    assert (tmp_path / "norms.png").stat().st_size > 10_000
 
 
 def test_evaluate_and_accuracy(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
@@ -212,8 +238,12 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
         "truncated": (("weight-norms", truncated), "truncated"),
         "not JSON": (("weight-norms", checkpoint, "--annotations", text), "not readable as JSON"),
         "field": (("weight-norms", checkpoint, "--annotations", field), "'categories' is missing"),
-        "width": (("weight-norms", checkpoint, "--annotations", other), "has 13 entries"),
-        "no categories": (("weight-norms", foreign), "--annotations"),
+        "width": (("weight-norms", checkpoint, "--annotations", other), "13 entries"),
+        "no categories": (("weight-norms", foreign, "--figure", tmp_path / "a.png"), "--annotations"),
+        "no key": (("weight-norms", foreign, "--key", "fc_csl"), "no tensor has this name"),
+        "two tables": (("weight-norms", foreign, "--counts", text, "--annotations", text), "expected one of them"),
+        "counts": (("weight-norms", foreign, "--counts", text), "column 'instance_count' is missing"),
+        "figure": (("weight-norms", foreign, "--figure", tmp_path / "a.exe"), "option '--figure' is"),
         "another detector": (("evaluate", foreign, *MINI, *folders[2:]), "is not of detector tiny"),
         "another width": (("evaluate", wide, *MINI, *folders[2:]), "expected one of 12"),
         "no detections": (("evaluate", tmp_path, *MINI, *folders[2:]), "record.json"),

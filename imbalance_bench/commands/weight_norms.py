@@ -1,0 +1,119 @@
+"""The command for the classifier's weight norms in a checkpoint of any framework."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imbalance_bench.commands.options import OutputOption, console, image_path, show, written
+from imbalance_bench.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from imbalance_bench.categories import CategoryTable
+    from imbalance_bench.checkpoint_formats import Checkpoint
+    from imbalance_bench.foreign_classifiers import FoundClassifier
+
+
+def weight_norms(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="A detector's checkpoint: mmdet, detectron2, torchvision; .pth, .pkl or .safetensors."),
+    ],
+    annotations: Annotated[
+        Path | None, typer.Option("--annotations", help="Training annotations it was trained on (COCO or LVIS format).")
+    ] = None,
+    counts: Annotated[
+        Path | None, typer.Option("--counts", help="Or a CSV with a row a category: instance_count; id, name, ...")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Name of the classifier's weight, where it is not found.")
+    ] = None,
+    background: Annotated[
+        str | None, typer.Option("--background", help="first, last or none; by framework if not given.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="Draw norm against rank (.png, .pdf, .svg).")] = None,
+    output: OutputOption = None,
+) -> None:
+    """Classifier weight norm of each category, by bin of training instances (Figures 1 and 3 of the paper).
+
+    Checkpoints of this suite carry their categories; for any other, name the training annotations or counts. Without,
+    a summary of the norms is printed. The helper rows of released BAGS classifiers are told from classes by counts.
+
+    Example: imbalance-bench weight-norms ckpt.pth --annotations lvis_v1_train.json -o norms.csv --figure norms.png
+    """
+    if figure is not None:
+        image_path(figure, "--figure")
+    from analyses import weight_norms as analysis
+    from imbalance_bench import foreign_classifiers
+    from imbalance_bench.checkpoint_formats import read
+
+    content = read(checkpoint)
+    categories = training_categories(content, annotations, counts)
+    if categories is None and figure is not None:
+        raise InputError(f"{checkpoint}: it carries no categories, '--figure' needs --annotations or --counts")
+    found = foreign_classifiers.find(content, categories, key, background)
+    for classifier in found:
+        console.print(f"{classifier.tensor}: {_description(classifier)}", highlight=False, soft_wrap=True, markup=False)
+    if categories is None:
+        frames = {c.stage: analysis.row_norms(c.weights, c.biases) for c in found}
+        caption = (
+            "No bins and no correlation without train instances: name --annotations or --counts. Every row was taken "
+            "for a class; helper rows (BAGS, SeesawLoss) are told apart by the number of categories."
+        )
+        show(analysis.norm_summary(frames).reset_index().round(3), f"weight norms of {checkpoint}", caption)
+    else:
+        frames = {c.stage: analysis.weight_norms(c.weights, c.biases, categories) for c in found}
+        for stage, frame in frames.items():
+            title = f"weight norms of {checkpoint}" + (f", {stage}" if len(frames) > 1 else "")
+            caption = f"bins by train instances: {', '.join(categories.bin_names)}"
+            show(analysis.norms_by_bin(frame).reset_index().round(3), title, caption)
+            correlation = analysis.spearman(frame)
+            console.print(f"Spearman correlation of norm and train instances: {correlation:.3f}", highlight=False)
+    if output is not None:
+        _write(frames, output)
+    if figure is not None and categories is not None:
+        from analyses import figures
+
+        written(figures.save(figures.weight_norms(frames, categories.bin_names, checkpoint.name), figure))
+
+
+def training_categories(checkpoint: Checkpoint, annotations: Path | None, counts: Path | None) -> CategoryTable | None:
+    """Categories a checkpoint was trained on, with their counts; its own if it carries them, else None.
+
+    Raises:
+        InputError: both files are named, or one is not what it should be.
+    """
+    from imbalance_bench import checkpoints
+    from imbalance_bench.categories import CategoryTable
+
+    if annotations is not None and counts is not None:
+        raise InputError("options '--annotations' and '--counts' say the same, expected one of them")
+    if annotations is not None:
+        return CategoryTable.from_annotations(annotations)
+    if counts is not None:
+        return CategoryTable.from_counts(counts)
+    return checkpoints.categories_of({"meta": checkpoint.meta}, checkpoint.path)
+
+
+def _description(classifier: FoundClassifier) -> str:
+    """What was found, in one line."""
+    row = classifier.background_row
+    where = "no row for background" if row is None else f"background is row {row}"
+    return f"{classifier.framework}; {classifier.width} rows, {where}; {len(classifier.weights) - 1} classes"
+
+
+def _write(frames: dict[str, pd.DataFrame], output: Path) -> None:
+    """A CSV a stage, named after it where there are several."""
+    from imbalance_bench.files import write_text
+
+    for stage, frame in frames.items():
+        # A stage is named by the file: nothing but a name may come of it.
+        part = re.sub(r"[^\w.-]", "_", stage)
+        target = output.with_stem(f"{output.stem}-{part}") if len(frames) > 1 else output
+        write_text(target, frame.to_csv())
+        written(target)
