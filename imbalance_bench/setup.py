@@ -137,6 +137,7 @@ class Setup:
         Raises:
             InputError: not such a checkpoint.
         """
+        self.load_detector(checkpoint)  # so that what is wrong is said of this path
         with tempfile.TemporaryDirectory() as temporary:
             run = RunFolder(Path(temporary))
             run.checkpoint.symlink_to(checkpoint.absolute())

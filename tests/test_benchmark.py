@@ -203,7 +203,7 @@ def test_an_interrupted_classifier_resumes_to_the_same_result(
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(training, "_epoch", stop_in_epoch_five)
             bench.run("bags")
-        assert (folder.path / "classifier_epoch.pth").exists()
+        assert (folder.path / "classifier0_epoch.pth").exists()
         resumed = checkpoints.load(bench.run("bags").checkpoint)["state_dict"]
         assert all(torch.equal(resumed[name], whole[name]) for name in whole)
     finally:
@@ -214,13 +214,13 @@ def test_an_interrupted_classifier_resumes_to_the_same_result(
 def test_a_changed_detector_makes_its_cache_anew(bench: Benchmark, baseline: RunFolder, tmp_path: Path) -> None:
     other = RunFolder(tmp_path / "run")
     shutil.copytree(baseline.path, other.path)
-    first = bench.proposals(other, "val", "fc_pre_relu")
+    (first,) = bench.proposals(other, "val", "fc_pre_relu")
     content = checkpoints.load(baseline.checkpoint)
     state = dict(content["state_dict"])
     state["roi_head.bbox_head.shared_fcs.1.bias"] = state["roi_head.bbox_head.shared_fcs.1.bias"] + 1
     (classifier,) = checkpoints.classifiers_of(content, "x").values()
     checkpoints.save(other.checkpoint, state, classifier, bench.categories)
-    second = bench.proposals(other, "val", "fc_pre_relu")
+    (second,) = bench.proposals(other, "val", "fc_pre_relu")
     assert first.manifest["sha256"] != second.manifest["sha256"]
     assert np.allclose(second.features[0].mean() - first.features[0].mean(), 1, atol=1e-3)
 

@@ -83,7 +83,7 @@ def test_a_graph_killed_at_any_moment_goes_on_to_the_same_result(mini: DataSet, 
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start(whole).wait(timeout=240) == 0
-    for sign in ("baseline/last_checkpoint", "baseline/record.json", "bags/classifier_epoch.pth"):
+    for sign in ("baseline/last_checkpoint", "baseline/record.json", "bags/classifier0_epoch.pth"):
         process = start(killed)
         deadline = time.monotonic() + 120
         while not (seed(killed) / sign).exists() and process.poll() is None:

@@ -245,7 +245,7 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
         "counts": (("weight-norms", foreign, "--counts", text), "column 'instance_count' is missing"),
         "figure": (("weight-norms", foreign, "--figure", tmp_path / "a.exe"), "option '--figure' is"),
         "another detector": (("evaluate", foreign, *MINI, *folders[2:]), "is not of detector tiny"),
-        "another width": (("evaluate", wide, *MINI, *folders[2:]), "expected one of 12"),
+        "another width": (("evaluate", wide, *MINI, *folders[2:]), "expected 1 of 12"),
         "no detections": (("evaluate", tmp_path, *MINI, *folders[2:]), "record.json"),
         "results": (("evaluate", text, *MINI, *folders[2:]), "not readable as JSON"),
         "evaluator": (("evaluate", checkpoint, "--evaluator", "coco"), "expected faster or lvis"),
