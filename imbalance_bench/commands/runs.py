@@ -116,6 +116,7 @@ def evaluate(
     from analyses.average_precision import ap_by_bin
     from imbalance_bench.categories import CategoryTable
     from imbalance_bench.datasets import registry
+    from imbalance_bench.datasets.coco_format import is_federated
     from imbalance_bench.evaluation import detection
     from imbalance_bench.runs import RunFolder
 
@@ -125,13 +126,13 @@ def evaluate(
     if path.suffix == ".pth":
         bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
         data, (_, _, detections) = bench.dataset, bench.measure(path)
-        categories = CategoryTable.from_annotations(train_annotations or data.train_annotations)
     else:
-        data = registry.get(dataset, data_dir)
-        categories = CategoryTable.from_annotations(train_annotations or data.train_annotations)
+        data, detections = registry.get(dataset, data_dir), None
+    categories = CategoryTable.from_annotations(train_annotations) if train_annotations else data.categories()
+    if detections is None:
         detections = detection.read(path, categories)
     truth = annotations or data.val_annotations
-    lvis_style = detection.is_federated(truth) if annotations else data.lvis_style
+    lvis_style = is_federated(truth) if annotations else data.lvis_style
     if evaluator == "lvis" and not lvis_style:
         raise InputError(f"{truth}: option '--evaluator lvis' expects federated annotations (neg_category_ids)")
     frame = detection.evaluate(detections, truth, categories, lvis_style=lvis_style, evaluator=evaluator)  # type: ignore[arg-type]

@@ -131,12 +131,6 @@ def read(path: str | os.PathLike[str], categories: CategoryTable) -> Detections:
         raise InputError(f"{path}: expected results of image_id, category_id, bbox and score ({error})") from error
 
 
-def is_federated(annotations: str | os.PathLike[str]) -> bool:
-    """Whether an annotation file says which categories its images were searched for (LVIS does, COCO does not)."""
-    images = read_json(annotations).get("images")
-    return isinstance(images, list) and any(isinstance(i, Mapping) and "neg_category_ids" in i for i in images)
-
-
 def evaluate(
     detections: Detections,
     annotations: str | os.PathLike[str] | Mapping[str, Any],
