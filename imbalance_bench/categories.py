@@ -166,7 +166,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
             content = json.load(file)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file, expected a JSON file") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -61,7 +62,7 @@ def is_federated(annotations: str | os.PathLike[str] | Mapping[str, Any]) -> boo
 
 
 def check(content: Mapping[str, Any], source: str) -> Findings:
-    """Check every field that this suite reads; the categories are CategoryTable's to check.
+    """Check every field that this suite reads.
 
     Args:
         content: of an annotation file.
@@ -71,13 +72,15 @@ def check(content: Mapping[str, Any], source: str) -> Findings:
         InputError: a missing field, one of a wrong type, a repeated id, an unknown image or category, a box that is
             not finite, a mask whose size is not its image's, or nothing annotated at all.
     """
-    category_ids = {_integer(c, "id", f"{source}: categories[{n}]") for n, c in _records(content, "categories", source)}
+    category_ids: set[int] = set()
+    for number, category in _records(content, "categories", source):
+        where = f"{source}: categories[{number}]"
+        category_ids.add(_new_id(category, category_ids, where))
+        field_of(category, "name", str, where)
     sizes: dict[int, tuple[int, int]] = {}
     for number, image in _records(content, "images", source):
         where = f"{source}: images[{number}]"
-        image_id = _integer(image, "id", where)
-        if image_id in sizes:
-            raise InputError(f"{where}: field 'id' is {image_id}, which an image before has too")
+        image_id = _new_id(image, sizes, where)
         sizes[image_id] = _integer(image, "height", where), _integer(image, "width", where)
         if min(sizes[image_id]) <= 0:
             raise InputError(f"{where}: field 'height' or 'width' is not positive")
@@ -93,9 +96,7 @@ def check(content: Mapping[str, Any], source: str) -> Findings:
     degenerate, outside = [], []
     for number, annotation in _records(content, "annotations", source):
         where = f"{source}: annotations[{number}]"
-        annotation_id = _integer(annotation, "id", where)
-        if annotation_id in known:
-            raise InputError(f"{where}: field 'id' is {annotation_id}, which an annotation before has too")
+        annotation_id = _new_id(annotation, known, where)
         known.add(annotation_id)
         for field, ids in (("image_id", sizes), ("category_id", category_ids)):
             if _integer(annotation, field, where) not in ids:
@@ -111,7 +112,26 @@ def check(content: Mapping[str, Any], source: str) -> Findings:
         if annotation.get("iscrowd", 0) not in (0, 1):
             raise InputError(f"{where}: field 'iscrowd' is {annotation['iscrowd']!r:.40}, expected 0 or 1")
         _check_mask(annotation.get("segmentation"), height, width, where)
+    if not objects(content):
+        raise InputError(f"{source}: field 'annotations' has crowd regions only, expected at least one object")
+    info = content.get("info")
+    edges = info.get("bin_edges") if isinstance(info, Mapping) else None
+    if edges is not None and not (isinstance(edges, list) and edges and are_bin_edges(edges)):
+        raise InputError(
+            f"{source}: field 'info.bin_edges' is {edges!r:.40}, expected whole numbers that ascend from 1"
+        )
     return Findings(len(sizes), len(known), tuple(degenerate), tuple(outside))
+
+
+def objects(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The annotations that are not crowd regions."""
+    return [annotation for annotation in content["annotations"] if not annotation.get("iscrowd")]
+
+
+def are_bin_edges(edges: Sequence[Any]) -> bool:
+    """Whether these can be the lower bounds of bins 2, 3, ...: whole numbers that ascend, the first at least 1."""
+    whole = all(isinstance(edge, int) and not isinstance(edge, bool) for edge in edges)
+    return whole and all(low < high for low, high in itertools.pairwise([0, *edges]))
 
 
 def check_same_categories(train: Mapping[str, Any], val: Mapping[str, Any], source: str) -> None:
@@ -170,6 +190,13 @@ def _records(content: Mapping[str, Any], field: str, source: str) -> enumerate[A
     if not records:
         raise InputError(f"{source}: field '{field}' is empty, expected at least one entry")
     return enumerate(records)
+
+
+def _new_id(record: Any, known: Collection[int], where: str) -> int:
+    value = _integer(record, "id", where)
+    if value in known:
+        raise InputError(f"{where}: field 'id' is {value}, which an entry before has too")
+    return value
 
 
 def _integer(record: Any, field: str, where: str) -> int:
