@@ -12,6 +12,8 @@ from imbalance_bench.commands.options import DATA_DIR, DataDirOption, SeedOption
 from imbalance_bench.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from imbalance_bench.datasets.registry import DataSet
 
 app = typer.Typer(no_args_is_help=True, help="List data sets, draw them, and check those that lie on disk.")

@@ -253,8 +253,8 @@ def read_table(folder: Path) -> pd.DataFrame:
     """
     path = folder / TABLE
     try:
-        frame = pd.read_csv(path, index_col="label", keep_default_na=False)
-        counts = ["instance_count", "val_instance_count", "bin"]
+        frame = pd.read_csv(path, keep_default_na=False).set_index("label")
+        counts = ["id", "image_count", "instance_count", "val_instance_count", "bin"]
         return frame.astype(dict.fromkeys(counts, "int64"))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a table of categories, 'datasets prepare' writes it anew ({error})") from error
