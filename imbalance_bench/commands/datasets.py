@@ -30,8 +30,11 @@ def list_datasets(data_dir: DataDirOption = DATA_DIR) -> None:
     from imbalance_bench.datasets import registry
 
     rows = [(name, *registry.describe(name, data_dir)) for name in registry.names(data_dir)]
-    own = "your own: 'datasets prepare custom --name NAME --train-annotations FILE ...' ('--help' shows an example)"
-    show(pd.DataFrame(rows, columns=["name", "state", "what"]), f"data sets in {data_dir}", own)
+    how = (
+        "not drawn yet: drawn when first used; not there: 'datasets prepare NAME --root DIR', nothing is downloaded; "
+        "your own: 'datasets prepare custom ...' ('datasets prepare --help' shows an example)"
+    )
+    show(pd.DataFrame(rows, columns=["name", "state", "what"]), f"data sets in {data_dir}", how)
 
 
 @app.command()
@@ -90,8 +93,7 @@ def prepare(
             "train": Split(own["--train-annotations"], own["--train-images"]),
             "val": Split(own["--val-annotations"], own["--val-images"]),
         }
-        attribution = "as its makers say"
-        record = prepare_splits(name, splits, data_dir / name, what="your own", attribution=attribution, **shared)
+        record = prepare_splits(name, splits, data_dir / name, what="your own", attribution="", **shared)
     elif name in LAYOUTS and root is not None:
         _refuse(name, own)
         record = prepare_layout(name, root, data_dir / name, targets=targets, seed=seed, **shared)
@@ -166,14 +168,14 @@ def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
     for split, column in (("train", "instance_count"), ("val", "val_instance_count")):
         entry = record.get(split, {})
         found = {
-            "images left out, they are not there (ids)": entry.get("skipped_images", ()),
-            "boxes without area, not trained on (annotation ids)": entry.get("given", {}).get("degenerate", ()),
-            "boxes that reach beyond their image (annotation ids)": entry.get("given", {}).get("outside", ()),
+            "images that are not there, left out, by id": entry.get("skipped_images", ()),
+            "boxes without area, not trained on, by annotation id": entry.get("given", {}).get("degenerate", ()),
+            "boxes that reach beyond their image, by annotation id": entry.get("given", {}).get("outside", ()),
             "classes without an instance": frame.loc[frame[column] == 0, "name"].tolist(),
         }
         for what, which in found.items():
             if which:
-                _say(f"{split}: {len(which):,} {what}: {first(which, 5)}")
+                _say(f"{split}: {what}: {len(which):,} ({first(which, 5)})")
     _say(f"train: {dataset.train_annotations}\nval:   {dataset.val_annotations}")
 
 

@@ -66,6 +66,10 @@ class Profile:
         """Training images that hold all instances at the mean number of objects."""
         return round(self.counts_by_rank().sum() / self.objects)
 
+    def train_labels(self, seed: int) -> list[np.ndarray]:
+        """Labels of the objects of each training image."""
+        return share_out(self.counts(seed), self.train_images(), np.random.default_rng([seed, 1]))
+
 
 def share_out(counts: np.ndarray, images: int, generator: np.random.Generator) -> list[np.ndarray]:
     """Labels of each image: all instances shuffled, dealt out in portions that vary by half around the mean."""

@@ -77,10 +77,10 @@ LAYOUTS: dict[str, Layout] = {
     "lvis-v0.5": _lvis("v0.5", "lvis_v0.5", ("train2017", "val2017")),
     # Its validation images come from both folders, so the images' paths begin with the folder.
     "lvis-v1": _lvis("v1", "lvis_v1", (".", ".")),
-    "coco": _coco("COCO 2017, 80 classes"),
+    "coco": _coco("COCO 2017"),
     # The counts are LVIS's, so its bins are too; with them no bin is empty.
     "coco-lt": _coco("COCO-LT, counts aligned to LVIS by rank", (10, 100, 1000), "aligned"),
-    "coco-lt-simcal": _coco("COCO-LT, counts given by --targets", (20, 400, 8000), "given"),
+    "coco-lt-simcal": _coco("COCO-LT, counts of a --targets FILE", (20, 400, 8000), "given"),
 }
 """The public data sets by name."""
 
@@ -285,7 +285,7 @@ def _checked(split: Split, skip_missing: bool, hint: str) -> tuple[dict[str, Any
         "annotations": path,
         "sha256": digest,
         "image_folder": os.path.abspath(split.images),
-        "given": {"annotations": path, "sha256": digest, **asdict(findings)},
+        "given": {"path": path, "sha256": digest, **asdict(findings)},
         "skipped_images": sorted(missing),
     }
     return content, entry

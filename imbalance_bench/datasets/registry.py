@@ -8,7 +8,7 @@ from pathlib import Path
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets.emoji_lt import ATTRIBUTION, draw
 from imbalance_bench.datasets.emoji_profile import PROFILES, Profile
-from imbalance_bench.datasets.prepared import LAYOUTS, RECORD, read_record
+from imbalance_bench.datasets.prepared import LAYOUTS, RECORD, Layout, read_record
 from imbalance_bench.errors import InputError, look_up
 from imbalance_bench.progress import Reporter
 
@@ -69,7 +69,7 @@ def get(name: str, root: Path) -> DataSet:
         return _drawn(PROFILES[name], folder)
     record = read_record(folder)
     if record is None:
-        raise InputError(f"data set '{name}' is not prepared in {root}: {how_to_prepare(name)}")
+        raise InputError(f"data set '{name}' is not prepared in {root}: {_how_to_prepare(LAYOUTS[name], name)}")
     train, val = record["train"], record["val"]
     dataset = DataSet(
         name=name,
@@ -88,7 +88,7 @@ def get(name: str, root: Path) -> DataSet:
 
 
 def describe(name: str, root: Path) -> tuple[str, str]:
-    """(state, what it is) of a data set: ``drawn``, ``prepared``, or ``not there`` and what to do."""
+    """(state, what it is) of a data set: drawn, not drawn yet, prepared, not there, or damaged."""
     if name in PROFILES:
         state = "drawn" if _drawn(PROFILES[name], root / name).is_prepared() else "not drawn yet"
         return state, _describe(PROFILES[name])
@@ -96,18 +96,8 @@ def describe(name: str, root: Path) -> tuple[str, str]:
         return "prepared", get(name, root).description
     except InputError as error:
         if name in LAYOUTS and not (root / name / RECORD).exists():
-            return "not there", f"{LAYOUTS[name].what}; {how_to_prepare(name)}"
+            return "not there", f"{LAYOUTS[name].what}; from {LAYOUTS[name].site}"
         return "damaged", str(error)
-
-
-def how_to_prepare(name: str) -> str:
-    """The command that prepares a public data set."""
-    layout = LAYOUTS[name]
-    targets = " --targets FILE" if layout.recipe == "given" else ""
-    return (
-        f"'datasets prepare {name} --root DIR{targets}', where DIR holds {layout.train[0]} and what else "
-        f"{layout.site} gives out"
-    )
 
 
 def prepare(name: str, root: Path, reporter: Reporter | None = None, workers: int | None = None) -> DataSet:
@@ -124,6 +114,14 @@ def prepare(name: str, root: Path, reporter: Reporter | None = None, workers: in
     with (reporter or Reporter()).task(f"drawing {name}", total) as advance:
         draw(profile, root, workers=workers, progress=lambda done, total: advance(1))
     return dataset
+
+
+def _how_to_prepare(layout: Layout, name: str) -> str:
+    targets = " --targets FILE" if layout.recipe == "given" else ""
+    return (
+        f"'datasets prepare {name} --root DIR{targets}' does it, where DIR holds {layout.train[0]} and what else "
+        f"{layout.site} gives out"
+    )
 
 
 def _drawn(profile: Profile, folder: Path) -> DataSet:

@@ -61,7 +61,7 @@ def runs_of(folders: tuple[str, ...]) -> Path:
     "command",
     ["demo", "datasets list", "datasets prepare", "methods", "run-baseline", "weight-norms", "evaluate",
      "proposal-accuracy", "table", "figure weight-norms", "figure ap-by-bin", "figure detections",
-     "figure 1", "figure 3", "figure 4", "figure 5", "run-all", "runs", "export", "compare"],
+     "figure 1", "figure 3", "figure 4", "figure 5", "figure 6", "run-all", "runs", "export", "compare"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     status, _, _ = run(*command.split(), "--help")
@@ -79,7 +79,8 @@ def test_methods(run: Run) -> None:
 
 def test_datasets(run: Run, data_root: Path, tmp_path: Path) -> None:
     _, out, _ = run("datasets", "list", "--data-dir", data_root)
-    assert [line.split()[1] for line in out.splitlines() if "emoji-lt-mini" in line] == ["yes"]
+    assert [line.split()[1] for line in out.splitlines() if "emoji-lt-mini" in line] == ["drawn"]
+    assert [line.split()[1:3] for line in out.splitlines() if "lvis-v1" in line] == [["not", "there"]]
     status, out, _ = run("datasets", "prepare", "emoji-lt-mini", "--data-dir", data_root)
     assert status == 0
     assert "[5,20)" in out and "CC BY" in out

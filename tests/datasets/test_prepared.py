@@ -86,6 +86,7 @@ def test_official_layouts(name: str, tmp_path: Path) -> None:
     assert dataset.train_annotations == splits["train"].annotations, "used where they lie"
     assert record["train"]["sha256"] == sha256(splits["train"].annotations)
     assert (record["train"]["images"], record["val"]["images"]) == (30, 20)
+    assert record["val"]["given"]["path"] == str(splits["val"].annotations)
     assert "CC BY 4.0" in dataset.attribution
     categories = dataset.categories()
     assert categories.ids.tolist() == [2, 5, 11, 70] and categories.bin_edges == (10, 100, 1000)
@@ -224,7 +225,9 @@ def test_not_prepared_is_one_line(tmp_path: Path) -> None:
             look("lvis-v1", tmp_path)
     assert registry.describe("lvis-v1", tmp_path)[0] == "not there"
     assert registry.describe("emoji-lt-mini", tmp_path)[0] == "not drawn yet"
-    assert "--targets" in registry.describe("coco-lt-simcal", tmp_path)[1]
+    assert "cocodataset.org" in registry.describe("coco-lt-simcal", tmp_path)[1]
+    with pytest.raises(InputError, match="--targets FILE"):
+        registry.get("coco-lt-simcal", tmp_path)
     with pytest.raises(InputError, match="did you mean 'coco-lt'"):
         registry.get("coco-l", tmp_path)
 
