@@ -8,7 +8,7 @@ are ignored only where their category has plenty. Left open by the text, and set
   that count too, and fewer images are needed than in the opposite order.
 - An ignored instance is marked ``iscrowd``, COCO's own word for what is neither an object to find nor background. It is
   counted nowhere; detectors whose assigner has ``ignore_iof_thr`` skip proposals on it, the others see background.
-- The counts of LVIS are those of the profile's anchors in ``emoji_profile``, within a few percent of the real ones.
+- The counts of LVIS are those of the anchors in ``emoji_profile``: within 2 percent of the real ones in sum.
 
 A second recipe, ``coco-lt-simcal``, is the same sampling with given targets, and that list's own bin edges.
 """
