@@ -61,7 +61,10 @@ def read_targets(path: Path, categories: CategoryTable) -> np.ndarray:
         if not counts.get(name, "").isdecimal() or len(counts[name]) > 12:
             found = f"is {counts[name]!r:.40}" if name in counts else "is missing"
             raise InputError(f"{path}: field 'instance_count' of category {name} {found}, expected a whole number")
-    return np.array([int(counts[name]) for name in keys], dtype=np.int64)
+    targets = np.array([int(counts[name]) for name in keys], dtype=np.int64)
+    if not targets.any():
+        raise InputError(f"{path}: field 'instance_count' is 0 for every category, expected some to sample")
+    return targets
 
 
 def sample_long_tail(content: Mapping[str, Any], targets: np.ndarray, seed: int) -> dict[str, Any]:

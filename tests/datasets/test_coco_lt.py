@@ -54,6 +54,42 @@ def test_counts_are_the_targets_or_all_there_is(seed: int) -> None:
     assert counts(drawn).tolist() == np.minimum(TARGETS, available(content)).tolist()
 
 
+def one_by_one(content: dict[str, Any], targets: np.ndarray, seed: int) -> tuple[set[int], set[int]]:
+    """The draw as a loop over categories, images and instances: ids of images and of used instances."""
+    generator = np.random.default_rng(seed)
+    images = sorted(image["id"] for image in content["images"])
+    objects = [a for a in content["annotations"] if a["bbox"][3] > 0 and not a["iscrowd"]]  # by id
+    ids = sorted(category["id"] for category in content["categories"])
+    image_key = dict(zip(images, generator.permutation(len(images)).tolist(), strict=True))
+    object_key = dict(zip((a["id"] for a in objects), generator.permutation(len(objects)).tolist(), strict=True))
+    remaining = dict(zip(ids, targets.tolist(), strict=True))
+    drawn: set[int] = set()
+    used: set[int] = set()
+    for category in sorted(ids, key=lambda i: (targets[ids.index(i)], i)):
+        for image in sorted(images, key=image_key.__getitem__):
+            inside = sorted((a for a in objects if a["image_id"] == image), key=lambda a: object_key[a["id"]])
+            if remaining[category] == 0:
+                break
+            if image in drawn or category not in {a["category_id"] for a in inside}:
+                continue
+            drawn.add(image)
+            for annotation in inside:
+                if remaining[annotation["category_id"]] > 0:
+                    remaining[annotation["category_id"]] -= 1
+                    used.add(annotation["id"])
+    return drawn, used
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_it_is_the_loop_over_images(seed: int) -> None:
+    content = balanced(classes=6, images=60)
+    targets = np.array([40, 3, 10**6, 12, 0, 1])
+    drawn = sample_long_tail(content, targets, seed)
+    images, used = one_by_one(content, targets, seed)
+    assert {image["id"] for image in drawn["images"]} == images
+    assert {a["id"] for a in drawn["annotations"] if not a["iscrowd"]} == used
+
+
 def test_images_are_whole_and_none_is_idle() -> None:
     content = balanced()
     drawn = sample_long_tail(content, TARGETS, 0)
@@ -142,6 +178,7 @@ def test_the_list_of_simcal_is_read() -> None:
         ("name,instance_count\nc0,5\n", "category c1 is missing"),
         ("id,instance_count\n3,5\n8,-2\n", "category 8 is '-2', expected a whole number"),
         ("id,instance_count\n3\n8,2\n", "category 3 is '', expected a whole number"),
+        ("id,instance_count\n3,0\n8,0\n", "0 for every category"),
         ("name,instance_count\nc0,5\nc1," + "9" * 99, "expected a whole number"),
     ],
 )
