@@ -10,6 +10,7 @@ import torch
 from torchvision.ops import box_iou
 
 from imbalance_bench.categories import CategoryTable, read_json
+from imbalance_bench.datasets.coco_format import image_path
 from imbalance_bench.evaluation.detections import Detections
 
 BOX = ["x1", "y1", "x2", "y2"]
@@ -22,7 +23,7 @@ def ground_truth(annotations: Path, categories: CategoryTable) -> pd.DataFrame:
     corners = np.array(frame["bbox"].tolist(), dtype=np.float64)
     corners[:, 2:] += corners[:, :2]
     labels = categories.labels_of(frame["category_id"].to_numpy())
-    files = {image["id"]: image["file_name"] for image in content["images"]}
+    files = {image["id"]: image_path(image, str(annotations)) for image in content["images"]}
     return pd.DataFrame(corners, columns=BOX).assign(
         image_id=frame["image_id"].to_numpy(),
         file_name=frame["image_id"].map(files).to_numpy(),

@@ -195,6 +195,36 @@ def settings_tried(table: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
+def aligned_profiles(frame: pd.DataFrame, reference: np.ndarray, names: tuple[str, str], title: str = "") -> Figure:
+    """Sorted train instances of a balanced set, of LVIS aligned to it by rank, and of the sample (Figure 6).
+
+    Args:
+        frame: one row a category; columns ``available`` and ``instance_count``.
+        reference: (R,) train instances of LVIS's categories, descending.
+        names: of the balanced set and of the sample.
+        title: above.
+    """
+    use_style()
+    figure, axis = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
+    frame = frame.sort_values("available", ascending=False, kind="stable")
+    ranks = 1 + np.round(np.linspace(0, len(reference) - 1, len(frame)))
+    every = np.arange(1, len(reference) + 1)
+    axis.fill_between(every, reference, 0.5, color="0.85", lw=0, label=f"LVIS v0.5 ({len(reference):,} classes)")
+    axis.vlines(ranks, frame["instance_count"].clip(lower=0.5), frame["available"], color="0.6", lw=0.6)
+    for name, column, marker, colour in (
+        (names[0], "available", "s", CORRECT), (names[1], "instance_count", "o", WRONG)
+    ):  # fmt: skip
+        some = frame[column].to_numpy() > 0
+        label = f"{name} ({len(frame)}, {frame[column].sum():,} instances)"
+        axis.plot(ranks[some], frame[column][some], marker, ms=3.2, color=colour, label=label)
+    axis.set(yscale="log", ylabel="train instances", title=title)
+    axis.set_ylim(bottom=0.7)
+    axis.set_xlim(-0.01 * len(reference), 1.01 * len(reference))
+    axis.set_xlabel("category, by descending train instances (rank among LVIS's)")
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
 def contact_sheet(
     images: Sequence[np.ndarray],
     ground_truth: Sequence[pd.DataFrame],

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from analyses import detections, figures, per_category, tables
+from analyses import coco_lt, detections, figures, per_category, tables
 from imbalance_bench.categories import bin_names
+from imbalance_bench.datasets.emoji_profile import LVIS_V05, lvis_counts_by_rank
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.files import write_text
@@ -87,6 +88,17 @@ def draw_study(root: Path, study: Study, path: Path) -> Path:
     frame = tables.summary(tables.study_runs(root, study), study)
     draw = {"figure 4": figures.sample_ratio, "figure 5": figures.settings_tried}[study.name]
     return figures.save(draw(frame, root.parent.name), path)
+
+
+def draw_figure6(data_dir: Path, path: Path) -> Path:
+    """Figure 6: sorted train instances of COCO, of LVIS aligned to it, and of COCO-LT.
+
+    Args:
+        data_dir: of data sets; without ``coco-lt`` there, the embedded balanced set stands for COCO.
+        path: of the figure.
+    """
+    frame, names, text = coco_lt.profiles(data_dir)
+    return figures.save(figures.aligned_profiles(frame, lvis_counts_by_rank(LVIS_V05[-1][0]), names, text), path)
 
 
 def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str] = COMPARED, images: int = 6) -> Path:

@@ -130,13 +130,13 @@ class CategoryTable:
             InputError: not JSON, a missing field, a duplicate id or an annotation of an unknown category.
         """
         content, name = (source, "annotations") if isinstance(source, Mapping) else (read_json(source), str(source))
-        categories = sorted(_field(content, "categories", list, name), key=lambda c: _field(c, "id", int, name))
+        categories = sorted(field_of(content, "categories", list, name), key=lambda c: field_of(c, "id", int, name))
         if not categories:
             raise InputError(f"{name}: field 'categories' is empty, expected at least one category")
         ids = np.array([c["id"] for c in categories], dtype=np.int64)
         if len(np.unique(ids)) != len(ids):
             raise InputError(f"{name}: field 'categories' has a duplicate id")
-        names = tuple(str(_field(c, "name", str, name)) for c in categories)
+        names = tuple(str(field_of(c, "name", str, name)) for c in categories)
 
         instance_counts, image_counts = _count(content, ids, name)
         stated = [c.get("instance_count") for c in categories]
@@ -204,7 +204,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
             content = json.load(file)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file, expected a JSON file") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
@@ -216,7 +216,7 @@ def _frequency(stated: Any, image_count: int) -> str:
     return stated if stated in ("r", "c", "f") else "r" if image_count <= 10 else "c" if image_count <= 100 else "f"
 
 
-def _field(record: Any, field: str, kind: type, source: str) -> Any:
+def field_of(record: Any, field: str, kind: type, source: str) -> Any:
     """A required field of a JSON record, checked for its type."""
     if not isinstance(record, Mapping):
         raise InputError(f"{source}: expected an object with field '{field}', found {type(record).__name__}")
@@ -230,10 +230,10 @@ def _field(record: Any, field: str, kind: type, source: str) -> Any:
 
 def _count(content: Mapping[str, Any], ids: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
     """(instances, images) per category over the annotations, crowd regions left out."""
-    annotations = _field(content, "annotations", list, source)
+    annotations = field_of(content, "annotations", list, source)
     pairs = np.array(
         [
-            (_field(a, "category_id", int, source), _field(a, "image_id", int, source))
+            (field_of(a, "category_id", int, source), field_of(a, "image_id", int, source))
             for a in annotations
             if not (isinstance(a, Mapping) and a.get("iscrowd"))
         ],

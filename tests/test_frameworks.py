@@ -1,4 +1,4 @@
-"""Every framework trains, is cached, evaluated and hosts the methods: cascades, masks, stuff maps, class-specific boxes."""
+"""Every framework trains, caches, evaluates and hosts the methods: cascades, masks, stuff maps, own boxes a class."""
 
 from dataclasses import replace
 from pathlib import Path

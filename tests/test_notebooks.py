@@ -11,7 +11,7 @@ NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 
 
 def test_each_table_and_figure_has_one() -> None:
-    names = ("figure1", "figure3", "figure4", "figure5", "table1", "table4", "table5")
+    names = ("figure1", "figure3", "figure4", "figure5", "figure6", "table1", "table4", "table5")
     assert [f"{name}.ipynb" for name in names] == NOTEBOOKS
 
 

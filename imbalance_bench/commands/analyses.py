@@ -229,6 +229,20 @@ _sweep(
 )
 
 
+@figures.command("6")
+def figure_6(data_dir: DataDirOption = DATA_DIR, output: OutputOption = Path("figure6.png")) -> None:
+    """Train instances of COCO, of LVIS aligned by rank, and of COCO-LT (Figure 6 of the paper).
+
+    Where coco-lt is not prepared, the embedded balanced set stands for COCO: the same recipe on other counts.
+
+    Example: imbalance-bench figure 6 -o figure6.pdf
+    """
+    path = image_path(output)
+    from analyses import report
+
+    written(report.draw_figure6(data_dir, path))
+
+
 def _finished(dataset: str, detector: str, work_dir: Path) -> Path:
     """Folder of a benchmark's seeds.
 

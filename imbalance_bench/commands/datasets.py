@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imbalance_bench.commands.options import DATA_DIR, DataDirOption, console, show
+from imbalance_bench.commands.options import DATA_DIR, DataDirOption, SeedOption, console, show
+from imbalance_bench.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, help="List data sets and put them on disk.")
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from imbalance_bench.datasets.registry import DataSet
+
+app = typer.Typer(no_args_is_help=True, help="List data sets, draw them, and check those that lie on disk.")
 
 
 @app.command("list")
 def list_datasets(data_dir: DataDirOption = DATA_DIR) -> None:
-    """Show the known data sets and which of them are on disk.
+    """Show the known data sets, their state, and how to prepare those that are not there.
 
     Example: imbalance-bench datasets list
     """
@@ -21,33 +29,167 @@ def list_datasets(data_dir: DataDirOption = DATA_DIR) -> None:
 
     from imbalance_bench.datasets import registry
 
-    rows = []
-    for name in registry.names():
-        dataset = registry.get(name, data_dir)
-        rows.append({"name": name, "on disk": "yes" if dataset.is_prepared() else "no", "what": dataset.description})
-    show(pd.DataFrame(rows), f"data sets in {data_dir}")
+    rows = [(name, *registry.describe(name, data_dir)) for name in registry.names(data_dir)]
+    how = (
+        "not drawn yet: drawn when first used; not there: 'datasets prepare NAME --root DIR', nothing is downloaded; "
+        "your own: 'datasets prepare custom ...' ('datasets prepare --help' shows an example)"
+    )
+    show(pd.DataFrame(rows, columns=["name", "state", "what"]), f"data sets in {data_dir}", how)
 
 
 @app.command()
 def prepare(
-    name: Annotated[str, typer.Argument(help="Data set, e.g. emoji-lt-small.")], data_dir: DataDirOption = DATA_DIR
+    name: Annotated[str, typer.Argument(help="Data set ('datasets list' shows them), or 'custom' for your own.")],
+    root: Annotated[
+        Path | None, typer.Option("--root", help="Folder of LVIS or COCO, laid out as their sites do.")
+    ] = None,
+    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Go without images that are not there.")] = False,
+    bin_edges: Annotated[
+        str | None, typer.Option("--bin-edges", help="Bins by train instances, if not the default, e.g. 10,100,1000.")
+    ] = None,
+    targets: Annotated[
+        Path | None, typer.Option("--targets", help="coco-lt-simcal: CSV with 'id' or 'name', and 'instance_count'.")
+    ] = None,
+    seed: SeedOption = 0,
+    own_name: Annotated[str | None, typer.Option("--name", help="custom: name to give it.")] = None,
+    train_annotations: Annotated[
+        Path | None, typer.Option("--train-annotations", help="custom: COCO or LVIS format.")
+    ] = None,
+    val_annotations: Annotated[Path | None, typer.Option("--val-annotations", help="custom: the same.")] = None,
+    train_images: Annotated[Path | None, typer.Option("--train-images", help="custom: folder of images.")] = None,
+    val_images: Annotated[Path | None, typer.Option("--val-images", help="custom: folder of images.")] = None,
+    data_dir: DataDirOption = DATA_DIR,
 ) -> None:
-    """Draw a data set; one that is on disk already is left as it is.
+    """Draw an embedded data set, or check one that lies on disk and make it known by its name.
+
+    Nothing is downloaded. Of LVIS and COCO name the folder; COCO-LT is sampled from COCO (--seed). Your own needs two
+    annotation files and two image folders, and is then used as '--dataset my-set'.
 
     Example: imbalance-bench datasets prepare emoji-lt-small
-    """
-    import pandas as pd
 
+    Example: imbalance-bench datasets prepare lvis-v1 --root /data/lvis
+
+    Example: imbalance-bench datasets prepare custom --name my-set --train-annotations train.json
+    --val-annotations val.json --train-images images/train --val-images images/val
+    """
     from imbalance_bench.datasets import registry
+    from imbalance_bench.datasets.prepared import LAYOUTS, Split, prepare_layout, prepare_splits
     from imbalance_bench.progress import Reporter
 
-    dataset = registry.prepare(name, data_dir, Reporter(console))
+    own: dict[str, Any] = {
+        "--name": own_name, "--train-annotations": train_annotations, "--val-annotations": val_annotations,
+        "--train-images": train_images, "--val-images": val_images,
+    }  # fmt: skip
+    shared: dict[str, Any] = {
+        "bin_edges": _edges(bin_edges), "skip_missing": skip_missing, "reporter": Reporter(console)
+    }  # fmt: skip
+    if name == "custom":
+        _refuse("custom", {"--root": root, "--targets": targets})
+        absent = [option for option, value in own.items() if value is None]
+        if absent:
+            raise InputError(f"custom needs option '{absent[0]}' too ('datasets prepare --help' shows an example)")
+        name = _checked_name(str(own_name))
+        splits = {
+            "train": Split(own["--train-annotations"], own["--train-images"]),
+            "val": Split(own["--val-annotations"], own["--val-images"]),
+        }
+        record = prepare_splits(name, splits, data_dir / name, what="your own", attribution="", **shared)
+    elif name in LAYOUTS and root is not None:
+        _refuse(name, own)
+        record = prepare_layout(name, root, data_dir / name, targets=targets, seed=seed, **shared)
+    else:
+        _refuse(name, {**own, "--root": root, "--targets": targets, "--bin-edges": bin_edges})
+        record = {}
+    _show(registry.prepare(name, data_dir, Reporter(console)), data_dir / name, record)
+
+
+def _refuse(name: str, options: dict[str, Any]) -> None:
+    """Options that have no use.
+
+    Raises:
+        InputError: one of them is given.
+    """
+    for option, value in options.items():
+        if value is not None:
+            raise InputError(f"option '{option}' has no use with '{name}' as it stands ('datasets prepare --help')")
+
+
+def _edges(text: str | None) -> tuple[int, ...] | None:
+    """Bin edges from an option.
+
+    Raises:
+        InputError: not whole numbers that ascend.
+    """
+    from imbalance_bench.datasets.coco_format import are_bin_edges
+
+    if text is None:
+        return None
+    parts = text.split(",")
+    edges = (
+        tuple(int(part) for part in parts) if all(part.strip().isdecimal() and len(part) < 12 for part in parts) else ()
+    )
+    if not edges or not are_bin_edges(edges):
+        raise InputError(f"option '--bin-edges' is '{text}', expected whole numbers that ascend, e.g. 10,100,1000")
+    return edges
+
+
+def _checked_name(name: str) -> str:
+    """The name of a data set of one's own; it becomes a folder's name.
+
+    Raises:
+        InputError: it is taken, or not letters, digits, dots, dashes and underscores.
+    """
+    from imbalance_bench.datasets.emoji_profile import PROFILES
+    from imbalance_bench.datasets.prepared import LAYOUTS
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(f"option '--name' is '{name}', expected letters, digits, dots, dashes and underscores")
+    if name in PROFILES or name in LAYOUTS or name == "custom":
+        raise InputError(f"option '--name' is '{name}', which is the name of another data set")
+    return name
+
+
+def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
+    """Bins of a data set, and what was found when it was checked."""
+    import pandas as pd
+
+    from imbalance_bench.categories import bin_names
+    from imbalance_bench.datasets.prepared import first
+
+    frame, edges = _table(dataset, folder)
+    rows = []
+    for number, bin_name in enumerate(bin_names(edges), start=1):
+        part = frame[frame["bin"] == number]
+        in_val = part["val_instance_count"]
+        rows.append((bin_name, len(part), part["instance_count"].sum(), (in_val > 0).sum(), in_val.sum()))
+    columns = ["bin", "classes", "train instances", "classes in val", "val instances"]
+    title = f"{dataset.name}: {len(frame)} classes, {'federated' if dataset.lvis_style else 'exhaustively annotated'}"
+    show(pd.DataFrame(rows, columns=columns), title, dataset.attribution)
+    for split, column in (("train", "instance_count"), ("val", "val_instance_count")):
+        entry = record.get(split, {})
+        found = {
+            "images that are not there, left out, by id": entry.get("skipped_images", ()),
+            "boxes without area, not trained on, by annotation id": entry.get("given", {}).get("degenerate", ()),
+            "boxes that reach beyond their image, by annotation id": entry.get("given", {}).get("outside", ()),
+            "classes without an instance": frame.loc[frame[column] == 0, "name"].tolist(),
+        }
+        for what, which in found.items():
+            if which:
+                _say(f"{split}: {what}: {len(which):,} ({first(which, 5)})")
+    _say(f"train: {dataset.train_annotations}\nval:   {dataset.val_annotations}")
+
+
+def _table(dataset: DataSet, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...]]:
+    """Categories with counts of both splits, and bin edges; of a prepared set without reading annotations again."""
+    from imbalance_bench.categories import CategoryTable
+    from imbalance_bench.datasets.prepared import read_table
+
+    if dataset.bin_edges is not None:
+        return read_table(folder), dataset.bin_edges
     categories = dataset.categories()
-    frame = categories.frame()
-    rows = [
-        {"bin": bin_name, "classes": int((frame["bin"] == number).sum()),
-         "train instances": int(frame.loc[frame["bin"] == number, "instance_count"].sum())}
-        for number, bin_name in enumerate(categories.bin_names, start=1)
-    ]  # fmt: skip
-    show(pd.DataFrame(rows), f"{name}: {categories.num_classes} classes", dataset.attribution)
-    console.print(f"train: {dataset.train_annotations}\nval:   {dataset.val_annotations}", highlight=False)
+    counts = CategoryTable.from_annotations(dataset.val_annotations).instance_counts
+    return categories.frame().assign(val_instance_count=counts), categories.bin_edges
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

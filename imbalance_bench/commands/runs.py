@@ -119,6 +119,7 @@ def evaluate(
     from analyses.average_precision import ap_by_bin
     from imbalance_bench.categories import CategoryTable
     from imbalance_bench.datasets import registry
+    from imbalance_bench.datasets.coco_format import is_federated
     from imbalance_bench.evaluation import detection, detections
     from imbalance_bench.runs import RunFolder
 
@@ -128,13 +129,13 @@ def evaluate(
     if path.suffix == ".pth":
         bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
         data, (_, _, found) = bench.dataset, bench.measure(path)
-        categories = CategoryTable.from_annotations(train_annotations or data.train_annotations)
     else:
-        data = registry.get(dataset, data_dir)
-        categories = CategoryTable.from_annotations(train_annotations or data.train_annotations)
+        data, found = registry.get(dataset, data_dir), None
+    categories = CategoryTable.from_annotations(train_annotations) if train_annotations else data.categories()
+    if found is None:
         found = detections.read(path, categories)
     truth = annotations or data.val_annotations
-    lvis_style = detection.is_federated(truth) if annotations else data.lvis_style
+    lvis_style = is_federated(truth) if annotations else data.lvis_style
     if evaluator == "lvis" and not lvis_style:
         raise InputError(f"{truth}: option '--evaluator lvis' expects federated annotations (neg_category_ids)")
     options: dict[str, Any] = {"evaluator": evaluator, "iou_type": iou_type}

@@ -14,16 +14,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
 from imbalance_bench.categories import read_json
-from imbalance_bench.errors import InputError
-
-
-def image_path(image: Mapping[str, Any], source: str) -> str:
-    """Path of an image below the image folder: ``file_name``, or for LVIS v1 the last two parts of ``coco_url``."""
-    if "file_name" in image:
-        return str(image["file_name"])
-    if "coco_url" in image:
-        return "/".join(str(image["coco_url"]).split("/")[-2:])
-    raise InputError(f"{source}: field 'images' has an image without 'file_name' or 'coco_url'")
+from imbalance_bench.datasets.coco_format import image_path
 
 
 @DATASETS.register_module()
@@ -85,8 +76,9 @@ class AnnotationDataset(BaseDetDataset):
         return [record for record in self.data_list if record["instances"]]
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Labels in image ``idx`` (mmengine's class-balanced wrapper asks for them)."""
-        return sorted({instance["bbox_label"] for instance in self.get_data_info(idx)["instances"]})
+        """Labels in image ``idx``, crowd regions left out (mmengine's class-balanced wrapper asks for them)."""
+        instances = self.get_data_info(idx)["instances"]
+        return sorted({instance["bbox_label"] for instance in instances if not instance["ignore_flag"]})
 
 
 def image_labels(dataset: BaseDataset) -> list[np.ndarray]:

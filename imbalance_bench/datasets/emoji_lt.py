@@ -69,9 +69,8 @@ def draw(
         raise FileExistsError(f"{target} is there already")
     partial = root / f".{profile.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    counts = profile.counts(seed)
     contents = {
-        "train": share_out(counts, profile.train_images(), np.random.default_rng([seed, 1])),
+        "train": profile.train_labels(seed),
         "val": share_out(_validation_counts(profile), profile.val_images, np.random.default_rng([seed, 2])),
     }
     tasks = []

@@ -14,6 +14,14 @@ LVIS_V05 = (
 """(rank, train instances) of LVIS v0.5's categories by descending count; between them the profile is log-log linear."""
 
 
+def lvis_counts_by_rank(classes: int) -> np.ndarray:
+    """(classes,) train instances, descending: LVIS v0.5's at ranks spread evenly over its 1,230 (section 7.4.1)."""
+    ranks = 1 + np.round(np.arange(classes) * 1229 / max(classes - 1, 1)).astype(int)
+    anchors = np.log(np.array(LVIS_V05, dtype=np.float64))
+    counts = np.exp(np.interp(np.log(ranks), anchors[:, 0], anchors[:, 1]))
+    return np.round(counts).astype(int)
+
+
 @dataclass(frozen=True)
 class Profile:
     """Size and shape of an emoji-lt data set.
@@ -44,10 +52,7 @@ class Profile:
 
     def counts_by_rank(self) -> np.ndarray:
         """(C,) train instances, descending: LVIS's counts at ranks spread evenly over its 1,230."""
-        ranks = 1 + np.round(np.arange(self.classes) * 1229 / max(self.classes - 1, 1)).astype(int)
-        anchors = np.log(np.array(LVIS_V05, dtype=np.float64))
-        counts = np.exp(np.interp(np.log(ranks), anchors[:, 0], anchors[:, 1]))
-        counts = np.round(counts).astype(int).clip(1, self.max_count)
+        counts = lvis_counts_by_rank(self.classes).clip(1, self.max_count)
         if self.balanced:
             total = int(counts.sum())
             return total // self.classes + (np.arange(self.classes) < total % self.classes)
@@ -60,6 +65,10 @@ class Profile:
     def train_images(self) -> int:
         """Training images that hold all instances at the mean number of objects."""
         return round(self.counts_by_rank().sum() / self.objects)
+
+    def train_labels(self, seed: int) -> list[np.ndarray]:
+        """Labels of the objects of each training image."""
+        return share_out(self.counts(seed), self.train_images(), np.random.default_rng([seed, 1]))
 
 
 def share_out(counts: np.ndarray, images: int, generator: np.random.Generator) -> list[np.ndarray]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets.emoji_lt import ATTRIBUTION, draw
 from imbalance_bench.datasets.emoji_profile import PROFILES, Profile
-from imbalance_bench.errors import look_up
+from imbalance_bench.datasets.prepared import LAYOUTS, RECORD, Layout, read_record
+from imbalance_bench.errors import InputError, look_up
 from imbalance_bench.progress import Reporter
 
 
@@ -27,6 +28,7 @@ class DataSet:
         epoch_factor: epochs of every schedule are multiplied by this (1, but for the smallest sets).
         attribution: whom its pictures are due to.
         stuff_maps: folder of the training images' stuff maps, where there are any.
+        bin_edges: of its bins; None: those of the training file, else LVIS's.
     """
 
     name: str
@@ -39,46 +41,72 @@ class DataSet:
     attribution: str
     epoch_factor: int = 1
     stuff_maps: Path | None = None
+    bin_edges: tuple[int, ...] | None = None
 
     def categories(self) -> CategoryTable:
         """Of the training annotations."""
-        return CategoryTable.from_annotations(self.train_annotations)
+        return CategoryTable.from_annotations(self.train_annotations, self.bin_edges)
 
     def is_prepared(self) -> bool:
         """Whether its files are there."""
         return self.train_annotations.is_file() and self.val_annotations.is_file()
 
 
-def names() -> list[str]:
-    """Known data sets."""
-    return list(PROFILES)
+def names(root: Path) -> list[str]:
+    """Known data sets: the drawn, the public, and those of one's own that are prepared below ``root``."""
+    folders = sorted(path.parent.name for path in root.glob(f"*/{RECORD}"))
+    return [*PROFILES, *LAYOUTS, *(name for name in folders if name not in PROFILES and name not in LAYOUTS)]
 
 
 def get(name: str, root: Path) -> DataSet:
-    """The record of a data set below ``root``, on disk or not.
+    """The record of a data set below ``root``; of a drawn one, on disk or not.
 
     Raises:
-        InputError: an unknown name; the message holds the nearest one.
+        InputError: an unknown name (the message holds the nearest one), or one that is not prepared (the message
+            holds the command that does it).
     """
-    profile, folder = look_up(PROFILES, name, "data set"), root / name
-    return DataSet(
+    look_up(dict.fromkeys(names(root)), name, "data set")
+    folder = root / name
+    if name in PROFILES:
+        return _drawn(PROFILES[name], folder)
+    record = read_record(folder)
+    if record is None:
+        raise InputError(f"data set '{name}' is not prepared in {root}: {_how_to_prepare(LAYOUTS[name], name)}")
+    train, val = record["train"], record["val"]
+    dataset = DataSet(
         name=name,
-        description=_describe(profile),
-        train_annotations=folder / "annotations" / "train.json",
-        train_images=folder / "train",
-        val_annotations=folder / "annotations" / "val.json",
-        val_images=folder / "val",
-        lvis_style=profile.federated,
-        attribution=ATTRIBUTION,
-        epoch_factor=profile.epoch_factor,
+        description=record["description"],
+        train_annotations=folder / train["annotations"],
+        train_images=folder / train["image_folder"],
+        val_annotations=folder / val["annotations"],
+        val_images=folder / val["image_folder"],
+        lvis_style=record["federated"],
+        attribution=record["attribution"],
+        bin_edges=tuple(record["bin_edges"]),
     )
+    if not dataset.is_prepared():
+        raise InputError(f"data set '{name}': its annotation files are no longer there, 'datasets prepare' it again")
+    return dataset
+
+
+def describe(name: str, root: Path) -> tuple[str, str]:
+    """(state, what it is) of a data set: drawn, not drawn yet, prepared, not there, or damaged."""
+    if name in PROFILES:
+        state = "drawn" if _drawn(PROFILES[name], root / name).is_prepared() else "not drawn yet"
+        return state, _describe(PROFILES[name])
+    try:
+        return "prepared", get(name, root).description
+    except InputError as error:
+        if name in LAYOUTS and not (root / name / RECORD).exists():
+            return "not there", f"{LAYOUTS[name].what}; from {LAYOUTS[name].site}"
+        return "damaged", str(error)
 
 
 def prepare(name: str, root: Path, reporter: Reporter | None = None, workers: int | None = None) -> DataSet:
     """A data set that is on disk, drawn where it was not.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or a data set that cannot be drawn and is not prepared.
     """
     dataset = get(name, root)
     if dataset.is_prepared():
@@ -88,6 +116,28 @@ def prepare(name: str, root: Path, reporter: Reporter | None = None, workers: in
     with (reporter or Reporter()).task(f"drawing {name}", total) as advance:
         draw(profile, root, workers=workers, progress=lambda done, total: advance(1))
     return dataset
+
+
+def _how_to_prepare(layout: Layout, name: str) -> str:
+    targets = " --targets FILE" if layout.recipe == "given" else ""
+    return (
+        f"'datasets prepare {name} --root DIR{targets}' does it, where DIR holds {layout.train[0]} and what else "
+        f"{layout.site} gives out"
+    )
+
+
+def _drawn(profile: Profile, folder: Path) -> DataSet:
+    return DataSet(
+        name=profile.name,
+        description=_describe(profile),
+        train_annotations=folder / "annotations" / "train.json",
+        train_images=folder / "train",
+        val_annotations=folder / "annotations" / "val.json",
+        val_images=folder / "val",
+        lvis_style=profile.federated,
+        attribution=ATTRIBUTION,
+        epoch_factor=profile.epoch_factor,
+    )
 
 
 def _describe(profile: Profile) -> str:

@@ -26,12 +26,6 @@ from imbalance_bench.evaluation.masks import to_rle
 AREA_ALL = [0.0, 1e10]
 
 
-def is_federated(annotations: str | os.PathLike[str]) -> bool:
-    """Whether an annotation file says which categories its images were searched for (LVIS does, COCO does not)."""
-    images = read_json(annotations).get("images")
-    return isinstance(images, list) and any(isinstance(i, Mapping) and "neg_category_ids" in i for i in images)
-
-
 def evaluate(
     detections: Detections,
     annotations: str | os.PathLike[str] | Mapping[str, Any],

@@ -61,7 +61,7 @@ def runs_of(folders: tuple[str, ...]) -> Path:
     "command",
     ["demo", "datasets list", "datasets prepare", "methods", "run-baseline", "weight-norms", "evaluate",
      "proposal-accuracy", "table", "figure weight-norms", "figure ap-by-bin", "figure detections",
-     "figure 1", "figure 3", "figure 4", "figure 5", "run-all", "runs", "export", "compare"],
+     "figure 1", "figure 3", "figure 4", "figure 5", "figure 6", "run-all", "runs", "export", "compare"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     status, _, _ = run(*command.split(), "--help")
@@ -79,10 +79,48 @@ def test_methods(run: Run) -> None:
 
 def test_datasets(run: Run, data_root: Path, tmp_path: Path) -> None:
     _, out, _ = run("datasets", "list", "--data-dir", data_root)
-    assert [line.split()[1] for line in out.splitlines() if "emoji-lt-mini" in line] == ["yes"]
+    assert [line.split()[1] for line in out.splitlines() if "emoji-lt-mini" in line] == ["drawn"]
+    assert [line.split()[1:3] for line in out.splitlines() if "lvis-v1" in line] == [["not", "there"]]
     status, out, _ = run("datasets", "prepare", "emoji-lt-mini", "--data-dir", data_root)
     assert status == 0
     assert "[5,20)" in out and "CC BY" in out
+
+
+def own(mini: DataSet, *options: object) -> tuple[object, ...]:
+    """Arguments that name the files of the embedded set as one's own."""
+    files = {"annotations": (mini.train_annotations, mini.val_annotations),
+             "images": (mini.train_images, mini.val_images)}  # fmt: skip
+    named = [(f"--{split}-{kind}", path) for kind, paths in files.items()
+             for split, path in zip(("train", "val"), paths, strict=True)]  # fmt: skip
+    return ("datasets", "prepare", "custom", *(part for pair in named for part in pair), *options)
+
+
+def test_ones_own_data_set(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
+    data = ("--data-dir", tmp_path)
+    status, out, _ = run(*own(mini, "--name", "my-set", "--bin-edges", "3,30", *data))
+    assert status == 0 and "[3,30)" in out and "my-set: 12 classes" in out
+    assert "my-set" in run("datasets", "list", *data)[1]
+    assert "[3,30)" in run("datasets", "prepare", "my-set", *data)[1]
+    detections = runs_of(folders) / "baseline" / "detections.npz"
+    status, out, _ = run("evaluate", detections, "--dataset", "my-set", *data)
+    assert status == 0 and "[3,30)" in out, "its own bins"
+
+
+def test_what_a_check_found_is_said(run: Run, mini: DataSet, tmp_path: Path) -> None:
+    content = json.loads(mini.train_annotations.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    content["images"].append(content["images"][0] | {"id": 12345, "file_name": "gone.jpg"})
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] != 7]
+    changed = tmp_path / "changed.json"
+    changed.write_text(json.dumps(content))
+    arguments = own(replace(mini, train_annotations=changed), "--name", "odd", "--data-dir", tmp_path / "data")
+    status, _, err = run(*arguments)
+    assert status == 2 and "1 of 109 images of changed.json are missing: gone.jpg" in err
+    status, out, _ = run(*arguments, "--skip-missing")
+    assert status == 0
+    assert "train: images that are not there, left out, by id: 1 (12345)" in out
+    assert f"boxes without area, not trained on, by annotation id: 1 ({content['annotations'][0]['id']})" in out
+    assert f"train: classes without an instance: 1 ({mini.categories().names[6]})" in out
 
 
 def test_weight_norms(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
@@ -262,6 +300,21 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
             ("figure", "weight-norms", "focal", *MINI, *folders[:2], "-o", tmp_path / "a.png"),
             "per_category.csv",
         ),
+        "not prepared": (
+            ("run-baseline", "--dataset", "coco", "--data-dir", tmp_path),
+            "'datasets prepare coco --root DIR' does it",
+        ),
+        "nothing there": (
+            ("datasets", "prepare", "coco", "--root", tmp_path, "--data-dir", tmp_path),
+            "cocodataset.org",
+        ),
+        "targets": (("datasets", "prepare", "coco-lt-simcal", "--root", tmp_path), "needs option '--targets'"),
+        "no use": (("datasets", "prepare", "emoji-lt-mini", "--root", tmp_path), "'--root' has no use"),
+        "half a set": (("datasets", "prepare", "custom", "--name", "a"), "needs option '--train-annotations' too"),
+        "taken": (own(mini, "--name", "coco"), "the name of another data set"),
+        "name": (own(mini, "--name", "../a"), "expected letters"),
+        "edges": (own(mini, "--name", "a", "--bin-edges", "9,3"), "expected whole numbers that ascend"),
+        "annotations": (own(replace(mini, val_annotations=text), "--name", "a"), "not readable as JSON"),
         "suffix": (("figure", "ap-by-bin", *MINI, *folders[:2], "-o", tmp_path / "a.exe"), "expected a name that ends"),
         "accuracy": (("proposal-accuracy", tmp_path), "per_category.csv"),
     }

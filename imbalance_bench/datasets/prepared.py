@@ -1,0 +1,296 @@
+"""Data sets of files that lie somewhere on this machine: checked once, then known by name. Nothing is downloaded.
+
+``data/<name>/`` then holds ``record.json`` (where everything is, checksums, counts, bin edges, what was left out),
+``categories.csv``, and below ``annotations`` what differs from the given files: without missing images, or sampled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from imbalance_bench.categories import CategoryTable, read_json
+from imbalance_bench.datasets import coco_format, coco_lt
+from imbalance_bench.errors import InputError
+from imbalance_bench.files import sha256, write_text
+from imbalance_bench.progress import Reporter
+
+RECORD, TABLE = "record.json", "categories.csv"
+COCO_IMAGES = "images: their Flickr users, under Flickr's terms of use"
+
+
+@dataclass(frozen=True)
+class Split:
+    """A COCO- or LVIS-format file and the folder that its image names are relative to."""
+
+    annotations: Path
+    images: Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A public data set as its own site lays it out below one folder.
+
+    Attributes:
+        what: it is, in one line.
+        site: that gives it out.
+        train: annotation file and image folder.
+        val: the same.
+        attribution: whom it is due to.
+        bin_edges: of its bins; None: those of the training file, else LVIS's.
+        recipe: how the training part is sampled: ``aligned`` to LVIS, to ``given`` targets, or not at all.
+    """
+
+    what: str
+    site: str
+    train: tuple[str, str]
+    val: tuple[str, str]
+    attribution: str
+    bin_edges: tuple[int, ...] | None = None
+    recipe: str | None = None
+
+    def splits(self, root: Path) -> dict[str, Split]:
+        """The two splits below ``root``."""
+        return {name: Split(root / a, root / i) for name, (a, i) in (("train", self.train), ("val", self.val))}
+
+
+def _lvis(version: str, file: str, folders: tuple[str, str]) -> Layout:
+    train, val = ((f"annotations/{file}_{split}.json", f) for split, f in zip(("train", "val"), folders, strict=True))
+    attribution = f"LVIS annotations, CC BY 4.0; COCO {COCO_IMAGES}"
+    return Layout(f"LVIS {version}, federated", "lvisdataset.org", train, val, attribution)
+
+
+def _coco(what: str, bin_edges: tuple[int, ...] | None = None, recipe: str | None = None) -> Layout:
+    train, val = ((f"annotations/instances_{split}2017.json", f"{split}2017") for split in ("train", "val"))
+    attribution = f"COCO annotations, CC BY 4.0; {COCO_IMAGES}"
+    return Layout(what, "cocodataset.org", train, val, attribution, bin_edges, recipe)
+
+
+LAYOUTS: dict[str, Layout] = {
+    "lvis-v0.5": _lvis("v0.5", "lvis_v0.5", ("train2017", "val2017")),
+    # Its validation images come from both folders, so the images' paths begin with the folder.
+    "lvis-v1": _lvis("v1", "lvis_v1", (".", ".")),
+    "coco": _coco("COCO 2017"),
+    # The counts are LVIS's, so its bins are too; with them no bin is empty.
+    "coco-lt": _coco("COCO-LT, counts aligned to LVIS by rank", (10, 100, 1000), "aligned"),
+    "coco-lt-simcal": _coco("COCO-LT, counts of a --targets FILE", (20, 400, 8000), "given"),
+}
+"""The public data sets by name."""
+
+
+def prepare_layout(
+    name: str,
+    root: Path,
+    folder: Path,
+    *,
+    bin_edges: Sequence[int] | None = None,
+    skip_missing: bool = False,
+    targets: Path | None = None,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Check a public data set below ``root`` and make it known.
+
+    Args:
+        name: one of ``LAYOUTS``.
+        root: folder that holds it as its site lays it out.
+        folder: of what is written.
+        bin_edges: in place of its own.
+        skip_missing: leave images out that are not there.
+        targets: of coco-lt-simcal: CSV of categories and counts.
+        seed: of the COCO-LT draw.
+        reporter: shows progress.
+
+    Returns:
+        The record.
+
+    Raises:
+        InputError: something is missing or wrong, or ``targets`` is missing or has no use.
+    """
+    layout = LAYOUTS[name]
+    if (layout.recipe == "given") != (targets is not None):
+        need = "needs" if layout.recipe == "given" else "takes no"
+        raise InputError(f"{name} {need} option '--targets' (a CSV file of categories and counts)")
+
+    def sample(train: Mapping[str, Any], categories: CategoryTable) -> tuple[dict[str, Any], np.ndarray]:
+        if targets is not None:
+            wanted = coco_lt.read_targets(targets, categories)
+        else:
+            wanted = coco_lt.aligned_targets(categories.instance_counts)
+        return coco_lt.sample_long_tail(train, wanted, seed), wanted
+
+    how = {"recipe": layout.recipe, "seed": seed, "targets": str(targets.resolve()) if targets else None}
+    return prepare_splits(
+        name,
+        layout.splits(root),
+        folder,
+        what=layout.what,
+        attribution=layout.attribution,
+        bin_edges=bin_edges or layout.bin_edges,
+        skip_missing=skip_missing,
+        source=layout.site,
+        sample=sample if layout.recipe else None,
+        extra=how if layout.recipe else {},
+        reporter=reporter,
+    )
+
+
+def prepare_splits(
+    name: str,
+    splits: Mapping[str, Split],
+    folder: Path,
+    *,
+    what: str,
+    attribution: str,
+    bin_edges: Sequence[int] | None = None,
+    skip_missing: bool = False,
+    source: str | None = None,
+    sample: Callable[[Mapping[str, Any], CategoryTable], tuple[dict[str, Any], np.ndarray]] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Check a pair of annotation files and their images, and make them known as data set ``name``.
+
+    Args:
+        name: of the data set.
+        splits: ``train`` and ``val``.
+        folder: of what is written; nothing is, where something is wrong.
+        what: it is, in a few words.
+        attribution: whom it is due to.
+        bin_edges: None: those of the training file, else LVIS's.
+        skip_missing: leave images out that are not there.
+        source: site that what is missing can be had from.
+        sample: makes another training part and its (C,) targets, of the checked one and its categories.
+        extra: goes into the record.
+        reporter: shows progress.
+
+    Returns:
+        The record.
+
+    Raises:
+        InputError: a file or an image is missing, or an annotation file is not as it must be.
+    """
+    hint = f" (it is given out at {source})" if source else ""
+    for split in splits.values():
+        if not split.annotations.is_file():
+            raise InputError(f"{split.annotations}: no such file, {name} needs it{hint}")
+        if not split.images.is_dir():
+            raise InputError(f"{split.images}: no such folder, {name} needs its images{hint}")
+    contents: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
+    with (reporter or Reporter()).task(f"checking {name}", len(splits)) as advance:
+        for key, split in splits.items():
+            contents[key], entries[key] = _checked(split, skip_missing, hint)
+            advance()
+    coco_format.check_same_categories(contents["train"], contents["val"], str(splits["val"].annotations))
+    given = CategoryTable.from_annotations(contents["train"], bin_edges)
+    changed = {key: f"annotations/{key}_present.json" for key, entry in entries.items() if entry["skipped_images"]}
+    categories, columns = given, {}
+    if sample is not None:
+        contents["train"], targets = sample(contents["train"], given)
+        contents["train"]["info"] = {**_info(contents["train"]), "description": what, "bin_edges": given.bin_edges}
+        changed["train"] = "annotations/train.json"
+        categories = CategoryTable.from_annotations(contents["train"], given.bin_edges)
+        columns = {"available": given.instance_counts, "target": targets}
+    val = CategoryTable.from_annotations(contents["val"])
+    table = categories.frame().assign(val_instance_count=val.instance_counts, **columns)
+
+    for key, relative in changed.items():
+        write_text(folder / relative, json.dumps(contents[key], separators=(",", ":")))
+        entries[key] |= {"annotations": relative, "sha256": sha256(folder / relative)}
+    for key, entry in entries.items():
+        entry["images"] = len(contents[key]["images"])
+    record = {
+        "name": name,
+        "description": f"{what}; {categories.num_classes:,} classes, {categories.instance_counts.sum():,} train "
+        f"instances, {entries['train']['images']:,} + {entries['val']['images']:,} images",
+        **entries,
+        "federated": coco_format.is_federated(contents["val"]),
+        "bin_edges": list(categories.bin_edges),
+        "attribution": attribution,
+        **(extra or {}),
+    }
+    write_text(folder / TABLE, table.to_csv())
+    write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
+    return record
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What ``prepare_splits`` wrote; None where there is no such file.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    texts = [record.get(field) for field in ("name", "description", "attribution")]
+    for key in ("train", "val"):
+        entry = record.get(key)
+        texts += [entry.get(field) if isinstance(entry, Mapping) else None for field in ("annotations", "image_folder")]
+    edges = record.get("bin_edges")
+    whole = isinstance(edges, list) and all(isinstance(edge, int) for edge in edges)
+    if not (whole and all(isinstance(text, str) for text in texts) and isinstance(record.get("federated"), bool)):
+        raise InputError(f"{path}: not a data set's record, 'datasets prepare' writes it anew")
+    return record
+
+
+def read_table(folder: Path) -> pd.DataFrame:
+    """The category table of a prepared data set: index ``label``, CategoryTable's columns and ``val_instance_count``.
+
+    A sampled one also has ``available`` (instances before the draw) and ``target``.
+
+    Raises:
+        InputError: absent or damaged.
+    """
+    path = folder / TABLE
+    try:
+        frame = pd.read_csv(path, keep_default_na=False).set_index("label")
+        counts = ["id", "image_count", "instance_count", "val_instance_count", "bin"]
+        return frame.astype(dict.fromkeys(counts, "int64"))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a table of categories, 'datasets prepare' writes it anew ({error})") from error
+
+
+def first(values: Sequence[Any], count: int = 3) -> str:
+    """The first few of a list, for a message."""
+    return ", ".join(map(str, values[:count])) + (", ..." if len(values) > count else "")
+
+
+def _checked(split: Split, skip_missing: bool, hint: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Content of a split without missing images, and its entry in the record."""
+    source = str(split.annotations)
+    content = read_json(split.annotations)
+    findings = coco_format.check(content, source)
+    missing = coco_format.missing_images(content, split.images)
+    if missing and not skip_missing:
+        raise InputError(
+            f"{split.images}: {len(missing):,} of {findings.images:,} images of {split.annotations.name} are missing: "
+            f"{first(list(missing.values()))}{hint}; '--skip-missing' goes without them"
+        )
+    if missing:
+        content = coco_format.without_images(content, missing)
+        if not coco_format.objects(content):
+            raise InputError(f"{split.images}: no annotated image of {split.annotations.name} is there{hint}")
+    path, digest = os.path.abspath(split.annotations), sha256(split.annotations)
+    entry = {
+        "annotations": path,
+        "sha256": digest,
+        "image_folder": os.path.abspath(split.images),
+        "given": {"path": path, "sha256": digest, **asdict(findings)},
+        "skipped_images": sorted(missing),
+    }
+    return content, entry
+
+
+def _info(content: Mapping[str, Any]) -> dict[str, Any]:
+    info = content.get("info")
+    return dict(info) if isinstance(info, Mapping) else {}
