@@ -40,6 +40,11 @@ def save(figure: Figure, path: Path, dpi: int = 200) -> Path:
     return path
 
 
+def _deviation(table: pd.DataFrame, measure: str) -> np.ndarray:
+    """Half-widths of the whiskers in points: the standard deviation over seeds, 0 where there is none."""
+    return 100 * table[f"{measure}_std"].fillna(0).to_numpy(dtype=float)
+
+
 def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], title: str = "") -> Figure:
     """Weight norm against rank by train instances, background at rank 0 (Figures 1 and 3).
 
@@ -94,10 +99,10 @@ def ap_by_bin(
     classes: Sequence[int] | np.ndarray,
     title: str = "",
 ) -> Figure:
-    """AP of each method in each bin, one panel a bin, the first method's value as a line.
+    """AP of each method in each bin, one panel a bin, the first method's value as a line, deviations as whiskers.
 
     Args:
-        table: one row a method; columns ``AP1``.., ``mAP`` (fractions).
+        table: one row a method; columns ``AP1``.., ``mAP`` (fractions) and their ``_std``.
         names: of the rows.
         bin_names: intervals of the bins.
         classes: number of classes of each bin.
@@ -112,14 +117,14 @@ def ap_by_bin(
     positions = np.arange(len(names))
     widest = 100 * max(table[panel].max() for panel in panels)
     for axis, panel in zip(axes, panels, strict=True):
-        values = 100 * table[panel].to_numpy(dtype=float)
+        values, deviations = 100 * table[panel].to_numpy(dtype=float), _deviation(table, panel)
         colour = "0.45" if panel == "mAP" else BIN_COLOURS[(int(panel[2:]) - 1) % len(BIN_COLOURS)]
-        axis.barh(positions, np.nan_to_num(values), color=colour, height=0.72)
+        axis.barh(positions, np.nan_to_num(values), xerr=deviations, color=colour, height=0.72, error_kw={"lw": 0.8})
         axis.axvline(values[0], color="black", lw=0.8, ls="--")
-        for position, value in zip(positions, values, strict=True):
+        for position, value, deviation in zip(positions, values, deviations, strict=True):
             text = "no class" if np.isnan(value) else f"{value:.1f}"
             axis.text(
-                np.nan_to_num(value) + 0.02 * widest, position, text, va="center", fontsize=7,
+                np.nan_to_num(value) + deviation + 0.02 * widest, position, text, va="center", fontsize=7,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )  # fmt: skip
         interval = "all" if panel == "mAP" else bin_names[int(panel[2:]) - 1]
@@ -148,8 +153,8 @@ def sample_ratio(table: pd.DataFrame, title: str = "") -> Figure:
     positions = np.arange(len(swept))
     for measure, colour in zip(measures, ("black", *BIN_COLOURS), strict=False):
         axis.errorbar(
-            positions, 100 * swept[measure], 100 * swept[f"{measure}_std"].fillna(0), fmt="o-", ms=4, lw=1.2,
-            color=colour, label=measure,
+            positions, 100 * swept[measure], _deviation(swept, measure), fmt="o-", ms=4, lw=1.2, color=colour,
+            label=measure,
         )  # fmt: skip
         if len(baseline):
             axis.axhline(100 * baseline[measure].iloc[0], color=colour, lw=0.7, ls=":")
@@ -164,7 +169,7 @@ def settings_tried(table: pd.DataFrame, title: str = "") -> Figure:
     """mAP and AP1 of the settings of re-weighting (bars) and of tau-normalisation (lines over tau) (Figure 5).
 
     Args:
-        table: one row a setting; columns ``method``, ``setting``, ``mAP``, ``AP1`` (fractions).
+        table: one row a setting; columns ``method``, ``setting``, ``mAP``, ``AP1`` (fractions) and their ``_std``.
         title: above.
     """
     use_style()
@@ -175,7 +180,10 @@ def settings_tried(table: pd.DataFrame, title: str = "") -> Figure:
     weighted = table[table["method"] == "reweight-cls"]
     positions = np.arange(len(weighted))
     for offset, measure, colour in ((-0.2, "mAP", "0.35"), (0.2, "AP1", BIN_COLOURS[0])):
-        left.barh(positions + offset, 100 * weighted[measure], height=0.38, color=colour, label=measure)
+        left.barh(
+            positions + offset, 100 * weighted[measure], xerr=_deviation(weighted, measure), height=0.38, color=colour,
+            label=measure, error_kw={"lw": 0.8},
+        )  # fmt: skip
     left.axvline(100 * baseline["mAP"], color="black", lw=0.8, ls=":")
     left.set_yticks(positions, weighted["setting"])
     left.invert_yaxis()
@@ -187,7 +195,7 @@ def settings_tried(table: pd.DataFrame, title: str = "") -> Figure:
         for (method, note), part in tau.groupby(["method", tau["setting"].str.partition(", ")[2]], sort=False):
             values = part["setting"].str.extract(r"tau ([\d.]+)")[0].astype(float)
             label = note or method.removeprefix("tau-norm-")
-            axis.plot(values, 100 * part[measure], "o-", ms=3.5, lw=1.2, label=label)
+            axis.errorbar(values, 100 * part[measure], _deviation(part, measure), fmt="o-", ms=3.5, lw=1.2, label=label)
         axis.axhline(100 * baseline[measure], color="black", lw=0.8, ls=":")
         axis.set(xlabel="tau", ylabel=f"{measure} (%)", title=f"tau-norm: {measure}")
     right.legend(loc="upper left", fontsize=7)

@@ -34,6 +34,19 @@ def table(number: int) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"note": str, "N": "Int64"}).fillna({"note": ""})
 
 
+def by_row(number: int) -> pd.DataFrame:
+    """``table`` by the number of the row, measures of masks under their own names (``mAP^m``) in every table.
+
+    Rows are numbered as printed, in Tables 2 and 6, which print no numbers, by their place.
+    """
+    frame = table(number)
+    frame = frame.set_index("ID" if "ID" in frame else frame.index + 1)
+    if number == 6:  # boxes and masks of Mask R-CNN are rows of their own there
+        masks = frame.loc[[5, 6], ["mAP", "AP1", "AP2", "AP3", "AP4"]].set_axis([3, 4]).add_suffix("^m")
+        frame = frame.loc[:4].join(masks)
+    return frame
+
+
 def printed(number: int) -> pd.DataFrame:
     """``table`` as strings: two decimals, ``-`` where the paper has no value, columns without any left out."""
     frame = table(number)

@@ -31,7 +31,7 @@ def write_study(root: Path, study: Study, folder: Path) -> list[Path]:
         folder: where the files go.
     """
     runs = tables.study_runs(root, study)
-    columns = [*tables.AP_COLUMNS, *tables.ACC_COLUMNS]
+    columns = [*tables.AP_COLUMNS, *tables.MASK_COLUMNS, *tables.ACC_COLUMNS]
     frame = tables.shown(tables.summary(runs, study), study, columns)
     path = folder / study.name.replace(" ", "")
     texts = {

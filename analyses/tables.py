@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from imbalance_bench.studies import Row, Study
 
 AP_COLUMNS = ("mAP", "AP1", "AP2", "AP3", "AP4", "APr", "APc", "APf")
 ACC_COLUMNS = ("ACC", "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg", "ACCmacro")
-COMPARED = ("mAP", "AP1", "AP2", "AP3", "AP4", "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg")
+MASK_COLUMNS = tuple(f"{name}^m" for name in AP_COLUMNS)
+COMPARED = ("mAP", "AP1", "AP2", "AP3", "AP4", *MASK_COLUMNS[:5], "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg")
 """Measures whose direction is compared with the paper's."""
 
 
@@ -31,7 +33,8 @@ def study_runs(root: Path, study: Study) -> pd.DataFrame:
     """Every finished run of a study, a row a run and seed, in the study's order.
 
     Args:
-        root: ``work_dir/<dataset>/<detector>``, which holds ``seed0``, ``seed1``, ...
+        root: ``work_dir/<dataset>/<detector>``, which holds ``seed0``, ``seed1``, ...; rows of frameworks are looked
+            for beside it, at that detector's scale.
         study: whose rows.
 
     Returns:
@@ -41,16 +44,22 @@ def study_runs(root: Path, study: Study) -> pd.DataFrame:
     Raises:
         InputError: no finished run of the study there.
     """
-    seeds = sorted(root.glob("seed*"), key=lambda path: path.name)
-    runs = [
-        _run(row, RunFolder(seed / row.method.folder(row.variant)))
-        for row in study.rows
-        for seed in seeds
-        if RunFolder(seed / row.method.folder(row.variant)).is_done
-    ]
+    runs = []
+    for row in study.rows:
+        detector = root.with_name(row.detector(root.name))
+        folders = sorted(detector.glob(f"seed*/{glob.escape(row.method.folder(row.variant))}"))
+        runs += [_run(row, folder) for path in folders if (folder := RunFolder(path)).is_done]
     if not runs:
         raise InputError(f"{root}: no finished run of {study.name}, 'run-all' makes them")
     return pd.DataFrame(runs)
+
+
+def _runs_of(runs: pd.DataFrame, row: Row) -> pd.DataFrame:
+    """Those of one row, by seed."""
+    chosen = runs["run"] == row.run
+    if row.framework is not None:
+        chosen &= runs["framework"] == row.framework
+    return runs[chosen].set_index("seed").sort_index()
 
 
 def _run(row: Row, folder: RunFolder) -> dict[str, Any]:
@@ -77,23 +86,26 @@ def summary(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Mean and standard deviation over seeds, a row a setting in the study's order; settings without a run left out.
 
     Returns:
-        The label columns, ``run``, ``seeds`` (their number), each measure's mean under its name and its standard
-        deviation (of the sample; NaN for one seed) under ``<name>_std``.
+        The label columns, ``run``, ``detector``, ``seeds`` (their number), each measure's mean under its name and its
+        standard deviation (of the sample; NaN for one seed) under ``<name>_std``.
     """
-    measures = [column for column in (*AP_COLUMNS, *ACC_COLUMNS) if column in runs]
+    measures = [column for column in (*AP_COLUMNS, *MASK_COLUMNS, *ACC_COLUMNS) if column in runs]
     rows = []
     for row in study.rows:
-        of_row = runs[runs["run"] == row.run]
+        of_row = _runs_of(runs, row)
         if len(of_row):
             means, deviations = of_row[measures].mean(), of_row[measures].std()
-            rows.append({**row.labels, "run": row.run, "seeds": len(of_row), **means, **deviations.add_suffix("_std")})
+            known = {"run": row.run, "detector": of_row["detector"].iloc[0], "seeds": len(of_row)}
+            rows.append({**row.labels, **known, **means, **deviations.add_suffix("_std")})
     return pd.DataFrame(rows)
 
 
 def shown(frame: pd.DataFrame, study: Study, columns: Sequence[str]) -> pd.DataFrame:
-    """Labels and some measures of a summary in percent, as strings; with several seeds as mean ± deviation."""
-    labels = list(study.rows[0].labels)
-    result = frame[labels].copy()
+    """Labels and some measures of a summary in percent, as strings; with several seeds as mean ± deviation.
+
+    Frameworks are named by the detector that stands for them here.
+    """
+    result = frame[["detector" if label == "framework" else label for label in study.rows[0].labels]].copy()
     several = frame["seeds"].max() > 1
     if several:
         result["seeds"] = frame["seeds"]
@@ -108,14 +120,14 @@ def shown(frame: pd.DataFrame, study: Study, columns: Sequence[str]) -> pd.DataF
     return result.replace("nan", "-")
 
 
-def versus_paper(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+def versus_paper(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Does each difference to the baseline have the paper's sign?
 
-    The noise of a measured difference is twice the standard deviation over seeds of its two ends; with one seed
-    there is no estimate, and only the signs are compared.
+    A difference is the mean over the seeds that both ends have, of the difference in each; its noise is twice the
+    standard deviation of the latter. With one seed there is no estimate, and only the signs are compared.
 
     Args:
-        frame: of ``summary``; its first row is the baseline.
+        runs: of ``study_runs``.
         study: whose table the paper prints, rows numbered as there.
 
     Returns:
@@ -123,25 +135,26 @@ def versus_paper(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
         points), ``ours`` (in points), ``noise`` (in points) and ``verdict``: agree, disagree, or within noise
         (also where the paper has no difference).
     """
-    paper = published.table(int(study.name.split()[-1])).set_index("ID")
+    paper = published.by_row(int(study.name.split()[-1]))
     rows = []
-    first = frame.iloc[0]
-    for _, row in frame.iloc[1:].iterrows():
-        number = str(row["row"]).strip("()")
-        if not number:
+    for row in study.rows:
+        base = study.base(row)
+        if row == base or not row.labels["row"]:
             continue
+        printed, printed_base = (paper.loc[int(r.labels["row"].strip("()"))] for r in (row, base))
+        measured, measured_base = _runs_of(runs, row), _runs_of(runs, base)
         for measure in COMPARED:
-            if measure not in paper or measure not in frame:
+            if measure not in paper or measure not in runs or pd.isna(printed[measure]):
                 continue
-            theirs = paper.loc[int(number), measure] - paper.iloc[0][measure]
-            ours = 100 * (row[measure] - first[measure])
-            noise = 200 * float(np.hypot(row[f"{measure}_std"], first[f"{measure}_std"]))
+            differences = 100 * (measured[measure] - measured_base[measure]).dropna()
+            if differences.empty:
+                continue
+            theirs, ours, noise = printed[measure] - printed_base[measure], differences.mean(), 2 * differences.std()
             verdict = "agree" if np.sign(theirs) == np.sign(ours) else "disagree"
             if theirs == 0 or abs(ours) < noise:
                 verdict = "within noise"
-            labels = {label: row[label] for label in study.rows[0].labels}
             rows.append(
-                {**labels, "measure": measure, "paper": theirs, "ours": ours, "noise": noise, "verdict": verdict}
+                {**row.labels, "measure": measure, "paper": theirs, "ours": ours, "noise": noise, "verdict": verdict}
             )
     return pd.DataFrame(rows)
 
@@ -188,14 +201,18 @@ def run_bin_names(runs: pd.DataFrame) -> list[str]:
 
 def caption(runs: pd.DataFrame) -> str:
     """What the columns mean: bins with their edges and the classes behind each AP."""
-    first, seeds = runs.iloc[0], sorted(set(runs["seed"]))
+    first, seeds, detectors = runs.iloc[0], sorted(set(runs["seed"])), list(dict.fromkeys(runs["detector"]))
     bins = ", ".join(
         f"{number}: {name} ({int(first[f'AP{number}_classes'])} classes)"
         for number, name in enumerate(run_bin_names(runs), start=1)
     )
+    frameworks = {}
+    if "framework" in runs:
+        frameworks = dict(zip(runs["framework"], runs["detector"], strict=True))
+    places = "".join(f" {detector} stands for the paper's {name}." for name, detector in frameworks.items())
     return (
-        f"Measured on {first['dataset']} with detector {first['detector']}, "
+        f"Measured on {first['dataset']} with detector{'s' if len(detectors) > 1 else ''} {', '.join(detectors)}, "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; values in percent. "
         f"Bins by train instances: {bins}. Row numbers are those of the paper's table; nothing was tuned on the "
-        "validation set."
+        f"validation set.{places}"
     )

@@ -99,6 +99,11 @@ class Benchmark(Setup):
                 return folder
             label = method.title if variant == method.default_variant else f"{method.title} ({variant})"
             self.reporter.say(f"[bold]{label}[/bold] on {self.dataset.name}, {self.detector.name}, seed {self.seed}")
+            if self.batch_size is not None and method.trains != "nothing":
+                own, scaled = method.schedule(self.schedule or self.detector.schedule), self.schedule_of(method)
+                self.reporter.say(
+                    f"  learning rate {scaled.lr:g} at {scaled.batch_size} images ({own.lr:g} at {own.batch_size})"
+                )
             seconds: dict[str, float] = {}
             with _timed(seconds, "train"):
                 classifiers = self._train(method, variant, folder, start)

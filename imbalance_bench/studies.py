@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from imbalance_bench.detectors import catalogue
 from imbalance_bench.methods import METHODS, Method, parse
 
 
 @dataclass(frozen=True)
 class Row:
-    """One setting of a study: what its label columns say, and its run as ``method`` or ``method:variant``."""
+    """One setting of a study.
+
+    Attributes:
+        labels: what its label columns say; ``row`` is the number of the paper's row in parentheses, or empty.
+        run: ``method`` or ``method:variant``.
+        framework: of its detector, where the study compares frameworks; it is a label too.
+    """
 
     labels: dict[str, str]
     run: str
+    framework: str | None = None
 
     @property
     def method(self) -> Method:
@@ -24,6 +32,12 @@ class Row:
         """Name of the run's variant."""
         return self.method.resolve(parse(self.run)[1])[0]
 
+    def detector(self, named: str) -> str:
+        """Name of its detector: the named one, or that of the row's framework at the named one's scale."""
+        if self.framework is None:
+            return named
+        return catalogue.of(self.framework, catalogue.get(named).scale).name
+
 
 @dataclass(frozen=True)
 class Study:
@@ -32,12 +46,16 @@ class Study:
     Attributes:
         name: on the command line, e.g. ``table 4``.
         title: what it asks.
-        rows: in the paper's order; the first is what the others are compared with.
+        rows: in the paper's order; the first of a framework is what its others are compared with.
     """
 
     name: str
     title: str
     rows: tuple[Row, ...]
+
+    def base(self, row: Row) -> Row:
+        """What a row is compared with."""
+        return next(first for first in self.rows if first.framework == row.framework)
 
 
 def _table1() -> tuple[Row, ...]:
@@ -51,6 +69,22 @@ def _table1() -> tuple[Row, ...]:
             rows.append(Row({"row": number, "method": label}, f"{method.name}:{variant}"))
     return tuple(rows)
 
+
+def _frameworks(*frameworks: str, start: int = 1) -> tuple[Row, ...]:
+    """The baseline and BAGS on each, numbered as the paper prints them, with the control that is not in the paper."""
+    rows = []
+    for position, framework in enumerate(frameworks):
+        number = start + 2 * position
+        for label, run in ((f"({number})", "baseline"), ("", "x2-cls"), (f"({number + 1})", "bags")):
+            rows.append(Row({"row": label, "framework": framework, "method": run}, run, framework))
+    return tuple(rows)
+
+
+_TABLE2 = _frameworks("Faster R50", "Faster X101", "Cascade X101")
+
+_TABLE3 = _frameworks("Mask R50", "HTC X101", "HTC X101-MS-DCN", start=7)
+
+_TABLE6 = _frameworks("Faster R50", "Mask R50")
 
 _TABLE4 = (
     Row({"row": "(0)", "b": "", "o": "", "N": "-"}, "baseline"),
@@ -99,8 +133,15 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         Study("table 1", "Methods transferred from long-tail classification, and BAGS", _table1()),
+        Study(
+            "table 2", "BAGS on other backbones and cascades", _frameworks("Faster R50", "Faster X101", "Cascade X101")
+        ),
+        Study(
+            "table 3", "BAGS on detectors with masks", _frameworks("Mask R50", "HTC X101", "HTC X101-MS-DCN", start=7)
+        ),
         Study("table 4", "Parts of BAGS: background group (b), others (o), number of groups (N)", _TABLE4),
         Study("table 5", "What of BAGS is trained, what is tuned (beta 1)", _TABLE5),
+        Study("table 6", "BAGS on boxes and masks (in the paper, on COCO-LT)", _TABLE6),
         Study("figure 4", "Others sampled per foreground RoI (beta)", _FIGURE4),
         Study("figure 5", "Settings of re-weighting and of tau-normalisation", _FIGURE5),
     )

@@ -34,7 +34,7 @@ figures = typer.Typer(no_args_is_help=True, help="Draw the figures of the study.
 
 
 def table(
-    number: Annotated[int, typer.Argument(help="Table of the paper: 1, 4 and 5 are measured, 1 to 6 published.")],
+    number: Annotated[int, typer.Argument(help="Table of the paper, 1 to 6.")],
     published: Annotated[bool, typer.Option("--published", help="Show the paper's own numbers instead.")] = False,
     versus: Annotated[
         bool, typer.Option("--versus-paper", help="Say of each difference to the baseline whether it has its sign.")
@@ -52,15 +52,13 @@ def table(
     """
     from imbalance_bench.studies import STUDIES
 
+    if number not in range(1, 7):
+        raise InputError(f"table {number}: the paper has Tables 1 to 6")
     if published:
         from analyses import published as paper
 
-        if number not in range(1, 7):
-            raise InputError(f"table {number}: the paper has Tables 1 to 6")
         _print_published(paper.printed(number), number)
         return
-    if f"table {number}" not in STUDIES:
-        raise InputError(f"table {number}: Tables 1, 4 and 5 are measured; 1 to 6 are shown with --published")
     root, study = _finished(dataset, detector, work_dir), STUDIES[f"table {number}"]
     print_study(root, study, versus)
     if output is not None:
@@ -89,19 +87,22 @@ def print_study(root: Path, study: Study, versus: bool = False) -> None:
     frame = tables.summary(runs, study)
     name = study.name.capitalize()
     show(tables.shown(frame, study, tables.AP_COLUMNS), f"{name}, measured: average precision")
+    if tables.MASK_COLUMNS[0] in frame:
+        show(tables.shown(frame, study, tables.MASK_COLUMNS), f"{name}, measured: average precision of masks (^m)")
     accuracy = tables.shown(frame, study, tables.ACC_COLUMNS)
     show(accuracy, f"{name}, measured: proposal accuracy", tables.caption(runs))
     if versus:
-        wide = tables.signs(tables.versus_paper(frame, study), study)
-        parts = ([m for m in wide if m.startswith(prefix)] for prefix in ("mAP", "AP", "ACC"))
-        overall, precision, accuracies = parts
+        wide = tables.signs(tables.versus_paper(runs, study), study)
+        accuracies = [measure for measure in wide if measure.startswith("ACC")]
+        precision = [measure for measure in wide if "AP" in measure]
         caption = (
-            "Ours, against the sign of the paper's difference (LVIS v0.5, R50-FPN): ✓ agrees, ✗ disagrees, ~ within "
-            "noise (twice the deviation over seeds), or the paper has none. With one seed noise is not known."
+            "Ours, against the sign of the paper's difference: ✓ agrees, ✗ disagrees, ~ within noise (twice the "
+            "deviation of the difference over seeds), or the paper has none. With one seed noise is not known."
         )
         labels = list(study.rows[0].labels)
-        show(wide[[*labels, *overall, *precision]], f"{name}: differences to the baseline in points, AP")
-        show(wide[[*labels, *accuracies]], f"{name}: differences to the baseline in points, accuracy", caption)
+        show(wide[[*labels, *precision]], f"{name}: differences to the baseline in points", caption)
+        if accuracies:
+            show(wide[[*labels, *accuracies]], f"{name}: differences to the baseline in points, accuracy")
 
 
 @figures.command("weight-norms")

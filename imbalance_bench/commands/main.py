@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.add_typer(datasets.app, name="datasets")
 app.command("methods")(runs.methods)
+app.command("detectors")(runs.detectors)
 app.command("run-baseline")(runs.run_baseline)
 app.command("run-all")(run_all.run_all)
 app.command("runs")(run_all.runs)

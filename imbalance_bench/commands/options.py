@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -27,7 +27,7 @@ console = Console(file=sys.stdout)
 errors = Console(file=sys.stderr)
 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="Data set ('datasets list' shows them).")]
-DetectorOption = Annotated[str, typer.Option("--detector", help="Detector: tiny or faster-rcnn-r50.")]
+DetectorOption = Annotated[str, typer.Option("--detector", help="Detector ('detectors' lists them).")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 WorkDirOption = Annotated[Path, typer.Option("--work-dir", help="Where run folders stand.")]
@@ -36,6 +36,14 @@ OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write
 
 TrackOption = Annotated[
     str | None, typer.Option("--track", help="Hand training curves to tensorboard, wandb or mlflow too.")
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option("--batch-size", min=1, help="Images of one update, if not the detector's; the rate scales with it."),
+]
+PretrainedOption = Annotated[
+    Path | None,
+    typer.Option("--pretrained", help="Checkpoint of a detector (COCO's, say) to start from instead of scratch."),
 ]
 
 DATASET, DETECTOR = "emoji-lt-small", "tiny"
@@ -62,14 +70,14 @@ def select_device(device: str) -> None:
 
 
 def benchmark(
-    dataset: str, detector: str, data_dir: Path, work_dir: Path, seed: int, device: str, track: str | None = None
+    dataset: str, detector: str, data_dir: Path, work_dir: Path, seed: int, device: str, **options: Any
 ) -> Benchmark:
-    """The benchmark of the shared options."""
+    """The benchmark of the shared options, and of Benchmark's own."""
     select_device(device)
     with console.status("loading mmdet"), logged_to(None):
         from imbalance_bench.benchmark import Benchmark
 
-    return Benchmark.named(dataset, detector, data_dir, work_dir, Reporter(console), seed=seed, track=track)
+    return Benchmark.named(dataset, detector, data_dir, work_dir, Reporter(console), seed=seed, **options)
 
 
 def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:

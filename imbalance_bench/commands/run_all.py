@@ -14,10 +14,12 @@ from imbalance_bench.commands.options import (
     DATASET,
     DETECTOR,
     WORK_DIR,
+    BatchSizeOption,
     DataDirOption,
     DatasetOption,
     DetectorOption,
     DeviceOption,
+    PretrainedOption,
     TrackOption,
     WorkDirOption,
     benchmark,
@@ -36,7 +38,7 @@ MEASURED = Path("results/measured")
 
 
 def run_all(
-    tables: Annotated[list[int] | None, typer.Option("--table", help="Table of the paper: 1, 4 or 5.")] = None,
+    tables: Annotated[list[int] | None, typer.Option("--table", help="Table of the paper, 1 to 6.")] = None,
     figures: Annotated[list[int] | None, typer.Option("--figure", help="Figure of the paper: 4 or 5.")] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")] = "0",
     classifier_level: Annotated[
@@ -46,6 +48,8 @@ def run_all(
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
     device: DeviceOption = "auto",
+    batch_size: BatchSizeOption = None,
+    pretrained: PretrainedOption = None,
     track: TrackOption = None,
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
@@ -53,7 +57,7 @@ def run_all(
     """Run everything behind tables and figures of the paper; finished runs are kept, failed ones do not stop the rest.
 
     Shared work is done once: one baseline a seed, one proposal cache for all classifier-level runs of all studies.
-    Killed at any moment, the same command goes on.
+    Killed at any moment, the same command goes on. Tables 2, 3 and 6 take every framework at the scale of --detector.
 
     Example: imbalance-bench run-all --table 1 --table 4 --seeds 0,1,2 --dry-run
     """
@@ -65,23 +69,31 @@ def run_all(
     rows = [row for name in names for row in look_up(STUDIES, name, "study").rows]
     if classifier_level:
         rows = [row for row in rows if row.run == "baseline" or row.method.trains in ("classifier", "nothing")]
-    graph = order(rows)
-    benches = [benchmark(dataset, detector, data_dir, work_dir, seed, device, track) for seed in _seeds(seeds)]
-    _show_plan(benches, graph)
+    options = {"batch_size": batch_size, "pretrained": pretrained, "track": track}
+    benches = {
+        (name, seed): benchmark(dataset, name, data_dir, work_dir, seed, device, **options)
+        for name in dict.fromkeys(row.detector(detector) for row in rows)
+        for seed in _seeds(seeds)
+    }
+    jobs = [
+        (bench, row)
+        for (name, _), bench in benches.items()
+        for row in order(row for row in rows if row.detector(detector) == name)
+    ]
+    _show_plan(jobs)
     if dry_run:
         return
     failed: dict[str, str] = {}
-    for bench in benches:
-        for row in graph:
-            name = f"{row.run}, seed {bench.seed}"
-            try:
-                bench.run(row.method.name, row.variant)
-            except Exception as error:
-                failed[name] = f"{type(error).__name__}: {error}"
-                console.print(f"  [red]failed[/red] {name}: {error}", highlight=False, soft_wrap=True)
+    for bench, row in jobs:
+        name = f"{row.run}, {bench.detector.name}, seed {bench.seed}"
+        try:
+            bench.run(row.method.name, row.variant)
+        except Exception as error:
+            failed[name] = f"{type(error).__name__}: {error}"
+            console.print(f"  [red]failed[/red] {name}: {error}", highlight=False, soft_wrap=True)
     if failed:
-        raise InputError(f"{len(failed)} of {len(benches) * len(graph)} runs failed: {'; '.join(failed)}")
-    console.print(f"all {len(benches) * len(graph)} runs are done")
+        raise InputError(f"{len(failed)} of {len(jobs)} runs failed: {'; '.join(failed)}")
+    console.print(f"all {len(jobs)} runs are done")
 
 
 def order(rows: Iterable[Row]) -> list[Row]:
@@ -112,32 +124,27 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _show_plan(benches: list[Benchmark], graph: list[Row]) -> None:
+def _show_plan(jobs: list[tuple[Benchmark, Row]]) -> None:
     """What is done, what is left, and how long that takes by the runs of the same kind that are done."""
     import pandas as pd
 
-    seconds: dict[str, list[float]] = {}
-    left = [(bench, row) for bench in benches for row in graph if not bench.folder(row.method, row.variant).is_done]
-    for bench in benches:
-        for row in graph:
-            folder = bench.folder(row.method, row.variant)
-            if folder.is_done:
-                spent = folder.record()["provenance"]["seconds"]
-                seconds.setdefault(row.method.trains, []).append(sum(spent.values()))
-    estimates = {scope: sum(values) / len(values) for scope, values in seconds.items()}
-    frame = pd.DataFrame(
-        {
-            "run": row.run,
-            "trains": row.method.trains,
-            "done": f"{sum(bench.folder(row.method, row.variant).is_done for bench in benches)} of {len(benches)}",
-            "each takes": duration(estimates[row.method.trains]) if row.method.trains in estimates else "unknown",
-        }
-        for row in graph
+    entries = []
+    for bench, row in jobs:
+        folder = bench.folder(row.method, row.variant)
+        seconds = sum(folder.record()["provenance"]["seconds"].values()) if folder.is_done else None
+        entries.append((row.run, bench.detector.name, row.method.trains, folder.is_done, seconds))
+    frame = pd.DataFrame(entries, columns=["run", "detector", "trains", "done", "seconds"])
+    frame["seconds"] = frame.groupby(["detector", "trains"])["seconds"].transform("mean")
+    left = frame[~frame["done"]]
+    known, unknown = left["seconds"].sum(), left["seconds"].isna().sum()
+    plan = frame.groupby(["run", "detector"], sort=False).agg(
+        trains=("trains", "first"), done=("done", "sum"), of=("done", "size"), seconds=("seconds", "first")
     )
-    known = sum(estimates.get(row.method.trains, 0.0) for _, row in left)
-    unknown = sum(row.method.trains not in estimates for _, row in left)
-    rest = f", and {unknown} runs of unknown length" if unknown else ""
-    show(frame, f"{len(left)} of {len(benches) * len(graph)} runs are left", f"about {duration(known)}{rest}")
+    plan["done"] = plan["done"].astype(str) + " of " + plan.pop("of").astype(str)
+    plan["each takes"] = plan.pop("seconds").map(lambda s: "unknown" if pd.isna(s) else duration(s))
+    estimates = [f"about {duration(known)}"] if known or not unknown else []
+    estimates += [f"{unknown} runs of unknown length"] if unknown else []
+    show(plan.reset_index(), f"{len(left)} of {len(jobs)} runs are left", ", and ".join(estimates))
 
 
 def runs(work_dir: WorkDirOption = WORK_DIR) -> None:

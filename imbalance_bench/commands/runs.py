@@ -12,11 +12,13 @@ from imbalance_bench.commands.options import (
     DATASET,
     DETECTOR,
     WORK_DIR,
+    BatchSizeOption,
     DataDirOption,
     DatasetOption,
     DetectorOption,
     DeviceOption,
     OutputOption,
+    PretrainedOption,
     SeedOption,
     TrackOption,
     WorkDirOption,
@@ -54,6 +56,27 @@ def methods() -> None:
     show(pd.DataFrame(rows), "methods")
 
 
+def detectors() -> None:
+    """Show the detectors, the framework each is of in the paper's Tables 2 and 3, its and its scale.
+
+    Example: imbalance-bench detectors
+    """
+    import pandas as pd
+
+    from imbalance_bench.detectors.catalogue import DETECTORS
+
+    rows = [
+        {
+            "name": detector.name,
+            "framework": detector.framework,
+            "scale": detector.scale,
+            "what it is": detector.description,
+        }
+        for detector in DETECTORS.values()
+    ]
+    show(pd.DataFrame(rows), "detectors", "tiny: from scratch, minutes on a CPU; paper: mmdet's shipped models")
+
+
 def run_baseline(
     method: Annotated[str, typer.Option("--method", help="Method ('methods' lists them).")] = "baseline",
     variant: Annotated[str | None, typer.Option("--variant", help="Variant, if not the default.")] = None,
@@ -61,6 +84,8 @@ def run_baseline(
     detector: DetectorOption = DETECTOR,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    batch_size: BatchSizeOption = None,
+    pretrained: PretrainedOption = None,
     track: TrackOption = None,
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
@@ -74,7 +99,8 @@ def run_baseline(
     from imbalance_bench import methods as catalogue
 
     catalogue.get(method).options(variant)
-    bench = benchmark(dataset, detector, data_dir, work_dir, seed, device, track)
+    options = {"batch_size": batch_size, "pretrained": pretrained, "track": track}
+    bench = benchmark(dataset, detector, data_dir, work_dir, seed, device, **options)
     folder = bench.run(method, variant)
 
     from analyses.accuracy import accuracy_by_bin

@@ -289,7 +289,7 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
         "evaluator": (("evaluate", checkpoint, "--evaluator", "coco"), "expected faster or lvis"),
         "half": (("evaluate", checkpoint, "--annotations", text), "go together"),
         "no runs": (("table", 1, *MINI, "--work-dir", tmp_path), "no runs there yet"),
-        "table": (("table", 2, *MINI), "Tables 1, 4 and 5"),
+        "table": (("table", 7, *MINI), "Tables 1 to 6"),
         "tracker": (("run-baseline", *MINI, *folders, "--track", "wandbb"), "did you mean 'wandb'"),
         "no study": (("run-all", *MINI), "name at least one study"),
         "study": (("run-all", "--figure", 3, *MINI), "did you mean"),
