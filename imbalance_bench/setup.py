@@ -178,7 +178,8 @@ class Setup:
             reporter=self.reporter,
         )
         if detector is not None and self.detector.has_masks:
-            detections = self._with_masks(detector, detections)
+            with logged_to(run.path / "console.log"):
+                detections = self._with_masks(detector, detections)
             precision = evaluate(
                 detections,
                 self.dataset.val_annotations,

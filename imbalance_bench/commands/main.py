@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imbalance_bench.commands import analyses, compare, datasets, demo, run_all, runs, weight_norms
+from imbalance_bench.commands import analyses, compare, datasets, demo, detectors, run_all, runs, weight_norms
 from imbalance_bench.commands.options import console, errors
 from imbalance_bench.errors import InputError
 
@@ -24,7 +24,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.add_typer(datasets.app, name="datasets")
 app.command("methods")(runs.methods)
-app.command("detectors")(runs.detectors)
+app.add_typer(detectors.app, name="detectors")
 app.command("run-baseline")(runs.run_baseline)
 app.command("run-all")(run_all.run_all)
 app.command("runs")(run_all.runs)

@@ -27,7 +27,7 @@ console = Console(file=sys.stdout)
 errors = Console(file=sys.stderr)
 
 DatasetOption = Annotated[str, typer.Option("--dataset", help="Data set ('datasets list' shows them).")]
-DetectorOption = Annotated[str, typer.Option("--detector", help="Detector ('detectors' lists them).")]
+DetectorOption = Annotated[str, typer.Option("--detector", help="Detector ('detectors list' shows them).")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 WorkDirOption = Annotated[Path, typer.Option("--work-dir", help="Where run folders stand.")]

@@ -56,27 +56,6 @@ def methods() -> None:
     show(pd.DataFrame(rows), "methods")
 
 
-def detectors() -> None:
-    """Show the detectors, the framework each is of in the paper's Tables 2 and 3, its and its scale.
-
-    Example: imbalance-bench detectors
-    """
-    import pandas as pd
-
-    from imbalance_bench.detectors.catalogue import DETECTORS
-
-    rows = [
-        {
-            "name": detector.name,
-            "framework": detector.framework,
-            "scale": detector.scale,
-            "what it is": detector.description,
-        }
-        for detector in DETECTORS.values()
-    ]
-    show(pd.DataFrame(rows), "detectors", "tiny: from scratch, minutes on a CPU; paper: mmdet's shipped models")
-
-
 def run_baseline(
     method: Annotated[str, typer.Option("--method", help="Method ('methods' lists them).")] = "baseline",
     variant: Annotated[str | None, typer.Option("--variant", help="Variant, if not the default.")] = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from mmengine.config import ConfigDict
 
 from imbalance_bench.detectors.detector import Detector
@@ -15,6 +17,9 @@ SCHEDULE = Schedule(epochs=12, milestones=(8, 11), lr=0.01, batch_size=16)
 LONG_SCHEDULE = Schedule(epochs=20, milestones=(16, 19), lr=0.01, batch_size=16)
 """mmdet's schedule of Hybrid Task Cascade, at the paper's rate."""
 
+WORKERS = min(4, os.cpu_count() or 1)
+"""Processes that load images."""
+
 
 def protocol(model: ConfigDict) -> None:
     """2000 training proposals, whatever the shipped configuration says; scores and detections as on LVIS."""
@@ -23,7 +28,13 @@ def protocol(model: ConfigDict) -> None:
 
 
 def _detector(name: str, framework: str, description: str, config: str, **options: object) -> Detector:
-    options = {"schedule": SCHEDULE, "train_resize": SHORT_800, "test_resize": SHORT_800, "num_workers": 4, **options}
+    options = {
+        "schedule": SCHEDULE,
+        "train_resize": SHORT_800,
+        "test_resize": SHORT_800,
+        "num_workers": WORKERS,
+        **options,
+    }
     return Detector(name, framework, "paper", description, config, protocol, **options)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,116 @@
+"""Commands on detectors."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imbalance_bench.commands.options import DeviceOption, PretrainedOption, console, select_device, show
+from imbalance_bench.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, help="List detectors, and try one at full size without its data.")
+
+
+@app.command("list")
+def list_detectors() -> None:
+    """Show the detectors, the framework each is of in the paper's Tables 2 and 3, and its scale.
+
+    Example: imbalance-bench detectors list
+    """
+    import pandas as pd
+
+    from imbalance_bench.detectors.catalogue import DETECTORS
+
+    rows = [
+        {
+            "name": detector.name,
+            "framework": detector.framework,
+            "scale": detector.scale,
+            "what it is": detector.description,
+        }
+        for detector in DETECTORS.values()
+    ]
+    show(pd.DataFrame(rows), "detectors", "tiny: from scratch, minutes on a CPU; paper: mmdet's shipped models")
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="Detector ('detectors list' shows them).")],
+    classes: Annotated[int, typer.Option("--classes", min=8, help="Classes of the generated data.")] = 1230,
+    image_size: Annotated[str, typer.Option("--image-size", help="Height x width of the images.")] = "800x1333",
+    iterations: Annotated[int, typer.Option("--iterations", min=1, help="Of end-to-end training.")] = 3,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images of an iteration.")] = 1,
+    pretrained: PretrainedOption = None,
+    device: DeviceOption = "auto",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Add the numbers to this CSV file.")] = None,
+) -> None:
+    """Try a detector on generated LVIS-format data: build, load weights by name, train, cache, fit BAGS, evaluate.
+
+    Ends with memory and time per iteration, before anyone waits for LVIS. Without --pretrained a model of mmdet's
+    shipped configuration, at random, stands for one that was trained on COCO.
+
+    Example: imbalance-bench detectors check mask-rcnn-r50 --iterations 2
+    """
+    import pandas as pd
+
+    from imbalance_bench.detectors import catalogue
+    from imbalance_bench.progress import Reporter, logged_to
+
+    detector, size = catalogue.get(name), _size(image_size)
+    select_device(device)
+    with console.status("loading mmdet"), logged_to(None):
+        from imbalance_bench.trial import try_detector
+
+    with tempfile.TemporaryDirectory(prefix="imbalance-bench-") as folder:
+        trial = try_detector(
+            detector,
+            Path(folder),
+            classes=classes,
+            size=size,
+            iterations=iterations,
+            batch_size=batch_size,
+            pretrained=pretrained,
+            reporter=Reporter(console),
+        )
+    own = detector.schedule
+    numbers = {
+        "detector": name,
+        "classes": classes,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "lr": own.at_batch_size(batch_size).lr,
+        **asdict(trial),
+    }
+    rows = [
+        ("parameters", f"{trial.parameters:.1f} million, {trial.classifier_parameters:.1f} of them classifiers"),
+        (
+            "training",
+            f"{trial.seconds_per_iteration:.2f} s an iteration (median of {trial.iterations})",
+        ),
+        ("test", f"{trial.seconds_per_test_image:.2f} s an image"),
+        ("cache and BAGS", f"{trial.seconds_per_cached_image:.2f} s a training image"),
+        ("peak memory", f"{trial.memory:.1f} GiB"),
+        ("learning rate", f"{numbers['lr']:g} at {batch_size} images ({own.lr:g} at {own.batch_size})"),
+        ("machine", trial.machine),
+    ]
+    title = f"{name}, {classes:,} classes, images of {image_size} pixels"
+    show(pd.DataFrame(rows, columns=["of", "measured"]), title)
+    if output is not None:
+        from imbalance_bench.files import write_text
+
+        known = pd.read_csv(output) if output.exists() else pd.DataFrame()
+        write_text(output, pd.concat([known, pd.DataFrame([numbers])]).to_csv(index=False))
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(part) for part in text.split("x"))
+    except ValueError as error:
+        raise InputError(f"option '--image-size' is '{text}', expected HEIGHTxWIDTH, e.g. 800x1333") from error
+    if not 64 <= min(height, width) <= max(height, width) <= 4096:
+        raise InputError(f"option '--image-size' is '{text}', expected sides of 64 to 4096 pixels")
+    return height, width
