@@ -14,7 +14,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
 from imbalance_bench.categories import read_json
-from imbalance_bench.datasets.coco_format import image_path
+from imbalance_bench.datasets.coco_format import absent_files, image_path
+from imbalance_bench.errors import InputError
 
 
 @DATASETS.register_module()
@@ -106,9 +107,12 @@ def build_dataset(
         training: drop images without a box.
         keep_labels: drop annotations of other labels.
         stuff_maps: folder of the stuff maps, PNG files with the images' names.
+
+    Raises:
+        InputError: no image to train on, or images or stuff maps that are not there.
     """
     init_default_scope("mmdet")
-    return AnnotationDataset(
+    dataset = AnnotationDataset(
         category_ids=[int(category_id) for category_id in category_ids],
         keep_labels=keep_labels,
         ann_file=str(annotations),
@@ -119,3 +123,14 @@ def build_dataset(
         # Images are small beside their records' serialisation, and a data set lives in one process.
         serialize_data=False,
     )
+    records = [dataset.get_data_info(index) for index in range(len(dataset))]
+    if not records:
+        raise InputError(f"{annotations}: field 'annotations' leaves no image with a box, expected at least one")
+    for field, what in (("img_path", "images"), ("seg_map_path", "stuff maps")):
+        files = [record[field] for record in records if field in record]
+        if absent := sorted(absent_files(files, Path())):
+            raise InputError(
+                f"{len(absent):,} of {len(files):,} {what} of {annotations} are missing: {', '.join(absent[:3])}"
+                f"{', ...' if len(absent) > 3 else ''}; 'datasets prepare' can leave images out with --skip-missing"
+            )
+    return dataset
