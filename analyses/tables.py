@@ -171,7 +171,7 @@ def signs(compared: pd.DataFrame, study: Study) -> pd.DataFrame:
             m: f"{d:+.1f} {marks[v]}" for m, d, v in zip(part["measure"], part["ours"], part["verdict"], strict=True)
         }
         rows.append({**dict(zip(labels, names, strict=True)), **cells})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).fillna("-")
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -93,16 +93,17 @@ def print_study(root: Path, study: Study, versus: bool = False) -> None:
     show(accuracy, f"{name}, measured: proposal accuracy", tables.caption(runs))
     if versus:
         wide = tables.signs(tables.versus_paper(runs, study), study)
-        accuracies = [measure for measure in wide if measure.startswith("ACC")]
-        precision = [measure for measure in wide if "AP" in measure]
+        masks = [measure for measure in wide if measure in tables.MASK_COLUMNS]
+        accuracies = [measure for measure in wide if measure in tables.ACC_COLUMNS]
         caption = (
             "Ours, against the sign of the paper's difference: ✓ agrees, ✗ disagrees, ~ within noise (twice the "
             "deviation of the difference over seeds), or the paper has none. With one seed noise is not known."
         )
         labels = list(study.rows[0].labels)
-        show(wide[[*labels, *precision]], f"{name}: differences to the baseline in points", caption)
-        if accuracies:
-            show(wide[[*labels, *accuracies]], f"{name}: differences to the baseline in points, accuracy")
+        show(wide.drop(columns=[*masks, *accuracies]), f"{name}: differences to the baseline in points, AP", caption)
+        for what, columns in (("AP of masks", masks), ("accuracy", accuracies)):
+            if columns:
+                show(wide[[*labels, *columns]], f"{name}: differences to the baseline in points, {what}")
 
 
 @figures.command("weight-norms")
