@@ -64,6 +64,7 @@ class GroupSoftmaxClassifier(LinearClassifier):
 
     column_of_label: Tensor
     group_of_label: Tensor
+    starts: Tensor
 
     def __init__(
         self,
@@ -104,6 +105,7 @@ class GroupSoftmaxClassifier(LinearClassifier):
             members = torch.tensor([label for label, group in enumerate(groups) if group == n])
             column[members] = torch.arange(len(members)) + start + helper
         self.register_buffer("column_of_label", column, persistent=False)
+        self.register_buffer("starts", torch.tensor(starts), persistent=False)
         # Background has no group: 0.
         self.register_buffer("group_of_label", torch.tensor([*groups, 0]), persistent=False)
 
@@ -115,35 +117,44 @@ class GroupSoftmaxClassifier(LinearClassifier):
     def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """``loss_bg`` over all RoIs and ``loss_group1..N`` over sampled ones (Eq. 5), each of weight 1."""
         losses = {}
+        # One split, whose gradient is one concatenation: that of a slice is a whole matrix of zeros for each group.
+        first, *parts = logits.split([self.background_width, *(length for _, length in self.slices)], dim=1)
         if self.background:
-            losses["loss_bg"] = self._background_loss(logits, labels)
-        group = self.group_of_label[labels]
+            losses["loss_bg"] = self._background_loss(first, labels)
+        groups = torch.arange(1, len(parts) + 1, device=labels.device)[:, None]
+        foreground = self.group_of_label[labels] == groups  # (groups, N)
+        counted = self._sample(foreground) if self.others else foreground
+        totals = counted.sum(dim=1).clamp(min=1)
+        # Others is index 0; where there is none, foreign RoIs do not count and their target is arbitrary.
         columns = self.column_of_label[labels.clamp(max=self.num_classes - 1)]
-        for n, (start, length) in enumerate(self.slices, start=1):
-            foreground = group == n
-            counted = self._sample(foreground) if self.others else foreground
-            # Others is index 0; where there is none, foreign RoIs do not count and their target is arbitrary.
-            target = torch.where(foreground, columns - start, 0)
-            entropy = functional.cross_entropy(logits[:, start : start + length], target, reduction="none")
-            losses[f"loss_group{n}"] = (entropy * counted).sum() / counted.sum().clamp(min=1)
+        targets = torch.where(foreground, columns - self.starts[:, None], 0)
+        for n, part in enumerate(parts):
+            target, weight = targets[n], counted[n]
+            if part.device.type == "cpu":
+                # Few RoIs count in a tail group. On a GPU, asking which would wait for it.
+                rows = weight.nonzero().squeeze(1)
+                part, target, weight = part.index_select(0, rows), target[rows], weight[rows]
+            entropy = functional.cross_entropy(part, target, reduction="none")
+            losses[f"loss_group{n + 1}"] = (entropy * weight).sum() / totals[n]
         return losses
 
     def _background_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Of the (N, 2) or (N, 1) logits of group 0."""
         foreground = labels != self.num_classes
         if self.background_loss == "sigmoid":
             return functional.binary_cross_entropy_with_logits(logits[:, 0], (~foreground).to(logits.dtype))
-        return functional.cross_entropy(logits[:, :2], foreground.long())
+        return functional.cross_entropy(logits, foreground.long())
 
     def _sample(self, foreground: Tensor) -> Tensor:
-        """(N,) mask of the RoIs that count in a group: its foreground and the sampled others."""
-        count = foreground.sum()
+        """(groups, N) mask of the RoIs that count in each group: its foreground and the sampled others."""
+        count = foreground.sum(dim=1, keepdim=True)
         if self.beta == "all":
             return torch.ones_like(foreground)
         if self.beta == "n":
             return foreground | (count > 0)
         # Random ranks among the others: no host synchronisation, and all of them where m >= #others.
-        keys = torch.rand(len(foreground), device=foreground.device).masked_fill(foreground, math.inf)
-        ranks = keys.argsort().argsort()
+        keys = torch.rand(foreground.shape, device=foreground.device).masked_fill(foreground, math.inf)
+        ranks = keys.argsort(dim=1).argsort(dim=1)
         return foreground | (ranks < (float(self.beta) * count).floor())
 
     def scores(self, logits: Tensor) -> Tensor:
