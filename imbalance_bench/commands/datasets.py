@@ -58,6 +58,9 @@ def prepare(
     val_annotations: Annotated[Path | None, typer.Option("--val-annotations", help="custom: the same.")] = None,
     train_images: Annotated[Path | None, typer.Option("--train-images", help="custom: folder of images.")] = None,
     val_images: Annotated[Path | None, typer.Option("--val-images", help="custom: folder of images.")] = None,
+    stuff_maps: Annotated[
+        Path | None, typer.Option("--stuff-maps", help="custom: folder of a PNG a training image, for HTC.")
+    ] = None,
     data_dir: DataDirOption = DATA_DIR,
 ) -> None:
     """Draw an embedded data set, or check one that lies on disk and make it known by its name.
@@ -93,12 +96,15 @@ def prepare(
             "train": Split(own["--train-annotations"], own["--train-images"]),
             "val": Split(own["--val-annotations"], own["--val-images"]),
         }
+        shared["stuff_maps"] = stuff_maps
         record = prepare_splits(name, splits, data_dir / name, what="your own", attribution="", **shared)
     elif name in LAYOUTS and root is not None:
-        _refuse(name, own)
+        _refuse(name, own | {"--stuff-maps": stuff_maps})
         record = prepare_layout(name, root, data_dir / name, targets=targets, seed=seed, **shared)
     else:
-        _refuse(name, {**own, "--root": root, "--targets": targets, "--bin-edges": bin_edges})
+        _refuse(
+            name, {**own, "--stuff-maps": stuff_maps, "--root": root, "--targets": targets, "--bin-edges": bin_edges}
+        )
         record = {}
     _show(registry.prepare(name, data_dir, Reporter(console)), data_dir / name, record)
 

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class Layout:
         attribution: whom it is due to.
         bin_edges: of its bins; None: those of the training file, else LVIS's.
         recipe: how the training part is sampled: ``aligned`` to LVIS, to ``given`` targets, or not at all.
+        stuff: folder of COCO's stuff maps, which Hybrid Task Cascade trains on where it is there.
     """
 
     what: str
@@ -55,6 +56,7 @@ class Layout:
     attribution: str
     bin_edges: tuple[int, ...] | None = None
     recipe: str | None = None
+    stuff: str = "stuffthingmaps/train2017"
 
     def splits(self, root: Path) -> dict[str, Split]:
         """The two splits below ``root``."""
@@ -64,7 +66,8 @@ class Layout:
 def _lvis(version: str, file: str, folders: tuple[str, str]) -> Layout:
     train, val = ((f"annotations/{file}_{split}.json", f) for split, f in zip(("train", "val"), folders, strict=True))
     attribution = f"LVIS annotations, CC BY 4.0; COCO {COCO_IMAGES}"
-    return Layout(f"LVIS {version}, federated", "lvisdataset.org", train, val, attribution)
+    stuff = f"stuffthingmaps/{folders[0]}"
+    return Layout(f"LVIS {version}, federated", "lvisdataset.org", train, val, attribution, stuff=stuff)
 
 
 def _coco(what: str, bin_edges: tuple[int, ...] | None = None, recipe: str | None = None) -> Layout:
@@ -136,6 +139,7 @@ def prepare_layout(
         bin_edges=bin_edges or layout.bin_edges,
         skip_missing=skip_missing,
         source=layout.site,
+        stuff_maps=root / layout.stuff if (root / layout.stuff).is_dir() else None,
         sample=sample if layout.recipe else None,
         extra=how if layout.recipe else {},
         reporter=reporter,
@@ -152,6 +156,7 @@ def prepare_splits(
     bin_edges: Sequence[int] | None = None,
     skip_missing: bool = False,
     source: str | None = None,
+    stuff_maps: Path | None = None,
     sample: Callable[[Mapping[str, Any], CategoryTable], tuple[dict[str, Any], np.ndarray]] | None = None,
     extra: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
@@ -167,6 +172,7 @@ def prepare_splits(
         bin_edges: None: those of the training file, else LVIS's.
         skip_missing: leave images out that are not there.
         source: site that what is missing can be had from.
+        stuff_maps: folder of a PNG for each training image, of its path, with classes of COCO's stuff.
         sample: makes another training part and its (C,) targets, of the checked one and its categories.
         extra: goes into the record.
         reporter: shows progress.
@@ -199,6 +205,8 @@ def prepare_splits(
         changed["train"] = "annotations/train.json"
         categories = CategoryTable.from_annotations(contents["train"], given.bin_edges)
         columns = {"available": given.instance_counts, "target": targets}
+    if stuff_maps is not None:
+        _check_stuff_maps(contents["train"], stuff_maps)
     val = CategoryTable.from_annotations(contents["val"])
     table = categories.frame().assign(val_instance_count=val.instance_counts, **columns)
 
@@ -214,6 +222,7 @@ def prepare_splits(
         **entries,
         "federated": coco_format.is_federated(contents["val"]),
         "bin_edges": list(categories.bin_edges),
+        "stuff_maps": os.path.abspath(stuff_maps) if stuff_maps else None,
         "attribution": attribution,
         **(extra or {}),
     }
@@ -236,6 +245,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     for key in ("train", "val"):
         entry = record.get(key)
         texts += [entry.get(field) if isinstance(entry, Mapping) else None for field in ("annotations", "image_folder")]
+    if record.get("stuff_maps") is not None:
+        texts.append(record["stuff_maps"])
     edges = record.get("bin_edges")
     whole = isinstance(edges, list) and all(isinstance(edge, int) for edge in edges)
     if not (whole and all(isinstance(text, str) for text in texts) and isinstance(record.get("federated"), bool)):
@@ -289,6 +300,19 @@ def _checked(split: Split, skip_missing: bool, hint: str) -> tuple[dict[str, Any
         "skipped_images": sorted(missing),
     }
     return content, entry
+
+
+def _check_stuff_maps(train: Mapping[str, Any], folder: Path) -> None:
+    """Whether each training image has its map.
+
+    Raises:
+        InputError: some have none.
+    """
+    maps = [
+        str(PurePosixPath(coco_format.image_path(image, "images")).with_suffix(".png")) for image in train["images"]
+    ]
+    if absent := sorted(coco_format.absent_files(maps, folder)):
+        raise InputError(f"{folder}: {len(absent):,} of {len(maps):,} stuff maps are missing: {first(absent)}")
 
 
 def _info(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,6 +83,7 @@ def get(name: str, root: Path) -> DataSet:
         lvis_style=record["federated"],
         attribution=record["attribution"],
         bin_edges=tuple(record["bin_edges"]),
+        stuff_maps=Path(record["stuff_maps"]) if record.get("stuff_maps") else None,
     )
     if not dataset.is_prepared():
         raise InputError(f"data set '{name}': its annotation files are no longer there, 'datasets prepare' it again")

@@ -10,6 +10,7 @@ import pytest
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets import prepared, registry
 from imbalance_bench.datasets.annotations import build_dataset, image_labels
+from imbalance_bench.datasets.coco_format import image_path
 from imbalance_bench.datasets.prepared import LAYOUTS, Split, prepare_layout, prepare_splits, read_table
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.errors import InputError
@@ -92,6 +93,29 @@ def test_official_layouts(name: str, tmp_path: Path) -> None:
     assert categories.ids.tolist() == [2, 5, 11, 70] and categories.bin_edges == (10, 100, 1000)
     data = build_dataset(dataset.val_annotations, dataset.val_images, categories.ids, [], training=False)
     assert all(Path(record["img_path"]).is_file() for record in data.data_list)
+
+
+@pytest.mark.parametrize("name", ["lvis-v0.5", "lvis-v1", "coco"])
+def test_stuff_maps_are_those_of_coco(name: str, tmp_path: Path) -> None:
+    train = lay_out(name, tmp_path / "root")["train"]
+    images = json.loads(train.annotations.read_text())["images"]
+    maps = []
+    for image in images:
+        path = Path(image_path(image, "train"))
+        maps.append(tmp_path / "root" / "stuffthingmaps" / "train2017" / path.with_suffix(".png").name)
+        maps[-1].parent.mkdir(parents=True, exist_ok=True)
+        maps[-1].touch()
+    prepare_layout(name, tmp_path / "root", tmp_path / "data" / name)
+    dataset = registry.get(name, tmp_path / "data")
+    assert dataset.stuff_maps is not None
+    data = build_dataset(
+        dataset.train_annotations, dataset.train_images, dataset.categories().ids, [], training=True,
+        stuff_maps=dataset.stuff_maps,
+    )  # fmt: skip
+    assert {Path(record["seg_map_path"]) for record in data.data_list} <= set(maps)
+    maps[3].unlink()
+    with pytest.raises(InputError, match=r"stuffthingmaps.*1 of 30 stuff maps are missing"):
+        prepare_layout(name, tmp_path / "root", tmp_path / "data" / name)
 
 
 def test_the_category_table(own: dict[str, Split], tmp_path: Path) -> None:
