@@ -18,6 +18,7 @@ from imbalance_bench.datasets.annotations import image_labels
 from imbalance_bench.datasets.sampling import RepeatFactorSampler, repeat_factors
 from imbalance_bench.detectors import catalogue
 from imbalance_bench.detectors.inference import box_heads
+from imbalance_bench.errors import InputError
 from imbalance_bench.files import sha256, write_text
 from imbalance_bench.methods import Method
 from imbalance_bench.progress import Reporter, logged_to
@@ -67,6 +68,8 @@ class Benchmark(Setup):
 
     def __post_init__(self) -> None:
         check_tracker(self.track)
+        if self.pretrained is not None and not self.pretrained.is_file():
+            raise InputError(f"{self.pretrained}: no such file, expected the checkpoint of a detector")
 
     @property
     def root(self) -> Path:

@@ -141,6 +141,11 @@ def test_a_pretrained_detector_keeps_its_first_stages_frozen() -> None:
     assert "init_cfg" not in thawed.backbone
 
 
+def test_a_checkpoint_that_is_not_there(mini: DataSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.pth: no such file"):
+        Benchmark(mini, catalogue.get("tiny"), tmp_path, pretrained=tmp_path / "absent.pth")
+
+
 def test_what_cannot_host() -> None:
     model = shipped("faster_rcnn/faster-rcnn_r50_fpn_1x_coco")
     model.roi_head.bbox_head.type = "DoubleConvFCBBoxHead"
