@@ -111,14 +111,15 @@ class Setup:
         check_cacheable(model)
         if split == "train":
             # Views one after the other: even ones as they are, odd ones flipped.
+            views = [self.training_set(flip=float(view % 2)) for view in range(self.views)]
             passes = [
-                training_proposals(model, self.loader(self.training_set(flip=float(view % 2))), tap, self.seed + view)
-                for view in range(self.views)
+                training_proposals(model, self.loader(images), tap, self.seed + view)
+                for view, images in enumerate(views)
             ]
-            total = self.views * len(self.training_set())
         else:
-            passes = [test_proposals(model, self.loader(self.validation_set()), tap)]
-            total = len(self.validation_set())
+            views = [self.validation_set()]
+            passes = [test_proposals(model, self.loader(views[0]), tap)]
+        total = sum(map(len, views))
         # Scores are computed from the validation part, so single precision there.
         dtype = "float16" if split == "train" else "float32"
         with (
@@ -193,7 +194,7 @@ class Setup:
 
     def _with_masks(self, detector: TwoStageDetector, detections: Detections) -> Detections:
         """Detections with the masks that the detector's mask branch gives them."""
-        rows_of = {int(image): np.flatnonzero(detections.image_ids == image) for image in set(detections.image_ids)}
+        rows_of = pd.Series(detections.image_ids).groupby(detections.image_ids).indices
         none = np.zeros(0, dtype=np.int64)
 
         def of_image(image_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -202,9 +203,9 @@ class Setup:
 
         image_ids: list[int] = []
         found: list[tuple[Any, ...]] = []
-        batches = self.loader(self.validation_set())
-        with self.reporter.task("masks", len(self.validation_set())) as advance:
-            for image_id, masks in predict_masks(detector, batches, of_image):
+        images = self.validation_set()
+        with self.reporter.task("masks", len(images)) as advance:
+            for image_id, masks in predict_masks(detector, self.loader(images), of_image):
                 rows = rows_of.get(image_id, none)
                 columns = (detections.boxes[rows], detections.scores[rows], detections.labels[rows])
                 image_ids.append(image_id)

@@ -133,12 +133,8 @@ STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
         Study("table 1", "Methods transferred from long-tail classification, and BAGS", _table1()),
-        Study(
-            "table 2", "BAGS on other backbones and cascades", _frameworks("Faster R50", "Faster X101", "Cascade X101")
-        ),
-        Study(
-            "table 3", "BAGS on detectors with masks", _frameworks("Mask R50", "HTC X101", "HTC X101-MS-DCN", start=7)
-        ),
+        Study("table 2", "BAGS on other backbones and cascades", _TABLE2),
+        Study("table 3", "BAGS on detectors with masks", _TABLE3),
         Study("table 4", "Parts of BAGS: background group (b), others (o), number of groups (N)", _TABLE4),
         Study("table 5", "What of BAGS is trained, what is tuned (beta 1)", _TABLE5),
         Study("table 6", "BAGS on boxes and masks (in the paper, on COCO-LT)", _TABLE6),

@@ -18,7 +18,6 @@ from imbalance_bench.benchmark import Benchmark
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.detectors.detector import Detector
 from imbalance_bench.progress import Reporter, logged_to
-from imbalance_bench.runs import provenance
 from imbalance_bench.schedule import Schedule
 
 
@@ -114,7 +113,7 @@ def try_detector(
         seconds_per_test_image=baseline.record()["provenance"]["seconds"]["evaluate"] / 2,
         seconds_per_cached_image=bags.record()["provenance"]["seconds"]["train"] / (iterations * batch_size),
         memory=_peak_memory(),
-        machine=provenance()["machine"],
+        machine=bags.record()["provenance"]["machine"],
     )
 
 

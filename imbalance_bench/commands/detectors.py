@@ -87,10 +87,7 @@ def check(
     }
     rows = [
         ("parameters", f"{trial.parameters:.1f} million, {trial.classifier_parameters:.1f} of them classifiers"),
-        (
-            "training",
-            f"{trial.seconds_per_iteration:.2f} s an iteration (median of {trial.iterations})",
-        ),
+        ("training", f"{trial.seconds_per_iteration:.2f} s an iteration (median of {trial.iterations})"),
         ("test", f"{trial.seconds_per_test_image:.2f} s an image"),
         ("cache and BAGS", f"{trial.seconds_per_cached_image:.2f} s a training image"),
         ("peak memory", f"{trial.memory:.1f} GiB"),

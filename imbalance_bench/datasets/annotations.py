@@ -123,7 +123,7 @@ def build_dataset(
         # Images are small beside their records' serialisation, and a data set lives in one process.
         serialize_data=False,
     )
-    records = [dataset.get_data_info(index) for index in range(len(dataset))]
+    records = dataset.data_list
     if not records:
         raise InputError(f"{annotations}: field 'annotations' leaves no image with a box, expected at least one")
     for field, what in (("img_path", "images"), ("seg_map_path", "stuff maps")):
