@@ -10,28 +10,27 @@ from __future__ import annotations
 
 import torch
 import typer
-from timing import in_turns
+from timing import Rows, in_turns, row, show
 from torch.nn import functional
 
 from imbalance_bench.categories import LVIS_BIN_EDGES, bin_index
 from imbalance_bench.classifiers import GroupSoftmaxClassifier
 from imbalance_bench.datasets.emoji_profile import lvis_counts_by_rank
-from imbalance_bench.runs import provenance
 
 CLASSES = 1230
 
 
-def main(rois: int = 1024, repeats: int = 100) -> None:
-    """Print both times and their ratio."""
+def measure(rois: int = 1024, repeats: int = 100) -> Rows:
+    """One row for each way of drawing the foreground."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     counts = torch.from_numpy(lvis_counts_by_rank(CLASSES))
     classifier = GroupSoftmaxClassifier(CLASSES, 1, bin_index(counts.numpy(), LVIS_BIN_EDGES).tolist()).to(device)
     width = len(classifier.weight)
-    print(f"{rois} RoIs, {width} logits, {provenance()['machine']}, {torch.get_num_threads()} threads")
+    rows = []
     for drawn, weights in (("by train instances", counts.double()), ("evenly", torch.ones(CLASSES))):
-        foreground = torch.multinomial(weights, rois, replacement=True)
-        labels = torch.where(torch.rand(rois) < 0.75, CLASSES, foreground).to(device)
+        foreground = torch.multinomial(weights, rois // 4, replacement=True)
+        labels = torch.cat([foreground, torch.full((rois - len(foreground),), CLASSES)]).to(device)
         logits = torch.randn(rois, width, device=device, requires_grad=True)
 
         def ours(logits: torch.Tensor = logits, labels: torch.Tensor = labels) -> None:
@@ -42,11 +41,15 @@ def main(rois: int = 1024, repeats: int = 100) -> None:
             logits.grad = None
             functional.cross_entropy(logits, labels).backward()
 
+        case = f"{rois} RoIs x {width} logits, foreground {drawn}, {device}"
         bags, softmax = in_turns(ours, theirs, repeats)
-        print(
-            f"  foreground drawn {drawn}: BAGS {1e3 * bags:.2f} ms, softmax {1e3 * softmax:.2f} ms, "
-            f"ratio {bags / softmax:.2f}"
-        )
+        rows.append(row("BAGS loss", case, bags, "softmax cross-entropy", softmax, "forward and backward"))
+    return rows
+
+
+def main(rois: int = 1024, repeats: int = 100) -> None:
+    """Print both times and their ratio."""
+    show(measure(rois, repeats))
 
 
 if __name__ == "__main__":

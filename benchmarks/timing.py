@@ -1,12 +1,34 @@
-"""Two ways of doing the same thing, timed in turns."""
+"""What the benchmarks share: two ways of doing the same thing timed in turns, memory of a process, rows of results."""
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
+
+COLUMNS = ("benchmark", "case", "ours_s", "alternative", "alternative_s", "ratio", "note")
+Rows = list[dict[str, Any]]
+
+
+def row(
+    benchmark: str, case: str, ours: float, alternative: str = "", theirs: float = float("nan"), note: str = ""
+) -> dict[str, Any]:
+    """One result: seconds of ours and of the named alternative, and how many times as fast ours is."""
+    values = (benchmark, case, ours, alternative, theirs, theirs / ours, note)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def show(rows: Rows) -> None:
+    """Print results as a table."""
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    print(frame.to_string(index=False, float_format=lambda value: f"{value:.3g}", na_rep="-"))
 
 
 def in_turns(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float]:
@@ -26,3 +48,16 @@ def _finish() -> None:
     """What has been sent to a GPU."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def alone(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """What a function returns in a process of its own, and the MiB that this process has held at most."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_with_memory, function, arguments).result()
+
+
+def _with_memory(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
+    result = function(*arguments)
+    # Not getrusage's maximum, which a process inherits from the one that started it.
+    (peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return result, int(peak.split()[1]) / 1024

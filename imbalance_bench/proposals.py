@@ -1,8 +1,8 @@
 """The proposal cache: one pass of a frozen detector, from which classifiers are fitted and evaluated in seconds.
 
-A cache is a folder with one part for each split and tap. A part is a set of plain arrays, memory-mapped, and a
-manifest that says what made it; it is written beside its place and renamed there when whole, so an interrupted
-part is never mistaken for one.
+A cache is a folder with one part for each split and tap. A part is written in shards of a few hundred images beside
+its place, and renamed there when whole, so that an interrupted part is never mistaken for one; the same call goes on
+after its last whole shard. Features stay on disk: what is read is what a batch needs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +23,17 @@ import torch
 from torch import Tensor
 
 from imbalance_bench.errors import InputError
+from imbalance_bench.shards import ShardedRows, ahead
 
 if TYPE_CHECKING:
     from imbalance_bench.detectors.inference import ImageProposals
 
-FORMAT = 2
-ARRAYS = {"labels": np.int64, "boxes": np.float32, "ground_truth": bool, "frames": np.float32, "offsets": np.int64,
-          "image_ids": np.int64}  # fmt: skip
-"""What a part holds beside its features."""
+FORMAT = 3
+IMAGES_PER_SHARD = 2048
+"""At 512 RoIs of 1,024 features in half precision, two gigabytes; what an interruption loses at most."""
+COLUMNS = {"labels": np.int32, "ground_truth": bool, "frames": np.float32, "counts": np.int64, "image_ids": np.int64}
+"""What is held in memory of a part; features and boxes are not."""
+CHUNK_ROWS, CHUNK_VALUES = 16384, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,9 @@ class ProposalSet:
     """Cached proposals of one split, image after image (and for training, view after view).
 
     Attributes:
-        features: (P, d) arrays, one for each tap, half or single precision, memory-mapped.
+        features: (P, d) on disk or on the device, one for each tap, half or single precision.
         relu: whether a ReLU is applied to each on reading.
-        labels: (P,) int64, background = C.
+        labels: (P,) int32, background = C.
         boxes: (P, 4) float32 xyxy in the original image after box regression, where the detector's regressor is
             class-agnostic; else the proposals themselves in the network's image.
         frames: (I, 4) float32: height and width of the network's image, its scale in x and y.
@@ -48,9 +53,9 @@ class ProposalSet:
         manifest: what made it.
     """
 
-    features: tuple[np.ndarray, ...]
+    features: tuple[ShardedRows, ...]
     labels: np.ndarray
-    boxes: np.ndarray
+    boxes: ShardedRows
     ground_truth: np.ndarray
     frames: np.ndarray
     offsets: np.ndarray
@@ -66,26 +71,28 @@ class ProposalSet:
         """Images, counted once a view."""
         return len(self.image_ids)
 
-    def rows(self, images: np.ndarray) -> np.ndarray:
-        """Row numbers of the given image positions, concatenated."""
-        return np.concatenate([np.arange(self.offsets[i], self.offsets[i + 1]) for i in images])
+    def rows(self, first: int, last: int | None = None) -> slice:
+        """Rows of the images at positions ``first`` to ``last`` (exclusive; one image without it)."""
+        return slice(int(self.offsets[first]), int(self.offsets[first + 1 if last is None else last]))
 
-    def batch(self, rows: np.ndarray | slice, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """(features in single precision, taps concatenated; labels) of some rows."""
+    def batch(self, spans: Sequence[slice], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """(features in single precision, taps concatenated; labels) of some spans of rows."""
         taps = []
-        for array, relu in zip(self.features, self.relu, strict=True):
-            tap = torch.from_numpy(np.array(array[rows])).to(device).float()
+        for stored, relu in zip(self.features, self.relu, strict=True):
+            tap = stored.tensor(spans, device).float()
             taps.append(tap.relu_() if relu else tap)
         features = taps[0] if len(taps) == 1 else torch.cat(taps, dim=1)
-        return features, torch.from_numpy(np.array(self.labels[rows])).to(device)
+        labels = np.concatenate([self.labels[span] for span in spans])
+        return features, torch.from_numpy(labels).to(device).long()
 
     def chunks(
-        self, size: int = 16384, device: torch.device | str = "cpu", ground_truth_only: bool = False
+        self, size: int = CHUNK_ROWS, device: torch.device | str = "cpu", ground_truth_only: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """All proposals in order, or only the added ground-truth boxes, ``size`` at a time, for statistics."""
+        """All proposals in order, or only the added ground-truth boxes, at most ``size`` at a time, for statistics."""
+        size = max(1, min(size, CHUNK_VALUES // sum(stored.dim for stored in self.features)))
         for start in range(0, len(self), size):
-            rows = slice(start, start + size)
-            features, labels = self.batch(rows, device)
+            rows = slice(start, min(start + size, len(self)))
+            features, labels = self.batch([rows], device)
             if ground_truth_only:
                 chosen = torch.from_numpy(self.ground_truth[rows]).to(device)
                 features, labels = features[chosen], labels[chosen]
@@ -93,8 +100,8 @@ class ProposalSet:
 
     def image(self, position: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
         """(features, labels, boxes) of the image at a position; boxes stay on the CPU."""
-        rows = slice(int(self.offsets[position]), int(self.offsets[position + 1]))
-        return *self.batch(rows, device), torch.from_numpy(np.array(self.boxes[rows]))
+        rows = self.rows(position)
+        return *self.batch([rows], device), self.boxes.tensor([rows])
 
     def images(self, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Image by image."""
@@ -104,110 +111,231 @@ class ProposalSet:
     def epoch(
         self, images_per_batch: int, generator: torch.Generator, device: torch.device | str = "cpu"
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch: every image once, in random order, each in one of its views at random."""
+        """One epoch: every image once, in random order, each in one of its views at random.
+
+        The next batch is read while the present one is in use.
+        """
         unique, position = np.unique(self.image_ids, return_inverse=True)
         views = np.argsort(position, kind="stable").reshape(len(unique), -1)
         choice = torch.randint(views.shape[1], (len(unique),), generator=generator).numpy()
         order = torch.randperm(len(unique), generator=generator).numpy()
         images = views[np.arange(len(unique)), choice][order]
-        for start in range(0, len(images), images_per_batch):
-            yield self.batch(self.rows(images[start : start + images_per_batch]), device)
+        batches = (images[start : start + images_per_batch] for start in range(0, len(images), images_per_batch))
+        return ahead(lambda batch: self.batch([self.rows(image) for image in batch], device), batches)
+
+    def on(self, device: str, share: float = 0.7) -> ProposalSet:
+        """The features in a GPU's memory, where they take no more than ``share`` of what is free; else as they are."""
+        if not device.startswith("cuda"):
+            return self
+        free, _ = torch.cuda.mem_get_info(device)
+        if sum(stored.nbytes for stored in self.features) > share * free:
+            return self
+        return replace(self, features=tuple(stored.to(device) for stored in self.features))
 
 
 class Writer:
-    """Writes one part image by image; within ``with``, the part is whole and in its place at the end, or not at all.
+    """Writes one part image by image; after ``with`` without an error, its shards are whole.
+
+    A writer that is entered again with the same arguments goes on after ``images`` images; ``rewind`` drops some.
 
     Args:
         folder: where the part will stand; nothing may stand there yet.
         made_by: detector, checkpoint, data set, settings; goes into the manifest.
         dtype: precision of the features on disk.
+        rank: of the process, which writes a block of the images; ``assemble`` puts the blocks together.
+        images_per_shard: a shard is closed after so many.
     """
 
-    def __init__(self, folder: Path, made_by: dict[str, Any], dtype: str = "float16") -> None:
-        self.folder, self.made_by, self.dtype = folder, made_by, dtype
-        self._partial = folder.with_name(f".{folder.name}.partial")
+    def __init__(
+        self,
+        folder: Path,
+        made_by: dict[str, Any],
+        dtype: str = "float16",
+        rank: int = 0,
+        images_per_shard: int = IMAGES_PER_SHARD,
+    ) -> None:
+        self.made_by, self.dtype, self.images_per_shard = made_by, dtype, images_per_shard
+        self.rank, self._partial = rank, _partial(folder, rank)
 
     def __enter__(self) -> Writer:
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir(parents=True)
-        self._file = (self._partial / "features.bin").open("wb")
-        self._digest = hashlib.sha256()
-        self._columns: dict[str, list[np.ndarray]] = {"labels": [], "boxes": [], "ground_truth": [], "frames": []}
-        self._counts: list[int] = []
-        self._image_ids: list[int] = []
-        self._dim = 0
+        begun = self._partial / "made_by.json"
+        content = json.dumps([self.made_by, self.dtype, self.images_per_shard])
+        if not begun.exists() or begun.read_text() != content:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._partial.mkdir(parents=True)
+            begun.write_text(content)
+        self._shards = [json.loads(path.read_text()) for path in sorted(self._partial.glob("*/shard.json"))]
+        self.rewind(self.images)
         return self
+
+    @property
+    def images(self) -> int:
+        """Images in whole shards."""
+        return sum(shard["images"] for shard in self._shards)
+
+    def rewind(self, images: int) -> None:
+        """Go back to the end of the last shard that ends within the first so many images."""
+        while self.images > images:
+            self._shards.pop()
+        for folder in self._partial.iterdir():
+            if folder.is_dir() and folder.name not in {shard["name"] for shard in self._shards}:
+                shutil.rmtree(folder)
+        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+        self._files: dict[str, Any] = {}
 
     def add(self, image: ImageProposals) -> None:
         """The next image's proposals; none of them is held but its small columns."""
-        block = image.features.cpu().numpy().astype(self.dtype)
-        self._file.write(block.tobytes())
-        self._digest.update(block.tobytes())
-        self._dim = block.shape[1]
-        self._counts.append(len(block))
-        self._image_ids.append(image.image_id)
-        for name in ("labels", "boxes", "ground_truth"):
+        if not self._files:
+            folder = self._partial / f"{self.rank:03}-{len(self._shards):05}"
+            folder.mkdir()
+            self._files = {name: (folder / f"{name}.bin").open("wb") for name in ("features", "boxes")}
+            self._digest = hashlib.sha256()
+        features = image.features.cpu().numpy().astype(self.dtype)
+        for name, block in (("features", features), ("boxes", image.boxes.cpu().numpy().astype(np.float32))):
+            self._files[name].write(block.tobytes())
+        self._digest.update(features.tobytes())
+        self._dim = features.shape[1]
+        for name in ("labels", "ground_truth"):
             self._columns[name].append(getattr(image, name).cpu().numpy())
         self._columns["frames"].append(image.frame.cpu().numpy()[None])
+        self._columns["counts"].append(np.array([len(features)]))
+        self._columns["image_ids"].append(np.array([image.image_id]))
+        if len(self._columns["counts"]) == self.images_per_shard:
+            self.end_shard()
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        with self._file:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        if kind is not None:
-            shutil.rmtree(self._partial)
+    def end_shard(self) -> None:
+        """Close the shard that is being written, if there is one."""
+        if not self._files:
             return
-        columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
-        columns |= {"offsets": np.cumsum([0, *self._counts]), "image_ids": np.array(self._image_ids)}
-        for name, dtype in ARRAYS.items():
-            array = columns[name].astype(dtype)
-            np.save(self._partial / f"{name}.npy", array)
-            self._digest.update(array.tobytes())
-        manifest = {
-            "format": FORMAT,
-            "made_by": self.made_by,
-            "features": {"shape": [sum(self._counts), self._dim], "dtype": self.dtype},
+        name, folder = self._sync()
+        columns = {key: np.concatenate(parts).astype(COLUMNS[key]) for key, parts in self._columns.items()}
+        for key, column in columns.items():
+            np.save(folder / f"{key}.npy", column)
+            self._digest.update(column.tobytes())
+        self._digest.update((folder / "boxes.bin").read_bytes())
+        shard = {
+            "name": name,
+            "images": len(columns["counts"]),
+            "proposals": int(columns["counts"].sum()),
+            "dim": self._dim,
             "sha256": self._digest.hexdigest(),
         }
-        (self._partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        self._partial.rename(self.folder)
+        (folder / "shard.json").write_text(json.dumps(shard))
+        self._shards.append(shard)
+        self._columns = {key: [] for key in COLUMNS}
+
+    def _sync(self) -> tuple[str, Path]:
+        """Name and folder of the open shard, its files closed."""
+        for file in self._files.values():
+            with file:
+                file.flush()
+                os.fsync(file.fileno())
+        folder = Path(file.name).parent
+        self._files = {}
+        return folder.name, folder
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            for file in self._files.values():
+                file.close()
+        else:
+            self.end_shard()
 
 
-def read(folder: Path, verify: bool = False) -> ProposalSet:
-    """Open a part; cheap, features stay on disk.
+def assemble(folder: Path, ranks: int = 1) -> None:
+    """Put a part in its place from what the writers of all ranks have written."""
+    home = _partial(folder, 0)
+    made_by, dtype, _ = json.loads((home / "made_by.json").read_text())
+    shards = []
+    for rank in range(ranks):
+        partial = _partial(folder, rank)
+        for path in sorted(partial.glob("*/shard.json")):
+            shards.append(json.loads(path.read_text()))
+            if partial != home:
+                path.parent.rename(home / path.parent.name)
+        if partial != home:
+            shutil.rmtree(partial)
+    manifest = {"format": FORMAT, "made_by": made_by, "dtype": dtype, "shards": shards}
+    (home / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    home.rename(folder)
+
+
+def _partial(folder: Path, rank: int) -> Path:
+    return folder.with_name(f".{folder.name}.rank{rank}.partial")
+
+
+def read(folder: Path, verify: bool = True) -> ProposalSet:
+    """Open a part; features and boxes stay on disk.
 
     Args:
         folder: of the part.
-        verify: read everything and compare the checksum.
+        verify: compare checksums: everything is read, once a process and file.
 
     Raises:
         InputError: absent, of another format, truncated, or (``verify``) changed.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        shape, dtype = manifest["features"]["shape"], np.dtype(manifest["features"]["dtype"])
         if manifest["format"] != FORMAT:
             raise InputError(f"{folder}: field 'format' is {manifest['format']}, expected {FORMAT}")
-        size = (folder / "features.bin").stat().st_size
-        if size != shape[0] * shape[1] * dtype.itemsize:
-            raise InputError(f"{folder}/features.bin: {size} bytes, the manifest says {shape} of {dtype}")
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
+        dtype, shards = np.dtype(manifest["dtype"]), manifest["shards"]
+        folders = [folder / shard["name"] for shard in shards]
+        for path, shard in zip(folders, shards, strict=True):
+            _check_size(path / "features.bin", shard["proposals"] * shard["dim"] * dtype.itemsize)
+            _check_size(path / "boxes.bin", shard["proposals"] * 16)
+        columns = {
+            name: np.concatenate([np.load(path / f"{name}.npy", allow_pickle=False) for path in folders])
+            for name in COLUMNS
+        }
     except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{folder}: not a whole proposal cache ({error}), delete it to have it made anew") from error
-    if {len(arrays["labels"]), len(arrays["boxes"]), int(arrays["offsets"][-1])} != {shape[0]}:
-        raise InputError(f"{folder}: arrays differ in length, expected {shape[0]} proposals")
-    features = np.memmap(folder / "features.bin", dtype=dtype, mode="r", shape=tuple(shape))
+        raise InputError(f"{folder}: not a whole proposal cache ({error})") from error
+    counts, rows = columns.pop("counts"), [shard["proposals"] for shard in shards]
+    if {len(columns["labels"]), len(columns["ground_truth"]), int(counts.sum())} != {sum(rows)}:
+        raise InputError(f"{folder}: arrays differ in length, expected {sum(rows)} proposals")
     if verify:
-        digest = hashlib.sha256()
-        for start in range(0, shape[0], 65536):
-            digest.update(features[start : start + 65536].tobytes())
-        for name in ARRAYS:
-            digest.update(arrays[name].tobytes())
-        if digest.hexdigest() != manifest["sha256"]:
-            raise InputError(f"{folder}: field 'sha256' does not match the arrays, delete it to have it made anew")
-    return ProposalSet(features=(features,), manifest=manifest, **arrays)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            sums = pool.map(_sha256, folders, [_stamp(path) for path in folders])
+            for path, shard, found in zip(folders, shards, sums, strict=True):
+                if found != shard["sha256"]:
+                    raise InputError(f"{path}: field 'sha256' of the manifest does not match the arrays")
+    return ProposalSet(
+        features=(ShardedRows([path / "features.bin" for path in folders], rows, shards[0]["dim"], dtype),),
+        boxes=ShardedRows([path / "boxes.bin" for path in folders], rows, 4, np.dtype(np.float32)),
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        manifest=manifest,
+        labels=columns["labels"],
+        ground_truth=columns["ground_truth"],
+        frames=columns["frames"],
+        image_ids=columns["image_ids"],
+    )
+
+
+def _check_size(path: Path, expected: int) -> None:
+    if path.stat().st_size != expected:
+        raise InputError(f"{path}: {path.stat().st_size} bytes, expected {expected} as the manifest says")
+
+
+def _stamp(shard: Path) -> tuple[int, ...]:
+    return tuple(path.stat().st_mtime_ns for path in sorted(shard.iterdir()))
+
+
+@cache
+def _sha256(shard: Path, stamp: tuple[int, ...]) -> str:
+    """Checksum of a shard's arrays; once for each state of its files."""
+    digest = hashlib.sha256()
+
+    def add(name: str) -> None:
+        with (shard / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+
+    add("features.bin")
+    for name in COLUMNS:
+        digest.update(np.load(shard / f"{name}.npy", allow_pickle=False).tobytes())
+    add("boxes.bin")
+    return digest.hexdigest()
 
 
 def join(parts: Sequence[ProposalSet], relu: Sequence[bool]) -> ProposalSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ from mmdet.models.detectors import TwoStageDetector
 from mmdet.structures.mask import encode_mask_results
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from imbalance_bench import checkpoints, proposals
 from imbalance_bench.categories import CategoryTable
@@ -97,40 +97,73 @@ class Setup:
             folders = [detector_run.path / "proposals" / name]
             if self.detector.num_stages > 1:
                 folders = [folders[0].with_name(f"{name}-stage{n}") for n in range(1, self.detector.num_stages + 1)]
-            if not all(_is_cached(folder, made_by) for folder in folders):
+            cached = [self._read(folder, made_by) for folder in folders]
+            if None in cached:
                 for folder in folders:
                     proposals.remove(folder)
                 with logged_to(detector_run.path / "console.log"):
                     self._cache(self.load_detector(detector_run.checkpoint), folders, made_by)
-            return [proposals.read(folder) for folder in folders]
+                cached = [self._read(folder, made_by) for folder in folders]
+            return [part for part in cached if part is not None]
+
+    def _read(self, folder: Path, made_by: dict[str, Any]) -> ProposalSet | None:
+        """A part that is there, whole and of this detector; any other is made anew."""
+        if not folder.exists():
+            return None
+        try:
+            part = proposals.read(folder)
+        except InputError as error:
+            self.reporter.say(f"  {error}: made anew")
+            return None
+        return part if part.manifest["made_by"] == made_by else None
 
     def _cache(self, model: TwoStageDetector, folders: list[Path], made_by: dict[str, Any]) -> None:
-        """One pass of the detector, all stages written side by side."""
+        """One pass of the detector, all stages written side by side; goes on after the last whole shards."""
         split, tap = made_by["split"], made_by["tap"]
         model = model.to(self.device)
         check_cacheable(model)
-        if split == "train":
-            # Views one after the other: even ones as they are, odd ones flipped.
-            views = [self.training_set(flip=float(view % 2)) for view in range(self.views)]
-            passes = [
-                training_proposals(model, self.loader(images), tap, self.seed + view)
-                for view, images in enumerate(views)
-            ]
-        else:
-            views = [self.validation_set()]
-            passes = [test_proposals(model, self.loader(views[0]), tap)]
-        total = sum(map(len, views))
+        training = split == "train"
+        # Views one after the other: even ones as they are, odd ones flipped.
+        views: list[AnnotationDataset] = (
+            [self.training_set(flip=float(view % 2)) for view in range(self.views)]
+            if training
+            else [self.validation_set()]
+        )
         # Scores are computed from the validation part, so single precision there.
-        dtype = "float16" if split == "train" else "float32"
+        dtype = "float16" if training else "float32"
         with (
-            self.reporter.task(f"caching {split} proposals ({tap})", total) as advance,
+            self.reporter.task(f"caching {split} proposals ({tap})", sum(map(len, views))) as advance,
             ExitStack() as stack,
         ):
-            writers = [stack.enter_context(proposals.Writer(folder, made_by, dtype)) for folder in folders]
-            for stages in itertools.chain.from_iterable(passes):
-                for writer, image in zip(writers, stages, strict=True):
-                    writer.add(image)
-                advance()
+            # Whole batches a shard: an interrupted pass goes on with the batches of an uninterrupted one.
+            size = (
+                math.ceil(proposals.IMAGES_PER_SHARD / self.detector.schedule.batch_size)
+                * self.detector.schedule.batch_size
+            )
+            writers = [
+                stack.enter_context(proposals.Writer(folder, made_by, dtype, images_per_shard=size))
+                for folder in folders
+            ]
+            done = min(writer.images for writer in writers)
+            for writer in writers:
+                writer.rewind(done)
+            advance(done)
+            for view, images in enumerate(views):
+                skipped, done = min(done, len(images)), max(0, done - len(images))
+                loader = self.loader(Subset(images, range(skipped, len(images))))
+                found = (
+                    training_proposals(model, loader, tap, self.seed + view)
+                    if training
+                    else test_proposals(model, loader, tap)
+                )
+                for stages in found:
+                    for writer, image in zip(writers, stages, strict=True):
+                        writer.add(image)
+                    advance()
+                for writer in writers:
+                    writer.end_shard()
+        for folder in folders:
+            proposals.assemble(folder)
 
     def measure(self, checkpoint: Path) -> tuple[pd.DataFrame, dict[str, Any], Detections]:
         """Everything that is measured of a run, of any checkpoint that fits this detector and data set.
@@ -261,7 +294,7 @@ class Setup:
             training=False,
         )
 
-    def loader(self, dataset: AnnotationDataset) -> DataLoader:
+    def loader(self, dataset: Dataset) -> DataLoader:
         """In order, for inference."""
         return DataLoader(
             dataset,
@@ -282,11 +315,3 @@ class Setup:
             proposals.join([parts[stored[tap]][number] for tap in stage], relu=[tap == "fc" for tap in stage])
             for number, stage in enumerate(taps)
         ]
-
-
-def _is_cached(folder: Path, made_by: dict[str, Any]) -> bool:
-    """Whether a part is there, whole and of this detector; any other is made anew."""
-    try:
-        return proposals.read(folder).manifest["made_by"] == made_by
-    except InputError:
-        return False

@@ -1,5 +1,6 @@
 """The graph of runs on a small set: everything runs, is reused, resumes to the same result, and refuses politely."""
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
 from analyses import detections, per_category, report, tables
 from imbalance_bench import checkpoints
@@ -19,6 +21,7 @@ from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.detection import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.methods import METHODS
+from imbalance_bench.progress import Reporter
 from imbalance_bench.runs import RunFolder
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.studies import STUDIES
@@ -221,8 +224,24 @@ def test_a_changed_detector_makes_its_cache_anew(bench: Benchmark, baseline: Run
     (classifier,) = checkpoints.classifiers_of(content, "x").values()
     checkpoints.save(other.checkpoint, state, classifier, bench.categories)
     (second,) = bench.proposals(other, "val", "fc_pre_relu")
-    assert first.manifest["sha256"] != second.manifest["sha256"]
-    assert np.allclose(second.features[0].mean() - first.features[0].mean(), 1, atol=1e-3)
+    assert first.manifest["shards"] != second.manifest["shards"]
+    means = [next(part.chunks(size=len(part)))[0].mean() for part in (first, second)]
+    assert np.allclose(means[1] - means[0], 1, atol=1e-3)
+
+
+def test_a_damaged_cache_is_made_anew_and_said(baseline: RunFolder, bench: Benchmark, tmp_path: Path) -> None:
+    other = RunFolder(tmp_path / "run")
+    shutil.copytree(baseline.path, other.path)
+    said = Console(file=io.StringIO(), width=500)
+    talking = replace(bench, reporter=Reporter(said))
+    (whole,) = talking.proposals(other, "val", "fc_pre_relu")
+    (features, *_) = other.path.glob("proposals/val-fc_pre_relu/*/features.bin")
+    content = bytearray(features.read_bytes())
+    content[len(content) // 2] ^= 64
+    features.write_bytes(content)
+    (again,) = talking.proposals(other, "val", "fc_pre_relu")
+    assert again.manifest == whole.manifest
+    assert "'sha256' of the manifest does not match the arrays: made anew" in said.file.getvalue()
 
 
 def test_table_and_figures(bench: Benchmark, baseline: RunFolder, tmp_path: Path) -> None:

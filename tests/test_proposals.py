@@ -12,6 +12,7 @@ from torch import Tensor
 
 from imbalance_bench import proposals
 from imbalance_bench.errors import InputError
+from imbalance_bench.shards import ahead
 
 
 @dataclass
@@ -45,15 +46,16 @@ def images(count: int = 6, views: int = 1, dim: int = 5) -> list[Image]:
 
 
 def write(folder: Path, images: Iterator[Image], made_by: dict[str, Any], dtype: str = "float16") -> None:
-    with proposals.Writer(folder, made_by, dtype) as writer:
+    with proposals.Writer(folder, made_by, dtype, images_per_shard=4) as writer:
         for image in images:
             writer.add(image)  # type: ignore[arg-type]
+    proposals.assemble(folder)
 
 
 def test_round_trip(tmp_path: Path) -> None:
     whole = images()
     write(tmp_path / "val", iter(whole), {"detector": "x"}, "float32")
-    cache = proposals.read(tmp_path / "val", verify=True)
+    cache = proposals.read(tmp_path / "val")
     assert cache.manifest["made_by"] == {"detector": "x"}
     assert len(cache) == sum(len(image.labels) for image in whole)
     for image, (features, labels, boxes) in zip(whole, cache.images(), strict=True):
@@ -71,7 +73,7 @@ def test_half_precision_and_relu(tmp_path: Path) -> None:
     write(tmp_path / "a", iter(images()), {}, "float16")
     cache = proposals.read(tmp_path / "a")
     joined = proposals.join([cache, cache], relu=[False, True])
-    features, _ = joined.batch(slice(0, 10))
+    features, _ = joined.batch([slice(0, 10)])
     expected = torch.cat([image.features for image in images()])[:10].half().float()
     assert torch.equal(features, torch.cat([expected, expected.relu()], dim=1))
 
@@ -105,35 +107,109 @@ def test_an_epoch_sees_every_image_once_in_one_view(tmp_path: Path) -> None:
     assert torch.equal(first, again)
 
 
-def test_an_interrupted_cache_is_absent(tmp_path: Path) -> None:
+def test_spans_cross_shards(tmp_path: Path) -> None:
+    write(tmp_path / "train", iter(images(count=11)), {}, "float32")
+    cache = proposals.read(tmp_path / "train")
+    assert len(list((tmp_path / "train").glob("*/features.bin"))) == 3
+    everything = torch.cat([image.features for image in images(count=11)])
+    spans = [slice(3, 60), slice(0, 2), slice(17, 17), slice(60, len(everything))]
+    features, labels = cache.batch(spans)
+    assert torch.equal(features, torch.cat([everything[span] for span in spans]))
+    assert labels.tolist() == np.concatenate([cache.labels[span] for span in spans]).tolist()
+    resident = cache.features[0].to("cpu")
+    assert torch.equal(resident.tensor(spans), features), "in a device's memory as on disk"
+
+
+def test_an_interrupted_cache_is_absent_and_goes_on(tmp_path: Path) -> None:
     def interrupted() -> Iterator[Image]:
-        yield from images()[:3]
+        yield from images()[:5]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "train", interrupted(), {})
+        write(tmp_path / "train", interrupted(), {"detector": "x"})
     assert not (tmp_path / "train").exists()
     with pytest.raises(InputError, match="not a whole proposal cache"):
         proposals.read(tmp_path / "train")
-    write(tmp_path / "train", iter(images()), {})
-    assert len(proposals.read(tmp_path / "train")) == len(torch.cat([image.labels for image in images()]))
-    assert [path.name for path in tmp_path.iterdir()] == ["train"], "the partial folder is gone"
+    with proposals.Writer(tmp_path / "train", {"detector": "x"}, images_per_shard=4) as writer:
+        assert writer.images == 4, "one shard of four was whole, the fifth image's is dropped"
+        for image in images()[4:]:
+            writer.add(image)  # type: ignore[arg-type]
+    proposals.assemble(tmp_path / "train")
+    write(tmp_path / "whole", iter(images()), {"detector": "x"})
+    resumed, whole = proposals.read(tmp_path / "train"), proposals.read(tmp_path / "whole")
+    assert resumed.manifest == whole.manifest, "checksums too"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "whole"], "the partial folders are gone"
 
 
-@pytest.mark.parametrize("damage", ["truncated features", "changed features", "no manifest", "short labels"])
+def test_a_cache_of_another_detector_does_not_go_on(tmp_path: Path) -> None:
+    with proposals.Writer(tmp_path / "train", {"detector": "x"}, images_per_shard=2) as writer:
+        writer.add(images()[0])  # type: ignore[arg-type]
+    with proposals.Writer(tmp_path / "train", {"detector": "y"}, images_per_shard=2) as writer:
+        assert writer.images == 0
+
+
+def test_writers_are_brought_to_the_same_image(tmp_path: Path) -> None:
+    for stage, count in (("one", 6), ("two", 3)):
+        with proposals.Writer(tmp_path / stage, {}, images_per_shard=2) as writer:
+            for image in images()[:count]:
+                writer.add(image)  # type: ignore[arg-type]
+            if stage == "two":
+                assert writer.images == 2, "the shard of the third image is open"
+    with (
+        proposals.Writer(tmp_path / "one", {}, images_per_shard=2) as one,
+        proposals.Writer(tmp_path / "two", {}, images_per_shard=2) as two,
+    ):
+        assert (one.images, two.images) == (6, 3)
+        one.rewind(3)
+        assert one.images == 2, "a shard is dropped as a whole"
+        two.rewind(one.images)
+        assert two.images == 2
+        for writer in (one, two):
+            for image in images()[2:]:
+                writer.add(image)  # type: ignore[arg-type]
+    manifests = []
+    for stage in ("one", "two"):
+        proposals.assemble(tmp_path / stage)
+        manifests.append(proposals.read(tmp_path / stage).manifest)
+    assert manifests[0] == manifests[1]
+
+
+def test_blocks_of_several_ranks_make_one_part(tmp_path: Path) -> None:
+    for rank, block in enumerate((images(count=7)[:4], images(count=7)[4:])):
+        with proposals.Writer(tmp_path / "train", {}, rank=rank, images_per_shard=2) as writer:
+            for image in block:
+                writer.add(image)  # type: ignore[arg-type]
+    proposals.assemble(tmp_path / "train", ranks=2)
+    write(tmp_path / "whole", iter(images(count=7)), {})
+    together, whole = proposals.read(tmp_path / "train"), proposals.read(tmp_path / "whole")
+    assert together.image_ids.tolist() == whole.image_ids.tolist()
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(together.images(), whole.images(), strict=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "whole"]
+
+
+@pytest.mark.parametrize("damage", ["truncated features", "changed features", "changed boxes", "no manifest", "labels"])
 def test_damage_is_found(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "val"
     write(folder, iter(images()), {}, "float32")
-    features = folder / "features.bin"
+    proposals.read(folder)
+    (shard, *_) = sorted(folder.glob("*/"))
+    features = shard / "features.bin"
     if damage == "truncated features":
         features.write_bytes(features.read_bytes()[:-4])
-    elif damage == "changed features":
-        content = bytearray(features.read_bytes())
+    elif damage.startswith("changed"):
+        path = shard / f"{damage.split()[1]}.bin"
+        content = bytearray(path.read_bytes())
         content[17] ^= 1
-        features.write_bytes(content)
+        path.write_bytes(content)
     elif damage == "no manifest":
         (folder / "manifest.json").unlink()
     else:
-        np.save(folder / "labels.npy", np.load(folder / "labels.npy")[:-1])
+        np.save(shard / "labels.npy", np.load(shard / "labels.npy")[:-1])
     with pytest.raises(InputError):
-        proposals.read(folder, verify=True)
+        proposals.read(folder)
+
+
+def test_read_ahead_keeps_order_and_errors() -> None:
+    assert list(ahead(lambda n: n * n, range(20))) == [n * n for n in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda n: 1 // n, range(3, -1, -1)))

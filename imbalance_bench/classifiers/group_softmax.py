@@ -154,7 +154,10 @@ class GroupSoftmaxClassifier(LinearClassifier):
             return foreground | (count > 0)
         # Random ranks among the others: no host synchronisation, and all of them where m >= #others.
         keys = torch.rand(foreground.shape, device=foreground.device).masked_fill(foreground, math.inf)
-        ranks = keys.argsort(dim=1).argsort(dim=1)
+        order = keys.argsort(dim=1)
+        ranks = torch.empty_like(order).scatter_(
+            1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+        )
         return foreground | (ranks < (float(self.beta) * count).floor())
 
     def scores(self, logits: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ def train_classifier(
         InputError: the state file is not this training's.
     """
     classifier.to(device).train()
+    proposals = proposals.on(device)
     parameters = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(
         parameters, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
