@@ -1,17 +1,14 @@
 """torchvision's operators in place of mmcv's compiled ones, when, and only when, those are absent.
 
 mmcv installed without its compiled module lacks ``mmcv._ext``; ``ops_finder`` then has this module's ``StandIns``
-imported under that name. Its functions have mmcv's signatures and torchvision's insides; an operator that torchvision
-lacks can be imported, and says what to do when it is called.
+imported under that name. Its functions have mmcv's signatures and torchvision's insides (RoIAlign on a CPU: our own,
+``roi_align``); an operator without a counterpart can be imported, and says what to do when it is called.
 """
 
 from __future__ import annotations
 
-import itertools
 import types
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import deform_conv2d
 from torchvision.ops import nms as torchvision_nms
+
+from imbalance_bench.detectors import roi_align
 
 BUILD = "MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv --force-reinstall onedl-mmcv"
 
@@ -56,29 +55,17 @@ def _roi_align_forward(
     argmax_y: Tensor,
     argmax_x: Tensor,
     *,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
     pool_mode: int,
-    aligned: bool,
+    **options: Any,
 ) -> None:
-    """Fill (N, C, h, w) ``output`` from (B, C, H, W) features and (N, 5) rois; ``sampling_ratio`` 0 adapts."""
+    """Fill (N, C, h, w) ``output`` from (B, C, H, W) features and (N, 5) rois."""
     if pool_mode != 1:
         _missing("roi_align with pool_mode='max'")()
-
-    def pool(images: slice, chosen: Tensor) -> None:
-        output[chosen] = torch.ops.torchvision.roi_align(
-            features[images],
-            _of_slice(rois[chosen], images),
-            spatial_scale,
-            aligned_height,
-            aligned_width,
-            sampling_ratio,
-            aligned,
-        )
-
-    _by_image(pool, rois, len(features))
+    pooling = roi_align.Pooling(**options)
+    if features.is_cuda:
+        output.copy_(torch.ops.torchvision.roi_align(features, rois, *_in_order(pooling)))
+    else:
+        output.copy_(roi_align.forward(features, rois, pooling))
 
 
 def _roi_align_backward(
@@ -88,57 +75,24 @@ def _roi_align_backward(
     argmax_x: Tensor,
     grad_input: Tensor,
     *,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
     pool_mode: int,
-    aligned: bool,
+    **options: Any,
 ) -> None:
     """Add to (B, C, H, W) ``grad_input`` from (N, C, h, w) ``grad_output``."""
-
-    def spread(images: slice, chosen: Tensor) -> None:
-        grad = grad_input[images]
-        grad += torch.ops.torchvision._roi_align_backward(
-            grad_output[chosen],
-            _of_slice(rois[chosen], images),
-            spatial_scale,
-            aligned_height,
-            aligned_width,
-            *grad.shape,
-            sampling_ratio,
-            aligned,
+    pooling = roi_align.Pooling(**options)
+    if grad_output.is_cuda:
+        scale, height, width, *sampling = _in_order(pooling)
+        grad_input += torch.ops.torchvision._roi_align_backward(
+            grad_output, rois, scale, height, width, *grad_input.shape, *sampling
         )
-
-    _by_image(spread, rois, len(grad_input))
-
-
-def _by_image(work: Callable[[slice, Tensor], None], rois: Tensor, num_images: int) -> None:
-    """Run ``work`` on slices of the batch and the indices of their RoIs, in threads on the CPU.
-
-    torchvision's RoIAlign uses one core there. A RoI touches its own image only, so slices do not meet; and within
-    an image the order of additions stays, so the result is the same to the last bit.
-    """
-    workers = 1 if rois.is_cuda else min(torch.get_num_threads(), num_images)
-    bounds = [round(num_images * part / workers) for part in range(workers + 1)]
-    slices = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
-    image = rois[:, 0]
-    chosen = [((image >= part.start) & (image < part.stop)).nonzero()[:, 0] for part in slices]
-    if workers == 1:
-        work(slices[0], chosen[0])
     else:
-        # Whether gradients are recorded is a thread's own affair.
-        list(_pool(workers).map(torch.no_grad()(work), slices, chosen))
+        grad_input += roi_align.backward(grad_output, rois, grad_input.shape, pooling)
 
 
-def _of_slice(rois: Tensor, images: slice) -> Tensor:
-    """RoIs with image indices counted from the start of the slice."""
-    return torch.cat([rois[:, :1] - images.start, rois[:, 1:]], dim=1)
-
-
-@lru_cache(maxsize=1)
-def _pool(workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers, thread_name_prefix="roi_align")
+def _in_order(pooling: roi_align.Pooling) -> tuple[Any, ...]:
+    """As torchvision takes them."""
+    size = (pooling.aligned_height, pooling.aligned_width)
+    return (pooling.spatial_scale, *size, pooling.sampling_ratio, pooling.aligned)
 
 
 def _sigmoid_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:

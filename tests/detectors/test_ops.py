@@ -71,23 +71,34 @@ def test_roi_align_gradient() -> None:
     assert torch.autograd.gradcheck(lambda x: roi_align(x, rois, (2, 2), 1.0, 2, "avg", True), features)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads_change_nothing(threads: int) -> None:
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("ratio", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_roi_align_as_torchvision(ratio: int, aligned: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    features, rois = torch.randn(5, 4, 9, 9), shuffled_rois(5, 40, torch.float32)
-    expected = torch.ops.torchvision.roi_align(features, rois, 1.0, 3, 3, 2, True)
+    features = torch.randn(5, 4, 9, 11, dtype=dtype, requires_grad=True)
+    rois = shuffled_rois(5, 60, dtype)
+    rois[:, 1:] *= 4
+    rois[:20, 1:3] -= 30  # from outside the image into it, and wholly outside
+    rois[20:30, 3:] += 60
+    rois[30, 3:] = rois[30, 1:3]  # a point
+    rois[31, 3] = rois[31, 1]  # a line
+    expected = torch.ops.torchvision.roi_align(features, rois, 0.5, 3, 2, ratio, aligned)
     grad = torch.randn_like(expected)
-    expected_grad = torch.ops.torchvision._roi_align_backward(grad, rois, 1.0, 3, 3, 5, 4, 9, 9, 2, True)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        leaf = features.clone().requires_grad_()
-        pooled = RoIAlign(3, 1.0, sampling_ratio=2)(leaf, rois)
-        pooled.backward(grad)
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(pooled, expected)
-    assert torch.equal(leaf.grad, expected_grad)  # type: ignore[arg-type]
+    expected_grad = torch.ops.torchvision._roi_align_backward(grad, rois, 0.5, 3, 2, 5, 4, 9, 11, ratio, aligned)
+    pooled = RoIAlign((3, 2), 0.5, sampling_ratio=ratio, aligned=aligned)(features, rois)
+    pooled.backward(grad)
+    torch.testing.assert_close(pooled, expected)
+    torch.testing.assert_close(features.grad, expected_grad)
+
+
+def test_roi_align_of_no_rois() -> None:
+    features = torch.randn(2, 3, 6, 6, requires_grad=True)
+    pooled = RoIAlign(2, 1.0)(features, torch.zeros(0, 5))
+    assert pooled.shape == (0, 3, 2, 2)
+    pooled.sum().backward()
+    assert features.grad is not None
+    assert features.grad.abs().sum() == 0
 
 
 def test_an_image_without_rois() -> None:
