@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test bench lint format clean
 
 setup: .venv/.ready
 
@@ -18,6 +18,9 @@ demo: setup
 
 test: setup lint
 	@$(BIN)/python -m pytest
+
+bench: setup
+	@$(BIN)/python benchmarks/run.py
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -120,8 +120,8 @@ class Setup:
     def _cache(self, model: TwoStageDetector, folders: list[Path], made_by: dict[str, Any]) -> None:
         """One pass of the detector, all stages written side by side; goes on after the last whole shards."""
         split, tap = made_by["split"], made_by["tap"]
-        model = model.to(self.device)
         check_cacheable(model)
+        model.to(self.device, memory_format=torch.channels_last)
         training = split == "train"
         # Views one after the other: even ones as they are, odd ones flipped.
         views: list[AnnotationDataset] = (

@@ -1,0 +1,64 @@
+"""All benchmarks that need no GPU, one after the other; results with their provenance, and their figure.
+
+python benchmarks/run.py [--only bags_loss] [-o results/measured]
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from timing import COLUMNS, Rows, alone, show
+
+from analyses import speed
+from analyses.figures import save
+from imbalance_bench.files import write_text
+from imbalance_bench.runs import provenance
+
+BENCHMARKS: dict[str, dict[str, Any]] = {
+    "bags_loss": {},
+    "scoring": {},
+    "lvis_evaluation": {},
+    "weight_norms": {},
+    "large_cache": {"gigabytes": 1, "iterations": 16},
+    "end_to_end": {},
+    "cached_training": {},
+}
+"""Modules beside this one, and what their ``measure`` is called with."""
+
+
+def measure(name: str, options: dict[str, Any]) -> Rows:
+    """The rows of one benchmark."""
+    return importlib.import_module(name).measure(**options)
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Option(help="Benchmarks to run; the others keep their rows.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")] = Path("results/measured"),
+) -> None:
+    """Run, show, and write benchmarks.csv and benchmarks.png."""
+    path = output / "benchmarks.csv"
+    kept = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["script"])
+    for name in only or BENCHMARKS:
+        start = time.monotonic()
+        rows, memory = alone(measure, name, BENCHMARKS[name])
+        print(f"{name} ({time.monotonic() - start:.0f} s, {memory:,.0f} MiB)", flush=True)
+        show(rows)
+        made = provenance()
+        frame = pd.DataFrame(rows, columns=list(COLUMNS)).assign(
+            script=name, machine=made["machine"], torch=made["versions"]["torch"], date=made["date"]
+        )
+        kept = pd.concat([kept[kept["script"] != name], frame], ignore_index=True)
+        kept = kept.sort_values("script", key=lambda names: names.map(list(BENCHMARKS).index), kind="stable")
+        # After each: what is measured is not lost with the next.
+        write_text(path, kept.to_csv(index=False, float_format="%.5g"))
+    save(speed.figure(pd.read_csv(path)), output / "benchmarks.png")
+    print(f"written: {path}, {output / 'benchmarks.png'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
