@@ -21,8 +21,10 @@ import numpy as np
 import pandas as pd
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.evaluation.bootstrap import average_precision, bootstrap, match, mean_ap
+from imbalance_bench.evaluation.bootstrap import bootstrap, mean_ap
 from imbalance_bench.evaluation.detections import read
+from imbalance_bench.evaluation.ground_truth import GroundTruth
+from imbalance_bench.evaluation.matching import average_precision, match
 
 LEVEL = 0.95
 
@@ -108,7 +110,8 @@ def _values_and_draws(
     seed: int,
 ) -> tuple[dict[str, pd.Series], dict[str, pd.DataFrame]]:
     """Of each run the measures on all images, and a frame of them with a row a draw."""
-    matches = [match(read(path, categories), annotations, categories, lvis_style=lvis_style) for path in runs.values()]
+    truth = GroundTruth.read(annotations, categories, lvis_style=lvis_style)
+    matches = [match(read(path, categories), truth) for path in runs.values()]
     drawn = bootstrap(matches, categories, resamples=resamples, seed=seed)
     values, draws = {}, {}
     for number, (run, matched) in enumerate(zip(runs, matches, strict=True)):

@@ -103,11 +103,6 @@ class ProposalSet:
         rows = self.rows(position)
         return *self.batch([rows], device), self.boxes.tensor([rows])
 
-    def images(self, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Image by image."""
-        for position in range(self.num_images):
-            yield self.image(position, device)
-
     def epoch(
         self, images_per_batch: int, generator: torch.Generator, device: torch.device | str = "cpu"
     ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -33,6 +33,7 @@ from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.classifier import evaluate_classifier
 from imbalance_bench.evaluation.detection import evaluate
 from imbalance_bench.evaluation.detections import Detections
+from imbalance_bench.evaluation.ground_truth import GroundTruth, IouType
 from imbalance_bench.evaluation.grouping import summarize_ap
 from imbalance_bench.evaluation.postprocess import BoxesOfPairs
 from imbalance_bench.files import sha256
@@ -64,6 +65,22 @@ class Setup:
     def categories(self) -> CategoryTable:
         """Of the training annotations."""
         return self.dataset.categories()
+
+    @cached_property
+    def ground_truth(self) -> GroundTruth:
+        """Boxes of the validation annotations."""
+        return self._ground_truth("bbox")
+
+    @cached_property
+    def mask_ground_truth(self) -> GroundTruth:
+        """Masks of the validation annotations."""
+        return self._ground_truth("segm")
+
+    def _ground_truth(self, iou_type: IouType) -> GroundTruth:
+        dataset = self.dataset
+        return GroundTruth.read(
+            dataset.val_annotations, self.categories, lvis_style=dataset.lvis_style, iou_type=iou_type
+        )
 
     @property
     def has_stuff(self) -> bool:
@@ -205,8 +222,7 @@ class Setup:
         table, metrics, detections = evaluate_classifier(
             classifiers,
             val,
-            self.dataset,
-            self.categories,
+            self.ground_truth,
             boxes_of_pairs=boxes_of_pairs,
             device=self.device,
             reporter=self.reporter,
@@ -214,13 +230,7 @@ class Setup:
         if detector is not None and self.detector.has_masks:
             with logged_to(run.path / "console.log"):
                 detections = self._with_masks(detector, detections)
-            precision = evaluate(
-                detections,
-                self.dataset.val_annotations,
-                self.categories,
-                lvis_style=self.dataset.lvis_style,
-                iou_type="segm",
-            )
+            precision = evaluate(detections, self.mask_ground_truth)
             table = table.join(precision.add_suffix("_mask"))
             metrics |= {f"{name}^m": value for name, value in summarize_ap(precision, self.categories).items()}
         return table, metrics, detections

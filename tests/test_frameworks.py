@@ -101,9 +101,7 @@ def test_evaluation_of_the_cache_is_mmdets_own(bench: Benchmark) -> None:
                 found = sample.pred_instances
                 image_ids.append(int(sample.img_id))
                 images.append((found.bboxes, found.scores, found.labels))
-    precision = evaluate(
-        Detections.from_images(image_ids, images), bench.dataset.val_annotations, bench.categories, lvis_style=False
-    )
+    precision = evaluate(Detections.from_images(image_ids, images), bench.ground_truth)
     ours = per_category.read(run.per_category)["ap"].iloc[:-1]
     assert np.allclose(precision["ap"], ours, atol=2e-3)
     assert precision["ap"].mean() == pytest.approx(ours.mean(), abs=2e-4)

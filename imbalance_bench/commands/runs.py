@@ -100,9 +100,9 @@ def evaluate(
     train_annotations: Annotated[
         Path | None, typer.Option("--train-annotations", help="Where bins are counted, if not the data set's.")
     ] = None,
-    evaluator: Annotated[str, typer.Option("--evaluator", help="faster (faster-coco-eval) or lvis (official).")] = (
-        "faster"
-    ),
+    evaluator: Annotated[
+        str, typer.Option("--evaluator", help="arrays (ours), faster (faster-coco-eval) or lvis (official).")
+    ] = "arrays",
     iou_type: Annotated[str, typer.Option("--iou-type", help="bbox, or segm where detections carry masks.")] = "bbox",
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
@@ -114,8 +114,8 @@ def evaluate(
 
     Example: imbalance-bench evaluate work_dirs/emoji-lt-small/tiny/seed0/bags
     """
-    if evaluator not in ("faster", "lvis"):
-        raise InputError(f"option '--evaluator' is '{evaluator}', expected faster or lvis")
+    if evaluator not in ("arrays", "faster", "lvis"):
+        raise InputError(f"option '--evaluator' is '{evaluator}', expected arrays, faster or lvis")
     if iou_type not in ("bbox", "segm"):
         raise InputError(f"option '--iou-type' is '{iou_type}', expected bbox or segm")
     if (annotations is None) != (train_annotations is None):
@@ -126,6 +126,7 @@ def evaluate(
     from imbalance_bench.datasets import registry
     from imbalance_bench.datasets.coco_format import is_federated
     from imbalance_bench.evaluation import detection, detections
+    from imbalance_bench.evaluation.ground_truth import GroundTruth
     from imbalance_bench.runs import RunFolder
 
     if path.is_dir():
@@ -139,12 +140,13 @@ def evaluate(
     categories = CategoryTable.from_annotations(train_annotations) if train_annotations else data.categories()
     if found is None:
         found = detections.read(path, categories)
-    truth = annotations or data.val_annotations
-    lvis_style = is_federated(truth) if annotations else data.lvis_style
+    source = annotations or data.val_annotations
+    lvis_style = is_federated(source) if annotations else data.lvis_style
     if evaluator == "lvis" and not lvis_style:
-        raise InputError(f"{truth}: option '--evaluator lvis' expects federated annotations (neg_category_ids)")
-    options: dict[str, Any] = {"evaluator": evaluator, "iou_type": iou_type}
-    frame = detection.evaluate(found, truth, categories, lvis_style=lvis_style, **options)
+        raise InputError(f"{source}: option '--evaluator lvis' expects federated annotations (neg_category_ids)")
+    options: dict[str, Any] = {"lvis_style": lvis_style, "iou_type": iou_type}
+    truth = GroundTruth.read(source, categories, **options)
+    frame = detection.evaluate(found, truth, evaluator=evaluator)  # type: ignore[arg-type]
     table = categories.frame(background=True).join(frame).reindex(columns=per_category.COLUMNS)
     bins = f"bins by train instances: {', '.join(categories.bin_names)}"
     _show_groups(ap_by_bin(table), f"AP of {path} ({iou_type}, {evaluator}), percent", f"{AP_CAPTION}; {bins}")

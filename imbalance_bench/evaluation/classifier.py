@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier
-from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.evaluation.accuracy import proposal_accuracy
 from imbalance_bench.evaluation.detection import evaluate
 from imbalance_bench.evaluation.detections import Detections
+from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.grouping import summarize_accuracy, summarize_ap
 from imbalance_bench.evaluation.postprocess import BoxesOfPairs, detect
 from imbalance_bench.progress import Reporter
 from imbalance_bench.proposals import ProposalSet
 
+SCORES_AT_ONCE = 1 << 24
+"""Bounds memory: 64 MiB of scores."""
+
 
 def evaluate_classifier(
     classifiers: Sequence[Classifier],
     val: Sequence[ProposalSet],
-    dataset: DataSet,
-    categories: CategoryTable,
+    truth: GroundTruth,
     *,
     boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None,
     device: str = "cpu",
@@ -38,8 +40,7 @@ def evaluate_classifier(
     Args:
         classifiers: trained, one a stage.
         val: cached validation proposals with the features that the classifier reads, one a stage.
-        dataset: for the validation annotations.
-        categories: of the training annotations.
+        truth: the validation annotations.
         boxes_of_pairs: where boxes are class-specific: position of an image -> boxes of its (proposal, class) pairs.
         device: where scores are computed.
         reporter: shows progress.
@@ -49,31 +50,44 @@ def evaluate_classifier(
         several stages ``weight_norm`` and ``bias`` are means over them, ``weight_norm_stage1`` ... each one's own.
     """
     classifiers = [classifier.to(device).eval() for classifier in classifiers]
+    categories = truth.categories
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     reporter = reporter or Reporter()
 
     def scored() -> Iterator[tuple[Tensor, Tensor]]:
-        images = zip(*(part.images(device) for part in val), strict=True)
-        with reporter.task("scoring and suppressing", val[0].num_images) as advance, torch.no_grad():
-            for position, stages in enumerate(images):
+        last = val[-1]
+        with reporter.task("scoring and suppressing", last.num_images) as advance, torch.no_grad():
+            for images in _runs_of_images(last, SCORES_AT_ONCE // (categories.num_classes + 1)):
+                rows = last.rows(images.start, images.stop)
                 logits = [
-                    classifier(features) for classifier, (features, _, _) in zip(classifiers, stages, strict=True)
+                    classifier(part.batch([rows], device)[0]) for classifier, part in zip(classifiers, val, strict=True)
                 ]
                 scores = classifiers[-1].scores(torch.stack(logits).mean(dim=0))
-                _, labels, boxes = stages[-1]
-                found.append(detect(scores.cpu(), boxes_of_pairs(position) if boxes_of_pairs else boxes))
-                yield scores, labels
-                advance()
+                yield scores, torch.from_numpy(last.labels[rows]).to(device).long()
+                scores, boxes = scores.cpu(), last.boxes.tensor([rows])
+                for position in images:
+                    own = slice(last.offsets[position] - rows.start, last.offsets[position + 1] - rows.start)
+                    found.append(detect(scores[own], boxes_of_pairs(position) if boxes_of_pairs else boxes[own]))
+                    advance()
 
     accuracy = proposal_accuracy(scored(), categories.num_classes)
     detections = Detections.from_images(val[0].image_ids, found)
     with reporter.task("average precision", 1) as advance:
-        precision = evaluate(detections, dataset.val_annotations, categories, lvis_style=dataset.lvis_style)
+        precision = evaluate(detections, truth)
         advance()
     weights = _weights(classifiers).set_index(accuracy.index)
     table = categories.frame(background=True).join([weights, precision, accuracy])
     metrics = summarize_ap(precision, categories) | summarize_accuracy(accuracy, categories)
     return table, metrics, detections
+
+
+def _runs_of_images(proposals: ProposalSet, most: int) -> Iterator[range]:
+    """Images in order, in runs of at most so many proposals (or of one image)."""
+    start = 0
+    while start < proposals.num_images:
+        stop = int(np.searchsorted(proposals.offsets, proposals.offsets[start] + most, side="right")) - 1
+        yield range(start, max(stop, start + 1))
+        start = max(stop, start + 1)
 
 
 def _weights(classifiers: Sequence[Classifier]) -> pd.DataFrame:

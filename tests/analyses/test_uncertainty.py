@@ -5,10 +5,12 @@ import pytest
 from analyses.uncertainty import intervals, paired
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
-from imbalance_bench.evaluation.bootstrap import bootstrap, match
+from imbalance_bench.evaluation.bootstrap import bootstrap
 from imbalance_bench.evaluation.detection import evaluate
 from imbalance_bench.evaluation.detections import Detections
+from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.grouping import summarize_ap
+from imbalance_bench.evaluation.matching import match
 
 CATEGORIES = CategoryTable(
     np.array([1, 2, 3]), ("a", "b", "c"), np.array([4, 50, 9]), np.array([4, 50, 9]), tuple("rcr")
@@ -53,8 +55,9 @@ def test_intervals_hold_the_value_of_all_images_and_are_reflected_quantiles_of_t
     matches = []
     for name, folder in runs.items():
         detections = Detections.load(folder / "detections.npz")
-        matches.append(match(detections, content(), CATEGORIES, lvis_style=False))
-        summary = summarize_ap(evaluate(detections, content(), CATEGORIES, lvis_style=False), CATEGORIES)
+        truth = GroundTruth.read(content(), CATEGORIES, lvis_style=False)
+        matches.append(match(detections, truth))
+        summary = summarize_ap(evaluate(detections, truth), CATEGORIES)
         assert frame.loc[name]["value"].to_dict() == pytest.approx({m: summary[m] for m in MEASURES}, nan_ok=True)
         known = frame.loc[name].dropna()
         assert known.index.tolist() == ["mAP", "AP1", "AP2", "APr", "APc"]

@@ -7,14 +7,27 @@ import pytest
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
-from imbalance_bench.evaluation.bootstrap import average_precision, bootstrap, match, mean_ap
-from imbalance_bench.evaluation.detection import evaluate
+from imbalance_bench.evaluation import detection, matching
+from imbalance_bench.evaluation.bootstrap import bootstrap, mean_ap
 from imbalance_bench.evaluation.detections import Detections
+from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.grouping import summarize_ap
+from imbalance_bench.evaluation.matching import average_precision
 
 VAL100 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100"
 IDS = np.array([2, 3, 7, 11])
 COPIES = 10  # room for copies between two image ids
+
+
+def evaluate(detections, annotations, categories, *, lvis_style, max_detections=300):
+    """By faster-coco-eval, which shares no code with what is tested."""
+    truth = GroundTruth.read(annotations, categories, lvis_style=lvis_style)
+    return detection.evaluate(detections, truth, evaluator="faster", max_detections=max_detections)
+
+
+def match(detections, annotations, categories, *, lvis_style, max_detections=300):
+    truth = GroundTruth.read(annotations, categories, lvis_style=lvis_style)
+    return matching.match(detections, truth, max_detections)
 
 
 def table():

@@ -12,12 +12,19 @@ from pycocotools.cocoeval import COCOeval
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
-from imbalance_bench.evaluation.detection import _lvis_package, evaluate
+from imbalance_bench.evaluation import detection
 from imbalance_bench.evaluation.detections import Detections
+from imbalance_bench.evaluation.ground_truth import GroundTruth
+from imbalance_bench.evaluation.references import _lvis_package
 
 VAL100 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100"
 IDS = np.array([3, 5, 8, 13, 21, 40])
 MEASURES = ["ap", "ap50", "ap75", "recall"]
+
+
+def evaluate(detections, annotations, categories, *, lvis_style, iou_type="bbox", **options):
+    truth = GroundTruth.read(annotations, categories, lvis_style=lvis_style, iou_type=iou_type)
+    return detection.evaluate(detections, truth, **options)
 
 
 def table(ids=IDS):
@@ -113,7 +120,7 @@ def lvis_reference(content, detections, max_detections, folder):
 
 
 @pytest.mark.skipif(not VAL100.is_dir(), reason="needs the shared data")
-@pytest.mark.parametrize("evaluator", ["faster", "lvis"])
+@pytest.mark.parametrize("evaluator", ["arrays", "faster", "lvis"])
 @pytest.mark.parametrize("case", ["gt_as_dt", "perturbed_seed0"])
 def test_real_lvis_annotations_give_the_official_numbers(evaluator, case):
     content = json.loads((VAL100 / "lvis_val_100.json").read_text())
@@ -139,14 +146,15 @@ def test_real_lvis_annotations_give_the_official_numbers(evaluator, case):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_both_evaluators_are_equal_per_category_on_a_federated_set(seed, tmp_path):
+def test_all_evaluators_are_equal_per_category_on_a_federated_set(seed, tmp_path):
     content = federated_set(seed)
     detections = noisy(content, seed)
-    faster, official = (
+    ours, faster, official = (
         evaluate(detections, content, table(), lvis_style=True, evaluator=e, max_detections=15)
-        for e in ("faster", "lvis")
+        for e in ("arrays", "faster", "lvis")
     )
     pd.testing.assert_frame_equal(faster, official, rtol=0, atol=1e-12)
+    pd.testing.assert_frame_equal(ours, official, rtol=0, atol=1e-12)
     reference = lvis_reference(content, detections, 15, tmp_path)
     pd.testing.assert_frame_equal(faster[MEASURES], reference, check_names=False, rtol=0, atol=1e-12)
     assert faster["ap"].isna().tolist() == [False] * 5 + [True]
@@ -185,7 +193,10 @@ def test_coco_style_equals_pycocotools_crowds_included(max_detections):
     assert frame["val_images"].tolist() == [len({a["image_id"] for a in whole if a["category_id"] == i}) for i in IDS]
 
 
-@pytest.mark.parametrize(("lvis_style", "evaluator"), [(True, "faster"), (True, "lvis"), (False, "faster")])
+@pytest.mark.parametrize(
+    ("lvis_style", "evaluator"),
+    [(True, "arrays"), (True, "faster"), (True, "lvis"), (False, "arrays"), (False, "faster")],
+)
 def test_perfect_detections_and_none(lvis_style, evaluator):
     content = federated_set()
     options = {"lvis_style": lvis_style, "evaluator": evaluator}
@@ -209,7 +220,7 @@ def test_fields_that_annotations_may_lack_and_reading_from_a_file(tmp_path):
         del entry["area"], entry["iscrowd"], entry["id"]
     before = json.dumps(content)
     (tmp_path / "val.json").write_text(before)
-    for evaluator in ("faster", "lvis"):
+    for evaluator in ("arrays", "faster", "lvis"):
         frame = evaluate(detections, tmp_path / "val.json", table(), lvis_style=True, evaluator=evaluator)
         pd.testing.assert_frame_equal(frame, full, rtol=0, atol=1e-12)
     evaluate(detections, content, table(), lvis_style=True)
@@ -225,7 +236,7 @@ def test_a_federated_box_without_area_counts_for_neither_evaluator():
     )  # fmt: skip
     content["annotations"].append({"image_id": 0, "category_id": int(IDS[0]), "bbox": [9, 9, 0, 4], "id": 9999})
     expected = evaluate(detections, federated_set(), table(), lvis_style=True)
-    for evaluator in ("faster", "lvis"):
+    for evaluator in ("arrays", "faster", "lvis"):
         frame = evaluate(flat, content, table(), lvis_style=True, evaluator=evaluator)
         pd.testing.assert_frame_equal(frame, expected, rtol=0, atol=1e-12)
 

@@ -14,15 +14,21 @@ from pycocotools.cocoeval import COCOeval
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
+from imbalance_bench.evaluation import detection
 from imbalance_bench.evaluation import detections as reading
-from imbalance_bench.evaluation.detection import evaluate
 from imbalance_bench.evaluation.detections import Detections
+from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.masks import Masks, to_rle
 
 VAL100 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100"
 IDS = np.array([3, 5, 8, 13])
 MEASURES = ["ap", "ap50", "ap75", "recall"]
 SIZE = (60, 80)
+
+
+def evaluate(detections, annotations, categories, *, lvis_style, iou_type="bbox", **options):
+    truth = GroundTruth.read(annotations, categories, lvis_style=lvis_style, iou_type=iou_type)
+    return detection.evaluate(detections, truth, **options)
 
 
 def table():
@@ -89,11 +95,12 @@ def segmented_set(seed, crowd=False):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_masks_of_a_federated_set_are_the_official_packages(seed):
     content, detections = segmented_set(seed)
-    faster, official = (
+    ours, faster, official = (
         evaluate(detections, content, table(), lvis_style=True, evaluator=e, iou_type="segm")
-        for e in ("faster", "lvis")
+        for e in ("arrays", "faster", "lvis")
     )
     pd.testing.assert_frame_equal(faster, official, rtol=0, atol=1e-12)
+    pd.testing.assert_frame_equal(ours, official, rtol=0, atol=1e-12)
     assert faster["ap"][:3].between(0.02, 0.95).all()
     boxes = evaluate(detections, content, table(), lvis_style=True)
     assert not np.allclose(faster["ap"][:3], boxes["ap"][:3])
@@ -139,10 +146,12 @@ def test_masks_of_real_lvis_annotations():
     rng = np.random.default_rng(0)
     moved = [rle(np.roll(coco_mask.decode(mask), rng.integers(-6, 7, 2), axis=(0, 1))) for mask in exact]
     noisy = Detections(*columns, rng.random(len(entries)), Masks.join(moved))
-    faster, official = (
-        evaluate(noisy, content, categories, lvis_style=True, evaluator=e, iou_type="segm") for e in ("faster", "lvis")
+    ours, faster, official = (
+        evaluate(noisy, content, categories, lvis_style=True, evaluator=e, iou_type="segm")
+        for e in ("arrays", "faster", "lvis")
     )
     pd.testing.assert_frame_equal(faster, official, rtol=0, atol=1e-9)
+    pd.testing.assert_frame_equal(ours, official, rtol=0, atol=1e-9)
     assert 0.2 < faster["ap"].mean() < 0.9
 
 

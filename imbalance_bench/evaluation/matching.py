@@ -1,0 +1,257 @@
+"""Detections matched to ground truth, and the AP that follows: all categories and all IoUs at once, from arrays.
+
+What a detection matches depends on its own image and category alone, so matching is done once for a set of images; a
+draw of images (``bootstrap``) changes nothing but how often each detection and each box counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from imbalance_bench.evaluation.detections import Detections
+from imbalance_bench.evaluation.ground_truth import GroundTruth, outside, place_in_run
+
+# As the evaluators have them, to the last bit: a recall of 7 in 10 must fall on the same side of 0.7.
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_LEVELS = np.linspace(0, 1, 101)
+
+_DRAWS = 32  # at a time: bounds memory to 128 bytes for each detection of a category
+_PAIRS = 1 << 20  # of detections and boxes at a time
+
+
+@dataclass(frozen=True)
+class CategoryMatches:
+    """What the AP of a category needs; detections best first, ties in the order of the evaluators.
+
+    Attributes:
+        images: (D,) index of each detection's image; detections that are ignored at all IoUs are left out.
+        true: (10, D) bool, whether a detection has a box at each IoU.
+        ignored: (10, D) bool, whether it counts neither as true nor as false.
+        truth_images: (G,) index of each ground-truth box's image, ignored ones left out.
+    """
+
+    images: np.ndarray
+    true: np.ndarray
+    ignored: np.ndarray
+    truth_images: np.ndarray
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matched detections of a split.
+
+    Attributes:
+        image_ids: (I,) ascending.
+        categories: C, in label order.
+    """
+
+    image_ids: np.ndarray
+    categories: tuple[CategoryMatches, ...]
+
+
+def match(detections: Detections, truth: GroundTruth, max_detections: int = 300) -> Matches:
+    """Match detections to ground truth by the rules of ``detection.evaluate``.
+
+    In each image and category the best detection comes first, and each takes the box it overlaps most of those still
+    free; boxes that count before ignored ones, of equal overlaps the last, as in the evaluators.
+
+    Raises:
+        InputError: as ``GroundTruth.check``.
+    """
+    truth.check(detections)
+    rows = truth.counted(detections, max_detections)
+    scores, labels = detections.scores[rows].astype(np.float64), detections.labels[rows]
+    images = np.searchsorted(truth.image_ids, detections.image_ids[rows])
+    order = np.lexsort((-scores, images, labels))  # a group of an image and a category is a run, best first
+    keys = labels[order] * len(truth.image_ids) + images[order]
+    order = order[place_in_run(keys) < max_detections]
+    rows, images, labels, scores = rows[order], images[order], labels[order], scores[order]
+
+    detection, box, iou = _overlapping_pairs(detections, rows, images, labels, truth)
+    assigned = _assign(detection, box, iou, len(rows), truth)
+    has_box = assigned >= 0
+    corners = detections.boxes[rows].astype(np.float64)
+    leniently = outside((corners[:, 2:] - corners[:, :2]).prod(axis=1)) if truth.iou_type == "bbox" else False
+    if truth.open is not None:
+        # Where nobody looked for all boxes, a detection without one is ignored.
+        leniently = leniently | truth.open[images, labels]
+    ignored = np.append(truth.ignored, False)[assigned] | (
+        ~has_box & leniently
+    )  # index -1, no box, is the appended one
+
+    kept = np.flatnonzero(~ignored.all(axis=0))
+    kept = kept[np.lexsort((images[kept], -scores[kept], labels[kept]))]
+    true = (has_box & ~ignored)[:, kept]
+    ignored, images, labels = ignored[:, kept], images[kept], labels[kept]
+    counted = ~truth.ignored
+    truth_images, truth_labels = truth.images[counted], truth.labels[counted]
+    all_labels = np.arange(truth.categories.num_classes + 1)
+    return Matches(
+        truth.image_ids,
+        tuple(
+            CategoryMatches(images[a:b], true[:, a:b], ignored[:, a:b], truth_images[c:d])
+            for (a, b), (c, d) in zip(
+                pairwise(np.searchsorted(labels, all_labels)),
+                pairwise(np.searchsorted(truth_labels, all_labels)),
+                strict=True,
+            )
+        ),
+    )
+
+
+def _overlapping_pairs(
+    detections: Detections, rows: np.ndarray, images: np.ndarray, labels: np.ndarray, truth: GroundTruth
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of a detection (place in ``rows``) and a box of its image and category that overlap by half or more.
+
+    Detections in order, the boxes of each by preference; with their IoU.
+    """
+    keys = labels * len(truth.image_ids) + images
+    truth_keys = truth.labels * len(truth.image_ids) + truth.images
+    first = np.searchsorted(truth_keys, keys)
+    counts = np.searchsorted(truth_keys, keys, side="right") - first
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for block in _blocks(counts):
+        repeats = counts[block]
+        detection = np.repeat(np.arange(block.start, block.stop), repeats)
+        box = np.arange(len(detection)) - np.repeat(np.cumsum(repeats) - repeats - first[block], repeats)
+        iou = (_box_iou if truth.iou_type == "bbox" else _mask_iou)(detections, rows[detection], truth, box)
+        enough = np.flatnonzero(iou >= IOU_THRESHOLDS[0])
+        found.append((detection[enough], box[enough], iou[enough]))
+    detection, box, iou = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((-box, -iou, truth.ignored[box], detection))
+    return detection[order], box[order], iou[order]
+
+
+def _blocks(counts: np.ndarray) -> Iterator[slice]:
+    """Runs of detections with about ``_PAIRS`` pairs each; at least one run."""
+    total = np.cumsum(counts)
+    levels = np.arange(_PAIRS, total[-1] if len(total) else 0, _PAIRS)
+    for start, stop in pairwise([0, *np.searchsorted(total, levels).tolist(), len(counts)]):
+        yield slice(start, stop)
+
+
+def _box_iou(detections: Detections, rows: np.ndarray, truth: GroundTruth, box: np.ndarray) -> np.ndarray:
+    """(P,) overlap of pairs, as COCO: with a crowd region, the share of the detection inside it."""
+    corners = detections.boxes[rows].astype(np.float64)
+    sides, other = corners[:, 2:] - corners[:, :2], truth.boxes[box]
+    low = np.maximum(corners[:, :2], other[:, :2])
+    # x + (x2 - x), not x2: the evaluators are handed x, y, width and height.
+    high = np.minimum(corners[:, :2] + sides, other[:, :2] + other[:, 2:])
+    inter = np.maximum(high - low, 0).prod(axis=1)
+    area = sides.prod(axis=1)
+    union = np.where(truth.crowd[box], area, area + other[:, 2:].prod(axis=1) - inter)
+    return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
+
+
+def _mask_iou(detections: Detections, rows: np.ndarray, truth: GroundTruth, box: np.ndarray) -> np.ndarray:
+    """(P,) overlap of masks; the pairs of a group hold each of its detections with each of its boxes."""
+    iou = np.empty(len(rows))
+    groups = truth.labels[box] * len(truth.image_ids) + truth.images[box]
+    starts = [*np.flatnonzero(np.diff(groups, prepend=-1)), len(groups)]
+    masks = detections.masks
+    assert masks is not None  # GroundTruth.check
+    for start, stop in pairwise(starts):
+        boxes = np.unique(box[start:stop])
+        found = rows[start : stop : len(boxes)]
+        overlap = coco_mask.iou(
+            [masks.rle(row) for row in found.tolist()],
+            [truth.masks[b] for b in boxes],
+            [int(crowd) for crowd in truth.crowd[boxes]],
+        )
+        iou[start:stop] = overlap.ravel()
+    return iou
+
+
+def _assign(
+    detection: np.ndarray, box: np.ndarray, iou: np.ndarray, num_detections: int, truth: GroundTruth
+) -> np.ndarray:
+    """(10, D) box of each detection at each IoU, -1 without: greedy, best detection first.
+
+    In rounds for all groups at once: who stands first in the queue of the box he wants most gets it, for nobody before
+    him can want it any more; then boxes that are gone and detections that have one leave. Crowd regions are never gone.
+    """
+    level, pair = np.nonzero(iou >= IOU_THRESHOLDS[:, None])
+    # One queue an IoU: detections and boxes are numbered anew at each.
+    who = level * num_detections + detection[pair]
+    what = level * len(truth.boxes) + box[pair]
+    crowd = truth.crowd[box[pair]]
+    assigned = np.full(len(IOU_THRESHOLDS) * num_detections, -1)
+    first = np.empty(len(IOU_THRESHOLDS) * len(truth.boxes), dtype=np.int64)
+    gone = np.zeros(len(first), dtype=bool)
+    while len(who):
+        place = np.arange(len(who))
+        wanted_most = np.diff(who, prepend=-1) > 0
+        first[what[::-1]] = place[::-1]  # of equal indices the last write stands
+        settled = wanted_most & (crowd | (first[what] == place))
+        assigned[who[settled]] = what[settled] % len(truth.boxes)
+        gone[what[settled & ~crowd]] = True
+        left = (assigned[who] < 0) & ~gone[what]
+        who, what, crowd = who[left], what[left], crowd[left]
+    return assigned.reshape(len(IOU_THRESHOLDS), num_detections)
+
+
+def average_precision_by_iou(
+    detections: Detections, truth: GroundTruth, max_detections: int = 300
+) -> tuple[np.ndarray, np.ndarray]:
+    """(10, C) AP and (10, C) recall at the last detection, at each IoU; NaN without a box that counts."""
+    matches = match(detections, truth, max_detections)
+    once = np.ones((len(matches.image_ids), 1), np.int32)
+    ap = np.stack([_category_ap(category, once)[:, 0] for category in matches.categories], axis=1)
+    boxes = np.array([len(category.truth_images) for category in matches.categories], dtype=np.float64)
+    hits = np.stack([category.true.sum(axis=1) for category in matches.categories], axis=1)
+    return ap, hits / np.where(boxes > 0, boxes, np.nan)
+
+
+def average_precision(matches: Matches, image_weights: np.ndarray | None = None) -> np.ndarray:
+    """AP of each category on a multiset of images: the COCO 101-point AP, mean over 10 IoUs.
+
+    The copies of an image's detections stand next to each other in the ranking.
+
+    Args:
+        matches: of ``match``.
+        image_weights: (I,) or (R, I) integers, how often each image counts; None: once.
+
+    Returns:
+        (C,) or (R, C) fractions, NaN where no image has a box of the category.
+    """
+    weights = np.ones(len(matches.image_ids), np.int32) if image_weights is None else np.asarray(image_weights)
+    if weights.shape[-1] != len(matches.image_ids) or weights.ndim not in (1, 2) or weights.dtype.kind not in "iu":
+        raise ValueError(f"image_weights {weights.dtype} {weights.shape}, expected integers (.., images)")
+    by_image = np.ascontiguousarray(np.atleast_2d(weights).T, dtype=np.int32)
+    ap = np.empty((by_image.shape[1], len(matches.categories)))
+    for start in range(0, len(ap), _DRAWS):
+        part = np.ascontiguousarray(by_image[:, start : start + _DRAWS])
+        for label, category in enumerate(matches.categories):
+            ap[start : start + _DRAWS, label] = _category_ap(category, part).mean(axis=0)
+    return ap.reshape(*weights.shape[:-1], len(matches.categories))
+
+
+def _category_ap(category: CategoryMatches, weights: np.ndarray) -> np.ndarray:
+    """(10, R) AP of a category at each IoU for (I, R) weights of the images.
+
+    Precision rises only at true detections, so the points of the curve there are enough; a point stands for the
+    recall levels between the one before and itself.
+    """
+    truths = weights[category.truth_images].sum(axis=0)
+    seen = np.cumsum(weights[category.images], axis=0, dtype=np.int32)
+    ap = np.zeros((len(IOU_THRESHOLDS), weights.shape[1]))
+    for level, (true, ignored) in enumerate(zip(category.true, category.ignored, strict=True)):
+        hits, skipped = np.flatnonzero(true), np.flatnonzero(ignored)
+        if len(hits) == 0:
+            continue
+        positives = np.cumsum(weights[category.images[hits]], axis=0)
+        counted = seen[hits]
+        if len(skipped):
+            left_out = np.cumsum(np.vstack([np.zeros_like(weights[:1]), weights[category.images[skipped]]]), axis=0)
+            counted = counted - left_out[np.searchsorted(skipped, hits)]
+        precision = positives / np.maximum(counted, 1)
+        envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        reached = np.searchsorted(RECALL_LEVELS, positives / np.maximum(truths, 1), side="right")
+        ap[level] = (np.diff(reached, axis=0, prepend=0) * envelope).sum(axis=0) / len(RECALL_LEVELS)
+    return np.where(truths > 0, ap, np.nan)
