@@ -61,7 +61,7 @@ def official(detections: Detections, truth: GroundTruth, max_detections: int) ->
     entries = results(detections, truth, max_detections)
     if not entries:
         return _nothing(truth)
-    with _lvis_package() as lvis, tempfile.TemporaryDirectory() as folder:
+    with lvis_package() as lvis, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "annotations.json"
         path.write_text(json.dumps(truth.content))
         ground_truth = lvis.LVIS(str(path))
@@ -79,7 +79,7 @@ def _nothing(truth: GroundTruth) -> tuple[np.ndarray, np.ndarray]:
 
 
 @contextmanager
-def _lvis_package() -> Iterator[Any]:
+def lvis_package() -> Iterator[Any]:
     """The lvis package, quiet and with the ``np.float`` that its 0.5.3 still uses, for the time of the block.
 
     Importing it configures the root logger, which is undone too.

@@ -15,7 +15,7 @@ from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import detection
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.evaluation.references import _lvis_package
+from imbalance_bench.evaluation.references import lvis_package
 
 VAL100 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100"
 IDS = np.array([3, 5, 8, 13, 21, 40])
@@ -112,7 +112,7 @@ def lvis_reference(content, detections, max_detections, folder):
     """Per-category AP and recall by the lvis package, on the content as it is, every detection handed over."""
     categories = [c | {"frequency": "r"} for c in content["categories"]]
     (folder / "truth.json").write_text(json.dumps(with_ids_from_one(content) | {"categories": categories}))
-    with _lvis_package() as lvis:
+    with lvis_package() as lvis:
         truth = lvis.LVIS(str(folder / "truth.json"))
         run = lvis.LVISEval(truth, lvis.LVISResults(truth, as_results(detections), max_detections), "bbox")
         run.run()
@@ -241,14 +241,14 @@ def test_a_federated_box_without_area_counts_for_neither_evaluator():
         pd.testing.assert_frame_equal(frame, expected, rtol=0, atol=1e-12)
 
 
-def test_the_lvis_package_leaves_no_trace(capfd):
+def test_thelvis_package_leaves_no_trace(capfd):
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     content = federated_set(images=3)
     for evaluator in ("lvis", "faster"):
         evaluate(noisy(content), content, table(), lvis_style=True, evaluator=evaluator)
     assert "float" not in vars(np)
-    with pytest.raises(RuntimeError, match="inside"), _lvis_package():
+    with pytest.raises(RuntimeError, match="inside"), lvis_package():
         assert np.float is float  # noqa: NPY001
         raise RuntimeError("inside")
     assert "float" not in vars(np)
