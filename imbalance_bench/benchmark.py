@@ -80,6 +80,11 @@ class Benchmark(Setup):
         """The run folder of a method."""
         return RunFolder(self.root / method.folder(variant))
 
+    def folder_of(self, run: str) -> RunFolder:
+        """The run folder of ``method`` or ``method:variant``."""
+        name, variant = methods.parse(run)
+        return self.folder(methods.get(name), variant)
+
     def run(self, name: str, variant: str | None = None) -> RunFolder:
         """Train and evaluate a method, and before it what it starts from; finished runs are only checked.
 
@@ -89,9 +94,9 @@ class Benchmark(Setup):
         method = methods.get(name)
         variant, _ = method.resolve(variant)
         folder = self.folder(method, variant)
-        start = None if method.starts_from == "scratch" else self.run(*methods.parse(method.starts_from))
-        # Everything that is not trained on its own images has the baseline's proposals.
-        baseline = self.run("baseline") if method.trains in ("classifier", "nothing") else None
+        needed = {name: self.run(*methods.parse(name)) for name in method.needs}
+        start = needed.get(method.starts_from)
+        baseline = needed["baseline"] if method.trains in ("classifier", "nothing") else None
         settings = self._settings(method, variant, start)
         if folder.is_done:
             folder.begin(settings)

@@ -99,11 +99,17 @@ class RunFolder:
             InputError: another process holds it, and ``wait`` is False.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / f".{part}.lock").open("w") as file:
+        # Whoever holds it says so in the file.
+        with (self.path / f".{part}.lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as error:
-                raise InputError(f"{self.path}: the run folder is in use by another process") from error
+                file.seek(0)
+                holder = file.read().strip()
+                raise InputError(f"{self.path}: the run folder is in use by another process ({holder})") from error
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {platform.node()}\n")
+            file.flush()
             yield
 
     def is_held(self) -> bool:
