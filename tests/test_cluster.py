@@ -87,7 +87,7 @@ def test_a_machine_that_does_not_see_the_work_dir(bench: Benchmark, monkeypatch:
     # Nothing is written where this process says: to the workers the folder is another one.
     monkeypatch.setattr(cluster, "write_text", lambda path, text: bench.work_dir.mkdir())
     monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
-    with pytest.raises(InputError, match="does not see .* every machine of the cluster shares"):
+    with pytest.raises(InputError, match=r"does not see .* every machine of the cluster shares"):
         list(cluster.run_jobs([(bench, Row({}, "baseline"))]))
     assert not bench.folder_of("baseline").path.exists()
 
