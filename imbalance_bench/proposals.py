@@ -230,3 +230,22 @@ def join(parts: Sequence[ProposalSet], relu: Sequence[bool]) -> ProposalSet:
 def remove(folder: Path) -> None:
     """Delete a part that no longer belongs to its detector, if there is one."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def concatenate(parts: Sequence[Path], folder: Path, made_by: dict[str, Any]) -> None:
+    """Write parts of consecutive images as one part, in their order.
+
+    Raises:
+        InputError: one of them is not whole.
+    """
+    from imbalance_bench.detectors.inference import ImageProposals
+
+    opened = [read(part) for part in parts]
+    with Writer(folder, made_by, str(opened[0].features[0].dtype)) as writer:
+        for part in opened:
+            for position, image_id in enumerate(part.image_ids.tolist()):
+                rows = slice(int(part.offsets[position]), int(part.offsets[position + 1]))
+                columns = (part.features[0], part.labels, part.boxes, part.ground_truth)
+                features, labels, boxes, ground_truth = (torch.from_numpy(np.array(column[rows])) for column in columns)
+                frame = torch.from_numpy(part.frames[position])
+                writer.add(ImageProposals(image_id, features, labels, boxes, ground_truth, frame))

@@ -65,8 +65,11 @@ class RunFolder:
                 raise InputError(f"{self.path / 'record.json'}: field '{field}' is missing, expected an object")
         return record
 
-    def begin(self, settings: dict[str, Any]) -> None:
+    def begin(self, settings: dict[str, Any]) -> bool:
         """Begin a run, or go on with an interrupted or finished one if it has these settings.
+
+        Returns:
+            Whether it is finished.
 
         Raises:
             InputError: it has others; the message names the first that differs.
@@ -81,6 +84,7 @@ class RunFolder:
                     f"{self.path}: was run with {name} = {_short(stored.get(name))}, now it is {_short(value)}; "
                     "choose another --work-dir, or delete the folder to run it again"
                 )
+        return self.is_done
 
     def finish(self, settings: dict[str, Any], metrics: dict[str, Any], seconds: dict[str, float]) -> None:
         """Write the record: from here on the run is done."""
@@ -124,12 +128,14 @@ class RunFolder:
 def provenance() -> dict[str, Any]:
     """Who, when, with what: versions, machine, date and command."""
     import torch
+    from mmengine.dist import get_world_size
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "machine": f"{device}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "processes": get_world_size(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
     }

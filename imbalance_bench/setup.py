@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ import pandas as pd
 import torch
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.structures.mask import encode_mask_results
+from mmengine import dist
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from torch.utils.data import DataLoader
@@ -29,6 +31,7 @@ from imbalance_bench.detectors.class_boxes import ClassBoxes
 from imbalance_bench.detectors.detector import Detector
 from imbalance_bench.detectors.inference import box_heads, check_cacheable, test_proposals, training_proposals
 from imbalance_bench.detectors.masks import predict_masks
+from imbalance_bench.distributed import held_by_main, log_file, on_main, rank_and_world, share
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.classifier import evaluate_classifier
 from imbalance_bench.evaluation.detection import evaluate
@@ -83,11 +86,20 @@ class Setup:
             split: ``train`` or ``val``.
             tap: ``fc_pre_relu`` or ``conv`` (``fc`` is the ReLU of ``fc_pre_relu``).
         """
-        with detector_run.lock("proposals", wait=True):
+        return [proposals.read(folder) for folder in self._cached(detector_run, split, tap)]
+
+    def cache(self, detector_run: RunFolder, split: str, classifiers: Sequence[Classifier]) -> None:
+        """Make what classifiers read of the proposal cache where it is not there yet, by all processes together."""
+        for name in dict.fromkeys(_stored(tap) for classifier in classifiers for tap in classifier.taps):
+            self._cached(detector_run, split, name)
+
+    def _cached(self, detector_run: RunFolder, split: str, tap: str) -> list[Path]:
+        """Folders of a part of the cache, one a stage, that are there and whole afterwards."""
+        with held_by_main(lambda: detector_run.lock("proposals", wait=True)):
             made_by = {
                 "dataset": self.dataset.name,
                 "detector": self.detector.name,
-                "checkpoint_sha256": sha256(detector_run.checkpoint),
+                "checkpoint_sha256": on_main(lambda: sha256(detector_run.checkpoint)),
                 "split": split,
                 "tap": tap,
                 "views": self.views if split == "train" else 1,
@@ -97,29 +109,58 @@ class Setup:
             folders = [detector_run.path / "proposals" / name]
             if self.detector.num_stages > 1:
                 folders = [folders[0].with_name(f"{name}-stage{n}") for n in range(1, self.detector.num_stages + 1)]
-            if not all(_is_cached(folder, made_by) for folder in folders):
-                for folder in folders:
-                    proposals.remove(folder)
-                with logged_to(detector_run.path / "console.log"):
+            if not on_main(lambda: all(_is_cached(folder, made_by) for folder in folders)):
+                with logged_to(log_file(detector_run.path / "console.log")):
                     self._cache(self.load_detector(detector_run.checkpoint), folders, made_by)
-            return [proposals.read(folder) for folder in folders]
+        return folders
 
     def _cache(self, model: TwoStageDetector, folders: list[Path], made_by: dict[str, Any]) -> None:
-        """One pass of the detector, all stages written side by side."""
+        """One pass of the detector, all stages written side by side.
+
+        Each process takes consecutive batches, the very ones that a process alone makes, into parts of its own, which
+        are put together when all are whole.
+        """
+        rank, world = rank_and_world()
+        if world == 1:
+            for folder in folders:
+                proposals.remove(folder)
+            self._pass(model, folders, made_by, 0, 1)
+            return
+        own, made_of = [_part(folder, rank, world) for folder in folders], made_by | {"part": [rank, world]}
+        if not all(_is_cached(part, made_of) for part in own):
+            for part in own:
+                proposals.remove(part)
+            self._pass(model, own, made_of, rank, world)
+        dist.barrier()
+        on_main(lambda: _put_together(folders, made_by, world))
+
+    def _pass(
+        self, model: TwoStageDetector, folders: list[Path], made_by: dict[str, Any], rank: int, world: int
+    ) -> None:
+        """A process's share of the images, into one part a stage."""
         split, tap = made_by["split"], made_by["tap"]
         model = model.to(self.device)
         check_cacheable(model)
-        if split == "train":
-            # Views one after the other: even ones as they are, odd ones flipped.
-            views = [self.training_set(flip=float(view % 2)) for view in range(self.views)]
-            passes = [
-                training_proposals(model, self.loader(images), tap, self.seed + view)
-                for view, images in enumerate(views)
-            ]
-        else:
-            views = [self.validation_set()]
-            passes = [test_proposals(model, self.loader(views[0]), tap)]
-        total = sum(map(len, views))
+        # Views one after the other: even ones as they are, odd ones flipped.
+        flips = [float(view % 2) for view in range(self.views)]
+        views = [self.training_set(flip=flip) for flip in flips] if split == "train" else [self.validation_set()]
+        size = self.detector.schedule.batch_size
+        batches = [
+            (view, range(start, min(start + size, len(images))))
+            for view, images in enumerate(views)
+            for start in range(0, len(images), size)
+        ]
+        own = share(batches, rank, world)
+        if not own:
+            return
+        passes, total = [], 0
+        for view, group in itertools.groupby(own, key=operator.itemgetter(0)):
+            of_view = [batch for _, batch in group]
+            loader, total = self.loader(views[view], of_view), total + sum(map(len, of_view))
+            if split == "train":
+                passes.append(training_proposals(model, loader, tap, self.seed + view))
+            else:
+                passes.append(test_proposals(model, loader, tap))
         # Scores are computed from the validation part, so single precision there.
         dtype = "float16" if split == "train" else "float32"
         with (
@@ -261,11 +302,12 @@ class Setup:
             training=False,
         )
 
-    def loader(self, dataset: AnnotationDataset) -> DataLoader:
-        """In order, for inference."""
+    def loader(self, dataset: AnnotationDataset, batches: Sequence[Sequence[int]] | None = None) -> DataLoader:
+        """In order, for inference; all images, or ``batches`` of their positions."""
+        batched: dict[str, Any] = {"batch_size": self.detector.schedule.batch_size}
         return DataLoader(
             dataset,
-            batch_size=self.detector.schedule.batch_size,
+            **(batched if batches is None else {"batch_sampler": batches}),
             num_workers=self.detector.num_workers,
             collate_fn=pseudo_collate,
         )
@@ -276,12 +318,31 @@ class Setup:
 
     def _joined(self, run: RunFolder, split: str, taps: Sequence[tuple[str, ...]]) -> list[ProposalSet]:
         """The taps of each stage."""
-        stored = {tap: "fc_pre_relu" if tap == "fc" else tap for stage in taps for tap in stage}
-        parts = {name: self.proposals(run, split, name) for name in dict.fromkeys(stored.values())}
+        parts = {name: self.proposals(run, split, name) for name in dict.fromkeys(_stored(t) for s in taps for t in s)}
         return [
-            proposals.join([parts[stored[tap]][number] for tap in stage], relu=[tap == "fc" for tap in stage])
+            proposals.join([parts[_stored(tap)][number] for tap in stage], relu=[tap == "fc" for tap in stage])
             for number, stage in enumerate(taps)
         ]
+
+
+def _stored(tap: str) -> str:
+    """The tap in the cache that a tap is read from."""
+    return "fc_pre_relu" if tap == "fc" else tap
+
+
+def _part(folder: Path, rank: int, world: int) -> Path:
+    """What a process makes of a part of the cache."""
+    return folder.with_name(f"{folder.name}.{rank}-of-{world}")
+
+
+def _put_together(folders: list[Path], made_by: dict[str, Any], world: int) -> None:
+    """What all processes made, in their order; a process without images made nothing."""
+    for folder in folders:
+        proposals.remove(folder)
+        parts = [_part(folder, rank, world) for rank in range(world)]
+        proposals.concatenate([part for part in parts if part.exists()], folder, made_by)
+        for part in folder.parent.glob(f"{folder.name}.*-of-*"):
+            proposals.remove(part)
 
 
 def _is_cached(folder: Path, made_by: dict[str, Any]) -> bool:
