@@ -83,13 +83,29 @@ def on_main(work: Callable[[], T]) -> T:
             failure = error
         finally:
             _alone = False
-    dist.broadcast_object_list(result)
+    with _all_there():
+        dist.broadcast_object_list(result)
     if failure is not None:
         raise failure
     value, failed = result
     if failed:
         raise SystemExit(1)
     return value
+
+
+def wait_for_all() -> None:
+    """Until every process is here."""
+    with _all_there():
+        dist.barrier()
+
+
+@contextmanager
+def _all_there() -> Iterator[None]:
+    """The process that fails says why; the others only notice."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise SystemExit("stopped: another process of this run has ended") from error
 
 
 @contextmanager

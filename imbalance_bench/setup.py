@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.structures.mask import encode_mask_results
-from mmengine import dist
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from torch.utils.data import DataLoader
@@ -31,7 +30,7 @@ from imbalance_bench.detectors.class_boxes import ClassBoxes
 from imbalance_bench.detectors.detector import Detector
 from imbalance_bench.detectors.inference import box_heads, check_cacheable, test_proposals, training_proposals
 from imbalance_bench.detectors.masks import predict_masks
-from imbalance_bench.distributed import held_by_main, log_file, on_main, rank_and_world, share
+from imbalance_bench.distributed import held_by_main, log_file, on_main, rank_and_world, share, wait_for_all
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.classifier import evaluate_classifier
 from imbalance_bench.evaluation.detection import evaluate
@@ -131,7 +130,7 @@ class Setup:
             for part in own:
                 proposals.remove(part)
             self._pass(model, own, made_of, rank, world)
-        dist.barrier()
+        wait_for_all()
         on_main(lambda: _put_together(folders, made_by, world))
 
     def _pass(

@@ -236,7 +236,7 @@ _DEFAULT_HOOKS: dict[str, Any] = {
 
 
 class EpochSeedHook(Hook):
-    """Seeds everything random in an epoch by (seed, epoch, rank), so that a resumed run repeats an uninterrupted one."""
+    """Seeds all that is random in an epoch by (seed, epoch, rank): a resumed run repeats an uninterrupted one."""
 
     priority = "VERY_HIGH"
 
