@@ -66,16 +66,13 @@ class Benchmark(Setup):
             InputError: an unknown name.
         """
         record = catalogue.get(detector)
-        return cls(
-            on_main(lambda: registry.prepare(dataset, data_root, reporter)),
-            record,
-            work_dir,
-            reporter=reporter,
-            **options,
-        )
+        data = on_main(lambda: registry.prepare(dataset, data_root, reporter))
+        return cls(data, record, work_dir, reporter=reporter, **options)
 
     def __post_init__(self) -> None:
         check_tracker(self.track)
+        batch_size = self.batch_size or (self.schedule or self.detector.schedule).batch_size
+        on_main(lambda: per_process(batch_size, dist.get_world_size()))
         if self.pretrained is not None and not self.pretrained.is_file():
             raise InputError(f"{self.pretrained}: no such file, expected the checkpoint of a detector")
 
@@ -209,7 +206,6 @@ class Benchmark(Setup):
         protocol: dict[str, Any],
     ) -> list[Classifier]:
         keep = methods.tail_labels(self.categories) if method.sampling == "tail-only" else None
-        on_main(lambda: per_process(self.schedule_of(method).batch_size, dist.get_world_size()))
         with logged_to(log_file(folder.path / "console.log")):
             dataset = self.training_set(keep_labels=keep)
             model = build_detector(
