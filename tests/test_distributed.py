@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,15 @@ from imbalance_bench.training.detector import build_detector, train_detector
 ROOT = Path(__file__).parents[1]
 SHORT = Schedule(epochs=1, lr=0.02, batch_size=16, warmup_iterations=3)
 STEPS = Schedule(epochs=2, lr=0.01, batch_size=8, warmup_iterations=0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the processes that are started here have it: sums come out the same to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def start(script: str, environment: dict[str, str], *launcher: str) -> subprocess.Popen:
