@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine import dist
 
 from imbalance_bench import checkpoints, methods
 from imbalance_bench.classifiers import Classifier
@@ -18,6 +19,7 @@ from imbalance_bench.datasets.annotations import image_labels
 from imbalance_bench.datasets.sampling import RepeatFactorSampler, repeat_factors
 from imbalance_bench.detectors import catalogue
 from imbalance_bench.detectors.inference import box_heads
+from imbalance_bench.distributed import held_by_main, log_file, on_main, per_process
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import sha256, write_text
 from imbalance_bench.methods import Method
@@ -64,10 +66,13 @@ class Benchmark(Setup):
             InputError: an unknown name.
         """
         record = catalogue.get(detector)
-        return cls(registry.prepare(dataset, data_root, reporter), record, work_dir, reporter=reporter, **options)
+        data = on_main(lambda: registry.prepare(dataset, data_root, reporter))
+        return cls(data, record, work_dir, reporter=reporter, **options)
 
     def __post_init__(self) -> None:
         check_tracker(self.track)
+        batch_size = self.batch_size or (self.schedule or self.detector.schedule).batch_size
+        on_main(lambda: per_process(batch_size, dist.get_world_size()))
         if self.pretrained is not None and not self.pretrained.is_file():
             raise InputError(f"{self.pretrained}: no such file, expected the checkpoint of a detector")
 
@@ -80,6 +85,11 @@ class Benchmark(Setup):
         """The run folder of a method."""
         return RunFolder(self.root / method.folder(variant))
 
+    def folder_of(self, run: str) -> RunFolder:
+        """The run folder of ``method`` or ``method:variant``."""
+        name, variant = methods.parse(run)
+        return self.folder(methods.get(name), variant)
+
     def run(self, name: str, variant: str | None = None) -> RunFolder:
         """Train and evaluate a method, and before it what it starts from; finished runs are only checked.
 
@@ -89,16 +99,14 @@ class Benchmark(Setup):
         method = methods.get(name)
         variant, _ = method.resolve(variant)
         folder = self.folder(method, variant)
-        start = None if method.starts_from == "scratch" else self.run(*methods.parse(method.starts_from))
-        # Everything that is not trained on its own images has the baseline's proposals.
-        baseline = self.run("baseline") if method.trains in ("classifier", "nothing") else None
-        settings = self._settings(method, variant, start)
-        if folder.is_done:
-            folder.begin(settings)
+        needed = {name: self.run(*methods.parse(name)) for name in method.needs}
+        start = needed.get(method.starts_from)
+        baseline = needed["baseline"] if method.trains in ("classifier", "nothing") else None
+        settings = on_main(lambda: self._settings(method, variant, start))
+        if on_main(lambda: folder.is_done and folder.begin(settings)):
             return folder
-        with folder.lock():
-            folder.begin(settings)
-            if folder.is_done:  # by another process, between the two looks
+        with held_by_main(folder.lock):
+            if on_main(lambda: folder.begin(settings)):  # finished by another process, between the two looks
                 return folder
             label = method.title if variant == method.default_variant else f"{method.title} ({variant})"
             self.reporter.say(f"[bold]{label}[/bold] on {self.dataset.name}, {self.detector.name}, seed {self.seed}")
@@ -111,11 +119,17 @@ class Benchmark(Setup):
             with _timed(seconds, "train"):
                 classifiers = self._train(method, variant, folder, start)
             with _timed(seconds, "evaluate"):
-                table, metrics, detections = self.evaluate(classifiers, folder, baseline or folder)
-                detections.save(folder.detections)
-                write_text(folder.per_category, table.to_csv())
-            folder.finish(settings, metrics, seconds)
+                self.cache(baseline or folder, "val", classifiers)
+                metrics = on_main(lambda: self._measure(classifiers, folder, baseline or folder))
+            on_main(lambda: folder.finish(settings, metrics, seconds))
         return folder
+
+    def _measure(self, classifiers: list[Classifier], folder: RunFolder, baseline: RunFolder) -> dict[str, Any]:
+        """Evaluate a run into its folder; the metrics."""
+        table, metrics, detections = self.evaluate(classifiers, folder, baseline)
+        detections.save(folder.detections)
+        write_text(folder.per_category, table.to_csv())
+        return metrics
 
     def _settings(self, method: Method, variant: str, start: RunFolder | None) -> dict[str, Any]:
         return {
@@ -153,6 +167,19 @@ class Benchmark(Setup):
         if method.trains not in ("classifier", "nothing"):
             return self._train_end_to_end(method, classifiers, folder, content, protocol)
         assert start is not None and content is not None
+        self.cache(start, "train", classifiers)
+        on_main(lambda: self._train_on_cache(method, classifiers, folder, start, content, protocol))
+        return classifiers
+
+    def _train_on_cache(
+        self,
+        method: Method,
+        classifiers: list[Classifier],
+        folder: RunFolder,
+        start: RunFolder,
+        content: dict[str, Any],
+        protocol: dict[str, Any],
+    ) -> None:
         train = self.cached_features(start, "train", classifiers)
         for stage, (classifier, cached) in enumerate(zip(classifiers, train, strict=True)):
             if method.trains == "nothing":
@@ -169,7 +196,6 @@ class Benchmark(Setup):
             )
         state = checkpoints.with_classifiers(content["state_dict"], classifiers)
         checkpoints.save(folder.checkpoint, state, classifiers[0], self.categories)
-        return classifiers
 
     def _train_end_to_end(
         self,
@@ -180,7 +206,7 @@ class Benchmark(Setup):
         protocol: dict[str, Any],
     ) -> list[Classifier]:
         keep = methods.tail_labels(self.categories) if method.sampling == "tail-only" else None
-        with logged_to(folder.path / "console.log"):
+        with logged_to(log_file(folder.path / "console.log")):
             dataset = self.training_set(keep_labels=keep)
             model = build_detector(
                 self.detector, classifiers, self.seed, stuff=self.has_stuff, pretrained=self.pretrained is not None
@@ -207,7 +233,7 @@ class Benchmark(Setup):
             reporter=self.reporter,
         )
         trained = [head.fc_cls for head in box_heads(model)]
-        checkpoints.save(folder.checkpoint, model.state_dict(), trained[0], self.categories)
+        on_main(lambda: checkpoints.save(folder.checkpoint, model.state_dict(), trained[0], self.categories))
         return trained
 
 

@@ -72,6 +72,15 @@ class Method:
     schedule: Callable[[Schedule], Schedule] = lambda schedule: schedule
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """Runs that are finished before one of this method begins: what it starts from, and whose proposals it has."""
+        runs = [] if self.starts_from == "scratch" else [self.starts_from]
+        # Everything that is not trained on its own images has the baseline's proposals.
+        if self.trains in ("classifier", "nothing"):
+            runs.append("baseline")
+        return tuple(dict.fromkeys(runs))
+
+    @property
     def default_variant(self) -> str:
         """The variant taken when none is named."""
         return next(iter(self.variants))

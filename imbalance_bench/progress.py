@@ -28,6 +28,10 @@ class Reporter:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(quiet=True)
 
+    def __reduce__(self) -> tuple[type[Reporter], tuple[()]]:
+        """In another process it is silent: this one's console is not there."""
+        return Reporter, ()
+
     def say(self, text: str) -> None:
         """One line."""
         self.console.print(text, highlight=False)

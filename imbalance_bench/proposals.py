@@ -138,7 +138,8 @@ class Writer:
         made_by: detector, checkpoint, data set, settings; goes into the manifest.
         dtype: precision of the features on disk.
         rank: of the process, which writes a block of the images; ``assemble`` puts the blocks together.
-        images_per_shard: a shard is closed after so many.
+        world: number of processes.
+        batch: images that come together; a shard ends with a batch.
     """
 
     def __init__(
@@ -147,14 +148,16 @@ class Writer:
         made_by: dict[str, Any],
         dtype: str = "float16",
         rank: int = 0,
-        images_per_shard: int = IMAGES_PER_SHARD,
+        world: int = 1,
+        batch: int = 1,
     ) -> None:
-        self.made_by, self.dtype, self.images_per_shard = made_by, dtype, images_per_shard
-        self.rank, self._partial = rank, _partial(folder, rank)
+        self.made_by, self.dtype, self.rank, self.world = made_by, dtype, rank, world
+        self._images_per_shard = -(-IMAGES_PER_SHARD // batch) * batch
+        self._partial = _partial(folder, rank)
 
     def __enter__(self) -> Writer:
         begun = self._partial / "made_by.json"
-        content = json.dumps([self.made_by, self.dtype, self.images_per_shard])
+        content = json.dumps([self.made_by, self.dtype, self.world, self._images_per_shard])
         if not begun.exists() or begun.read_text() != content:
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial.mkdir(parents=True)
@@ -195,7 +198,7 @@ class Writer:
         self._columns["frames"].append(image.frame.cpu().numpy()[None])
         self._columns["counts"].append(np.array([len(features)]))
         self._columns["image_ids"].append(np.array([image.image_id]))
-        if len(self._columns["counts"]) == self.images_per_shard:
+        if len(self._columns["counts"]) == self._images_per_shard:
             self.end_shard()
 
     def end_shard(self) -> None:
@@ -237,25 +240,25 @@ class Writer:
             self.end_shard()
 
 
-def assemble(folder: Path, ranks: int = 1) -> None:
+def assemble(folder: Path, world: int = 1) -> None:
     """Put a part in its place from what the writers of all ranks have written."""
     home = _partial(folder, 0)
-    made_by, dtype, _ = json.loads((home / "made_by.json").read_text())
+    made_by, dtype, *_ = json.loads((home / "made_by.json").read_text())
     shards = []
-    for rank in range(ranks):
+    for rank in range(world):
         partial = _partial(folder, rank)
         for path in sorted(partial.glob("*/shard.json")):
             shards.append(json.loads(path.read_text()))
             if partial != home:
                 path.parent.rename(home / path.parent.name)
-        if partial != home:
-            shutil.rmtree(partial)
     manifest = {"format": FORMAT, "made_by": made_by, "dtype": dtype, "shards": shards}
     (home / "manifest.json").write_text(json.dumps(manifest, indent=1))
     home.rename(folder)
+    for left in folder.parent.glob(_partial(folder, "*").name):
+        shutil.rmtree(left)
 
 
-def _partial(folder: Path, rank: int) -> Path:
+def _partial(folder: Path, rank: int | str) -> Path:
     return folder.with_name(f".{folder.name}.rank{rank}.partial")
 
 

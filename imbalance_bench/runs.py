@@ -65,8 +65,11 @@ class RunFolder:
                 raise InputError(f"{self.path / 'record.json'}: field '{field}' is missing, expected an object")
         return record
 
-    def begin(self, settings: dict[str, Any]) -> None:
+    def begin(self, settings: dict[str, Any]) -> bool:
         """Begin a run, or go on with an interrupted or finished one if it has these settings.
+
+        Returns:
+            Whether it is finished.
 
         Raises:
             InputError: it has others; the message names the first that differs.
@@ -81,6 +84,7 @@ class RunFolder:
                     f"{self.path}: was run with {name} = {_short(stored.get(name))}, now it is {_short(value)}; "
                     "choose another --work-dir, or delete the folder to run it again"
                 )
+        return self.is_done
 
     def finish(self, settings: dict[str, Any], metrics: dict[str, Any], seconds: dict[str, float]) -> None:
         """Write the record: from here on the run is done."""
@@ -99,11 +103,17 @@ class RunFolder:
             InputError: another process holds it, and ``wait`` is False.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / f".{part}.lock").open("w") as file:
+        # Whoever holds it says so in the file.
+        with (self.path / f".{part}.lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as error:
-                raise InputError(f"{self.path}: the run folder is in use by another process") from error
+                file.seek(0)
+                holder = file.read().strip()
+                raise InputError(f"{self.path}: the run folder is in use by another process ({holder})") from error
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {platform.node()}\n")
+            file.flush()
             yield
 
     def is_held(self) -> bool:
@@ -118,12 +128,14 @@ class RunFolder:
 def provenance() -> dict[str, Any]:
     """Who, when, with what: versions, machine, date and command."""
     import torch
+    from mmengine.dist import get_world_size
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "machine": f"{device}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "processes": get_world_size(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
     }

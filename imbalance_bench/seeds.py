@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Seed of one epoch, so that a resumed run draws what an uninterrupted one would have drawn; below 2^32."""
-    return (seed * 1_000_003 + epoch * 7_919 + 1) % (1 << 32)
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """Seed of one epoch, so that a resumed run draws what an uninterrupted one would have drawn; below 2^32.
+
+    Args:
+        seed: of the run.
+        epoch: counted from 0.
+        rank: of the process, where several draw side by side.
+    """
+    return (seed * 1_000_003 + epoch * 7_919 + rank * 104_729 + 1) % (1 << 32)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import itertools
+import operator
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from mmdet.models.detectors import TwoStageDetector
 from mmdet.structures.mask import encode_mask_results
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader
 
 from imbalance_bench import checkpoints, proposals
 from imbalance_bench.categories import CategoryTable
@@ -29,6 +31,7 @@ from imbalance_bench.detectors.class_boxes import ClassBoxes
 from imbalance_bench.detectors.detector import Detector
 from imbalance_bench.detectors.inference import box_heads, check_cacheable, test_proposals, training_proposals
 from imbalance_bench.detectors.masks import predict_masks
+from imbalance_bench.distributed import held_by_main, log_file, on_main, rank_and_world, share, wait_for_all
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.classifier import evaluate_classifier
 from imbalance_bench.evaluation.detection import evaluate
@@ -100,11 +103,20 @@ class Setup:
             split: ``train`` or ``val``.
             tap: ``fc_pre_relu`` or ``conv`` (``fc`` is the ReLU of ``fc_pre_relu``).
         """
-        with detector_run.lock("proposals", wait=True):
+        return [proposals.read(folder) for folder in self._cached(detector_run, split, tap)]
+
+    def cache(self, detector_run: RunFolder, split: str, classifiers: Sequence[Classifier]) -> None:
+        """Make what classifiers read of the proposal cache where it is not there yet, by all processes together."""
+        for name in dict.fromkeys(_stored(tap) for classifier in classifiers for tap in classifier.taps):
+            self._cached(detector_run, split, name)
+
+    def _cached(self, detector_run: RunFolder, split: str, tap: str) -> list[Path]:
+        """Folders of a part of the cache, one a stage, that are there and whole afterwards."""
+        with held_by_main(lambda: detector_run.lock("proposals", wait=True)):
             made_by = {
                 "dataset": self.dataset.name,
                 "detector": self.detector.name,
-                "checkpoint_sha256": sha256(detector_run.checkpoint),
+                "checkpoint_sha256": on_main(lambda: sha256(detector_run.checkpoint)),
                 "split": split,
                 "tap": tap,
                 "views": self.views if split == "train" else 1,
@@ -114,63 +126,59 @@ class Setup:
             folders = [detector_run.path / "proposals" / name]
             if self.detector.num_stages > 1:
                 folders = [folders[0].with_name(f"{name}-stage{n}") for n in range(1, self.detector.num_stages + 1)]
-            cached = [self._read(folder, made_by) for folder in folders]
-            if None in cached:
-                for folder in folders:
-                    proposals.remove(folder)
-                with logged_to(detector_run.path / "console.log"):
+            if not on_main(lambda: self._are_cached(folders, made_by)):
+                with logged_to(log_file(detector_run.path / "console.log")):
                     self._cache(self.load_detector(detector_run.checkpoint), folders, made_by)
-                cached = [self._read(folder, made_by) for folder in folders]
-            return [part for part in cached if part is not None]
+        return folders
 
-    def _read(self, folder: Path, made_by: dict[str, Any]) -> ProposalSet | None:
-        """A part that is there, whole and of this detector; any other is made anew."""
-        if not folder.exists():
-            return None
+    def _are_cached(self, folders: list[Path], made_by: dict[str, Any]) -> bool:
+        """Whether all stages of a part are there, whole and of this detector; else they are removed."""
         try:
-            part = proposals.read(folder)
+            if all(folder.exists() and proposals.read(folder).manifest["made_by"] == made_by for folder in folders):
+                return True
         except InputError as error:
             self.reporter.say(f"  {error}: made anew")
-            return None
-        return part if part.manifest["made_by"] == made_by else None
+        for folder in folders:
+            proposals.remove(folder)
+        return False
 
     def _cache(self, model: TwoStageDetector, folders: list[Path], made_by: dict[str, Any]) -> None:
-        """One pass of the detector, all stages written side by side; goes on after the last whole shards."""
+        """One pass of the detector, all stages written side by side; goes on after the last whole shards.
+
+        Each process takes consecutive batches, the very ones that a process alone makes.
+        """
         split, tap = made_by["split"], made_by["tap"]
+        rank, world = rank_and_world()
         check_cacheable(model)
         model.to(self.device, memory_format=torch.channels_last)
-        training = split == "train"
         # Views one after the other: even ones as they are, odd ones flipped.
-        views: list[AnnotationDataset] = (
-            [self.training_set(flip=float(view % 2)) for view in range(self.views)]
-            if training
-            else [self.validation_set()]
-        )
+        flips = [float(view % 2) for view in range(self.views)]
+        views = [self.training_set(flip=flip) for flip in flips] if split == "train" else [self.validation_set()]
+        size = self.detector.schedule.batch_size
+        batches = [
+            (view, range(start, min(start + size, len(images))))
+            for view, images in enumerate(views)
+            for start in range(0, len(images), size)
+        ]
+        own = deque(share(batches, rank, world))
         # Scores are computed from the validation part, so single precision there.
-        dtype = "float16" if training else "float32"
+        dtype = "float16" if split == "train" else "float32"
         with (
-            self.reporter.task(f"caching {split} proposals ({tap})", sum(map(len, views))) as advance,
+            self.reporter.task(f"caching {split} proposals ({tap})", sum(len(batch) for _, batch in own)) as advance,
             ExitStack() as stack,
         ):
-            # Whole batches a shard: an interrupted pass goes on with the batches of an uninterrupted one.
-            size = (
-                math.ceil(proposals.IMAGES_PER_SHARD / self.detector.schedule.batch_size)
-                * self.detector.schedule.batch_size
-            )
-            writers = [
-                stack.enter_context(proposals.Writer(folder, made_by, dtype, images_per_shard=size))
-                for folder in folders
-            ]
+            writers = [stack.enter_context(proposals.Writer(f, made_by, dtype, rank, world, size)) for f in folders]
             done = min(writer.images for writer in writers)
             for writer in writers:
                 writer.rewind(done)
             advance(done)
-            for view, images in enumerate(views):
-                skipped, done = min(done, len(images)), max(0, done - len(images))
-                loader = self.loader(Subset(images, range(skipped, len(images))))
+            while done:  # a shard ends with a batch
+                done -= len(own.popleft()[1])
+            for view, group in itertools.groupby(own, key=operator.itemgetter(0)):
+                loader = self.loader(views[view], [batch for _, batch in group])
                 found = (
                     training_proposals(model, loader, tap, self.seed + view)
-                    if training
+                    if split == "train"
                     else test_proposals(model, loader, tap)
                 )
                 for stages in found:
@@ -179,8 +187,10 @@ class Setup:
                     advance()
                 for writer in writers:
                     writer.end_shard()
+        if world > 1:
+            wait_for_all()
         for folder in folders:
-            proposals.assemble(folder)
+            on_main(lambda folder=folder: proposals.assemble(folder, world))  # type: ignore[misc]
 
     def measure(self, checkpoint: Path) -> tuple[pd.DataFrame, dict[str, Any], Detections]:
         """Everything that is measured of a run, of any checkpoint that fits this detector and data set.
@@ -304,11 +314,12 @@ class Setup:
             training=False,
         )
 
-    def loader(self, dataset: Dataset) -> DataLoader:
-        """In order, for inference."""
+    def loader(self, dataset: AnnotationDataset, batches: Sequence[Sequence[int]] | None = None) -> DataLoader:
+        """In order, for inference; all images, or ``batches`` of their positions."""
+        batched: dict[str, Any] = {"batch_size": self.detector.schedule.batch_size}
         return DataLoader(
             dataset,
-            batch_size=self.detector.schedule.batch_size,
+            **(batched if batches is None else {"batch_sampler": batches}),
             num_workers=self.detector.num_workers,
             collate_fn=pseudo_collate,
         )
@@ -319,9 +330,13 @@ class Setup:
 
     def _joined(self, run: RunFolder, split: str, taps: Sequence[tuple[str, ...]]) -> list[ProposalSet]:
         """The taps of each stage."""
-        stored = {tap: "fc_pre_relu" if tap == "fc" else tap for stage in taps for tap in stage}
-        parts = {name: self.proposals(run, split, name) for name in dict.fromkeys(stored.values())}
+        parts = {name: self.proposals(run, split, name) for name in dict.fromkeys(_stored(t) for s in taps for t in s)}
         return [
-            proposals.join([parts[stored[tap]][number] for tap in stage], relu=[tap == "fc" for tap in stage])
+            proposals.join([parts[_stored(tap)][number] for tap in stage], relu=[tap == "fc" for tap in stage])
             for number, stage in enumerate(taps)
         ]
+
+
+def _stored(tap: str) -> str:
+    """The tap in the cache that a tap is read from."""
+    return "fc_pre_relu" if tap == "fc" else tap

@@ -45,8 +45,13 @@ def images(count: int = 6, views: int = 1, dim: int = 5) -> list[Image]:
     return made
 
 
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposals, "IMAGES_PER_SHARD", 2)
+
+
 def write(folder: Path, images: Iterator[Image], made_by: dict[str, Any], dtype: str = "float16") -> None:
-    with proposals.Writer(folder, made_by, dtype, images_per_shard=4) as writer:
+    with proposals.Writer(folder, made_by, dtype, batch=4) as writer:
         for image in images:
             writer.add(image)  # type: ignore[arg-type]
     proposals.assemble(folder)
@@ -130,7 +135,7 @@ def test_an_interrupted_cache_is_absent_and_goes_on(tmp_path: Path) -> None:
     assert not (tmp_path / "train").exists()
     with pytest.raises(InputError, match="not a whole proposal cache"):
         proposals.read(tmp_path / "train")
-    with proposals.Writer(tmp_path / "train", {"detector": "x"}, images_per_shard=4) as writer:
+    with proposals.Writer(tmp_path / "train", {"detector": "x"}, batch=4) as writer:
         assert writer.images == 4, "one shard of four was whole, the fifth image's is dropped"
         for image in images()[4:]:
             writer.add(image)  # type: ignore[arg-type]
@@ -142,22 +147,22 @@ def test_an_interrupted_cache_is_absent_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_cache_of_another_detector_does_not_go_on(tmp_path: Path) -> None:
-    with proposals.Writer(tmp_path / "train", {"detector": "x"}, images_per_shard=2) as writer:
+    with proposals.Writer(tmp_path / "train", {"detector": "x"}) as writer:
         writer.add(images()[0])  # type: ignore[arg-type]
-    with proposals.Writer(tmp_path / "train", {"detector": "y"}, images_per_shard=2) as writer:
+    with proposals.Writer(tmp_path / "train", {"detector": "y"}) as writer:
         assert writer.images == 0
 
 
 def test_writers_are_brought_to_the_same_image(tmp_path: Path) -> None:
     for stage, count in (("one", 6), ("two", 3)):
-        with proposals.Writer(tmp_path / stage, {}, images_per_shard=2) as writer:
+        with proposals.Writer(tmp_path / stage, {}) as writer:
             for image in images()[:count]:
                 writer.add(image)  # type: ignore[arg-type]
             if stage == "two":
                 assert writer.images == 2, "the shard of the third image is open"
     with (
-        proposals.Writer(tmp_path / "one", {}, images_per_shard=2) as one,
-        proposals.Writer(tmp_path / "two", {}, images_per_shard=2) as two,
+        proposals.Writer(tmp_path / "one", {}) as one,
+        proposals.Writer(tmp_path / "two", {}) as two,
     ):
         assert (one.images, two.images) == (6, 3)
         one.rewind(3)
@@ -176,10 +181,10 @@ def test_writers_are_brought_to_the_same_image(tmp_path: Path) -> None:
 
 def test_blocks_of_several_ranks_make_one_part(tmp_path: Path) -> None:
     for rank, block in enumerate((images(count=7)[:4], images(count=7)[4:])):
-        with proposals.Writer(tmp_path / "train", {}, rank=rank, images_per_shard=2) as writer:
+        with proposals.Writer(tmp_path / "train", {}, rank=rank, world=2) as writer:
             for image in block:
                 writer.add(image)  # type: ignore[arg-type]
-    proposals.assemble(tmp_path / "train", ranks=2)
+    proposals.assemble(tmp_path / "train", world=2)
     write(tmp_path / "whole", iter(images(count=7)), {})
     together, whole = proposals.read(tmp_path / "train"), proposals.read(tmp_path / "whole")
     assert together.image_ids.tolist() == whole.image_ids.tolist()

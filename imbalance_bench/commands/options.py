@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +47,9 @@ PretrainedOption = Annotated[
     Path | None,
     typer.Option("--pretrained", help="Checkpoint of a detector (COCO's, say) to start from instead of scratch."),
 ]
+LauncherOption = Annotated[
+    str, typer.Option("--launcher", help="What started this process as one of several: pytorch (torchrun), slurm, mpi.")
+]
 
 DATASET, DETECTOR = "emoji-lt-small", "tiny"
 WORK_DIR, DATA_DIR = Path("work_dirs"), Path("data")
@@ -67,6 +72,26 @@ def select_device(device: str) -> None:
 
         if not torch.cuda.is_available():
             raise InputError(f"option '--device' is '{device}', but no such GPU is there")
+
+
+@contextmanager
+def joined(launcher: str, device: str) -> Iterator[None]:
+    """Within the group of processes that a launcher started; the main one alone speaks.
+
+    Raises:
+        InputError: not started by it.
+    """
+    if launcher == "none":
+        yield
+        return
+    if device not in ("auto", "cpu"):
+        raise InputError(f"option '--device' is '{device}', expected auto or cpu: '--launcher' hands out the GPUs")
+    select_device(device)
+    from imbalance_bench.distributed import launched, rank_and_world
+
+    with launched(launcher):
+        console.quiet = rank_and_world()[0] > 0
+        yield
 
 
 def benchmark(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +31,7 @@ from imbalance_bench.progress import duration
 from imbalance_bench.runs import RunFolder
 
 if TYPE_CHECKING:
-    from imbalance_bench.benchmark import Benchmark
+    from imbalance_bench.cluster import Job
     from imbalance_bench.studies import Row
 
 MEASURED = Path("results/measured")
@@ -44,6 +44,10 @@ def run_all(
     classifier_level: Annotated[
         bool, typer.Option("--classifier-level", help="Only runs on cached proposals, and what they start from.")
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="Run on Ray: ray (the running cluster, else here) or ray://host:port."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and for how long.")] = False,
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
@@ -58,6 +62,8 @@ def run_all(
 
     Shared work is done once: one baseline a seed, one proposal cache for all classifier-level runs of all studies.
     Killed at any moment, the same command goes on. Tables 2, 3 and 6 take every framework at the scale of --detector.
+    With --cluster, all machines share --work-dir and --data-dir; a run whose worker is lost is retried from its
+    checkpoint.
 
     Example: imbalance-bench run-all --table 1 --table 4 --seeds 0,1,2 --dry-run
     """
@@ -69,6 +75,10 @@ def run_all(
     rows = [row for name in names for row in look_up(STUDIES, name, "study").rows]
     if classifier_level:
         rows = [row for row in rows if row.run == "baseline" or row.method.trains in ("classifier", "nothing")]
+    if cluster is not None:
+        if device not in ("auto", "cpu"):
+            raise InputError(f"option '--device' is '{device}', expected auto or cpu: Ray hands out the GPUs")
+        data_dir, work_dir, pretrained = data_dir.resolve(), work_dir.resolve(), pretrained and pretrained.resolve()
     options = {"batch_size": batch_size, "pretrained": pretrained, "track": track}
     benches = {
         (name, seed): benchmark(dataset, name, data_dir, work_dir, seed, device, **options)
@@ -84,11 +94,10 @@ def run_all(
     if dry_run:
         return
     failed: dict[str, str] = {}
-    for bench, row in jobs:
-        name = f"{row.run}, {bench.detector.name}, seed {bench.seed}"
-        try:
-            bench.run(row.method.name, row.variant)
-        except Exception as error:
+    finished = _in_turn(jobs) if cluster is None else _on_cluster(jobs, cluster)
+    for (bench, row), error in finished:
+        if error is not None:
+            name = f"{row.run}, {bench.detector.name}, seed {bench.seed}"
             failed[name] = f"{type(error).__name__}: {error}"
             console.print(f"  [red]failed[/red] {name}: {error}", highlight=False, soft_wrap=True)
     if failed:
@@ -96,8 +105,37 @@ def run_all(
     console.print(f"all {len(jobs)} runs are done")
 
 
+def _in_turn(jobs: list[Job]) -> Iterator[tuple[Job, Exception | None]]:
+    """Run them here; yields each with what it failed with."""
+    for job in jobs:
+        bench, row = job
+        try:
+            bench.run(row.method.name, row.variant)
+        except Exception as error:
+            yield job, error
+        else:
+            yield job, None
+
+
+def _on_cluster(jobs: list[Job], cluster: str) -> Iterator[tuple[Job, Exception | None]]:
+    """The same on Ray, side by side, with a line for each that is done."""
+    from imbalance_bench.cluster import connect, run_jobs
+
+    if cluster != "ray" and not cluster.startswith("ray://"):
+        raise InputError(f"option '--cluster' is '{cluster}', expected ray, or ray://host:port")
+    connect(None if cluster == "ray" else cluster)
+    start = time.monotonic()
+    for count, (job, error) in enumerate(run_jobs(jobs), start=1):
+        bench, row = job
+        if error is None:
+            text = f"[green]✓[/green] {row.run}, {bench.detector.name}, seed {bench.seed}"
+            spent = duration(time.monotonic() - start)
+            console.print(f"  {text} [dim]({count} of {len(jobs)}, {spent})[/dim]", highlight=False, soft_wrap=True)
+        yield job, error
+
+
 def order(rows: Iterable[Row]) -> list[Row]:
-    """Each run once, after the run that it starts from."""
+    """Each run once, after the runs that it needs."""
     from imbalance_bench.studies import Row
 
     placed: dict[tuple[str, str], Row] = {}
@@ -105,8 +143,8 @@ def order(rows: Iterable[Row]) -> list[Row]:
     def place(row: Row) -> None:
         key = (row.method.name, row.variant)
         if key not in placed:
-            if row.method.starts_from != "scratch":
-                place(Row({}, row.method.starts_from))
+            for needed in row.method.needs:
+                place(Row({}, needed))
             placed[key] = row
 
     for row in rows:
@@ -124,7 +162,7 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _show_plan(jobs: list[tuple[Benchmark, Row]]) -> None:
+def _show_plan(jobs: list[Job]) -> None:
     """What is done, what is left, and how long that takes by the runs of the same kind that are done."""
     import pandas as pd
 

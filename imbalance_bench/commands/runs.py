@@ -17,6 +17,7 @@ from imbalance_bench.commands.options import (
     DatasetOption,
     DetectorOption,
     DeviceOption,
+    LauncherOption,
     OutputOption,
     PretrainedOption,
     SeedOption,
@@ -24,6 +25,7 @@ from imbalance_bench.commands.options import (
     WorkDirOption,
     benchmark,
     console,
+    joined,
     show,
 )
 from imbalance_bench.errors import InputError
@@ -66,12 +68,14 @@ def run_baseline(
     batch_size: BatchSizeOption = None,
     pretrained: PretrainedOption = None,
     track: TrackOption = None,
+    launcher: LauncherOption = "none",
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
 ) -> None:
     """Train and evaluate a method, and first whatever it needs: the data, the baseline, its proposals.
 
-    Finished runs are reused, interrupted ones go on where they stopped.
+    Finished runs are reused, interrupted ones go on where they stopped. With --launcher several processes share a run:
+    torchrun --nproc-per-node 8 cli.py run-baseline --launcher pytorch
 
     Example: imbalance-bench run-baseline --method tau-norm --dataset emoji-lt-small
     """
@@ -79,8 +83,11 @@ def run_baseline(
 
     catalogue.get(method).options(variant)
     options = {"batch_size": batch_size, "pretrained": pretrained, "track": track}
-    bench = benchmark(dataset, detector, data_dir, work_dir, seed, device, **options)
-    folder = bench.run(method, variant)
+    with joined(launcher, device):
+        bench = benchmark(dataset, detector, data_dir, work_dir, seed, device, **options)
+        folder = bench.run(method, variant)
+    if console.quiet:
+        return
 
     from analyses.accuracy import accuracy_by_bin
     from analyses.average_precision import ap_by_bin

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
 from imbalance_bench.seeds import epoch_seed
@@ -32,26 +33,31 @@ class RepeatFactorSampler(Sampler[int]):
     """Images in random order, each repeated floor(r) or floor(r) + 1 times, r on average.
 
     Every epoch draws anew (stochastic rounding), and is cut or filled to the expected length, so that an epoch
-    has the same number of iterations each time.
+    has the same number of iterations each time. Several processes draw the same epoch, and each takes every n-th image
+    of it, as mmengine's DefaultSampler does.
     """
 
     def __init__(self, factors: np.ndarray, seed: int) -> None:
         self.factors, self.seed, self.epoch = np.asarray(factors, dtype=np.float64), seed, 0
+        self.rank, self.world = get_dist_info()
+        self.total = round(float(self.factors.sum()))
 
     def set_epoch(self, epoch: int) -> None:
         """Called by mmengine before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return round(float(self.factors.sum()))
+        return -(-self.total // self.world)
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng(epoch_seed(self.seed, self.epoch))
         whole = np.floor(self.factors)
         repeats = whole + (generator.random(len(whole)) < self.factors - whole)
         indices = generator.permutation(np.repeat(np.arange(len(whole)), repeats.astype(int)))
-        missing = len(self) - len(indices)
+        missing = self.total - len(indices)
         if missing > 0:
             probabilities = self.factors / self.factors.sum()
             indices = np.concatenate([indices, generator.choice(len(whole), missing, p=probabilities)])
-        yield from indices[: len(self)].tolist()
+        # The first images fill the last round, so that every process has as many.
+        indices = np.resize(indices[: self.total], len(self) * self.world)
+        yield from indices[self.rank :: self.world].tolist()

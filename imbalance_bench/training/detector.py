@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.registry import MODELS
+from mmengine import dist
 from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
 from mmengine.device import get_device
 from mmengine.hooks import Hook
@@ -26,6 +27,7 @@ from imbalance_bench import checkpoints
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.detector import Detector
 from imbalance_bench.detectors.inference import box_heads
+from imbalance_bench.distributed import log_file, on_main, per_process
 from imbalance_bench.errors import InputError, look_up
 from imbalance_bench.memory import keep_freed_memory
 from imbalance_bench.progress import Advance, Reporter, logged_to
@@ -123,6 +125,10 @@ def train_detector(
 ) -> TwoStageDetector:
     """Train, with a checkpoint each epoch; the same call goes on after an interruption, to the same result.
 
+    Several processes share each batch of the schedule and train as one does, but that each draws flips and RoIs by a
+    seed of its own. Batch norm is SyncBN on GPUs; on CPUs, where torch has none, it is normalised over a process's own
+    images, and the main process's running statistics are kept.
+
     Args:
         detector: its record.
         model: initial weights; trained in place.
@@ -140,7 +146,7 @@ def train_detector(
     model.to(memory_format=torch.channels_last)
     loader = DataLoader(
         dataset,
-        batch_size=schedule.batch_size,
+        batch_size=per_process(schedule.batch_size, dist.get_world_size()),
         sampler=sampler or DefaultSampler(dataset, shuffle=True, seed=seed),
         num_workers=detector.num_workers,
         collate_fn=pseudo_collate,
@@ -148,17 +154,18 @@ def train_detector(
     if scope != "all":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and SCOPES[scope](name))
-    with logged_to(folder / "console.log"):
-        latest = find_latest_checkpoint(str(folder))
+    log = log_file(folder / "console.log")
+    with logged_to(log):
+        latest = on_main(lambda: find_latest_checkpoint(str(folder)))
     if latest is not None:
         checkpoints.load(latest)  # an InputError, not a pickle that runs
     iterations = schedule.epochs * len(loader)
     reporter = reporter or Reporter()
     with reporter.task(f"training the detector, {schedule.epochs} epochs", iterations) as advance:
-        hooks: list[Hook] = [EpochSeedHook(seed), ProgressHook(advance)]
+        hooks: list[Hook] = [EpochSeedHook(seed), MeanLossHook(), ProgressHook(advance)]
         if scope != "all":
             hooks.append(FrozenNormHook())
-        with logged_to(folder / "console.log"):
+        with logged_to(log):
             runner = Runner(
                 model=model,
                 work_dir=str(folder),
@@ -173,6 +180,7 @@ def train_detector(
                 randomness={"seed": seed},
                 visualizer=_visualizer(track),
                 default_scope="mmdet",
+                **_distribution(),
                 experiment_name=f"{folder.name}-{uuid.uuid4().hex[:8]}",
             )
             runner.train()
@@ -199,6 +207,22 @@ def check_tracker(track: str | None) -> None:
             raise InputError(f"option '--track {track}' needs the package '{package}', which is not installed")
 
 
+def _distribution() -> dict[str, Any]:
+    """The Runner's settings where several processes train."""
+    if not dist.is_distributed():
+        return {}
+    on_gpus = get_device() == "cuda"
+    wrapper: dict[str, Any] = {"type": "MMDistributedDataParallel", "broadcast_buffers": False}
+    return {
+        # The processes have met already, so any launcher's name will do.
+        "launcher": "pytorch",
+        "cfg": {
+            "sync_bn": "torch" if on_gpus else None,
+            "model_wrapper_cfg": wrapper if on_gpus else wrapper | {"device_ids": None},
+        },
+    }
+
+
 def _visualizer(track: str | None) -> dict[str, Any]:
     backends = [{"type": "LocalVisBackend"}]
     if track is not None:
@@ -214,7 +238,7 @@ _DEFAULT_HOOKS: dict[str, Any] = {
 
 
 class EpochSeedHook(Hook):
-    """Seeds everything random in an epoch by (seed, epoch), so that a resumed run repeats an uninterrupted one."""
+    """Seeds all that is random in an epoch by (seed, epoch, rank): a resumed run repeats an uninterrupted one."""
 
     priority = "VERY_HIGH"
 
@@ -223,7 +247,7 @@ class EpochSeedHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Workers of the data loader are started after this, and take their seeds from it."""
-        seed = epoch_seed(self.seed, runner.epoch)
+        seed = epoch_seed(self.seed, runner.epoch, runner.rank)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - mmdet's transforms draw from the global generator
         torch.manual_seed(seed)
@@ -239,6 +263,16 @@ class FrozenNormHook(Hook):
                 frozen = not any(parameter.requires_grad for parameter in module.parameters())
                 if isinstance(module, nn.modules.batchnorm._BatchNorm) and frozen:
                     module.eval()
+
+
+class MeanLossHook(Hook):
+    """Losses that are logged are the mean over processes."""
+
+    priority = "HIGHEST"
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Before the other hooks read them."""
+        dist.all_reduce_dict(outputs, "mean")
 
 
 class ProgressHook(Hook):

@@ -293,6 +293,11 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
         "tracker": (("run-baseline", *MINI, *folders, "--track", "wandbb"), "did you mean 'wandb'"),
         "no study": (("run-all", *MINI), "name at least one study"),
         "study": (("run-all", "--figure", 3, *MINI), "did you mean"),
+        "cluster": (("run-all", "--table", 4, "--cluster", "slurm", *MINI), "expected ray, or ray://host:port"),
+        "device of a cluster": (
+            ("run-all", "--table", 4, "--cluster", "ray", "--device", "cuda:1", *MINI),
+            "Ray hands",
+        ),
         "seeds": (("run-all", "--table", 1, "--seeds", "0,x", *MINI), "separated by commas"),
         "nothing to list": (("runs", "--work-dir", tmp_path), "no run folders"),
         "no table": (("table", 9, "--published"), "Tables 1 to 6"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mmengine.dataset import ClassBalancedDataset
 
+from imbalance_bench.datasets import sampling
 from imbalance_bench.datasets.sampling import RepeatFactorSampler, repeat_factors
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_train_image_categories.npz"
@@ -87,3 +88,23 @@ def test_on_the_images_of_lvis() -> None:
     theirs = ClassBalancedDataset._get_repeat_factors(wrapper, wrapper.dataset, 0.001)
     assert np.allclose(theirs, factors)
     assert len(RepeatFactorSampler(factors, seed=0)) == round(factors.sum()) < np.ceil(factors).sum()
+
+
+def test_processes_share_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    factors = np.random.default_rng(0).uniform(1, 3, 25)
+
+    def drawn(rank: int, world: int) -> list[int]:
+        monkeypatch.setattr(sampling, "get_dist_info", lambda: (rank, world))
+        sampler = RepeatFactorSampler(factors, seed=3)
+        sampler.set_epoch(2)
+        images = list(sampler)
+        assert len(images) == len(sampler)
+        return images
+
+    whole = drawn(0, 1)
+    for world in (2, 3):
+        shares = [drawn(rank, world) for rank in range(world)]
+        assert len(set(map(len, shares))) == 1
+        together = [image for turn in zip(*shares, strict=True) for image in turn]
+        assert together[: len(whole)] == whole
+        assert together[len(whole) :] == whole[: len(together) - len(whole)]
