@@ -82,8 +82,6 @@ def test_figure_of_the_measured_benchmarks(tmp_path: Path) -> None:
     ratios = table[table["alternative"].notna()]
     drawn = speed.figure(table)
     assert len(drawn.axes[0].patches) == len(ratios)
-    assert (
-        len(drawn.axes)
-        == 1 + table["benchmark"].str.startswith("cost by").mul(1).groupby(table["benchmark"]).max().sum()
-    )
+    curves = table["benchmark"][table["benchmark"].str.startswith("cost by")]
+    assert len(drawn.axes) == 1 + curves.nunique()
     assert figures.save(drawn, tmp_path / "benchmarks.png").stat().st_size > 10_000
