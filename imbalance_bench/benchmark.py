@@ -19,7 +19,7 @@ from imbalance_bench.datasets.sampling import RepeatFactorSampler, repeat_factor
 from imbalance_bench.detectors import catalogue
 from imbalance_bench.detectors.inference import box_heads
 from imbalance_bench.errors import InputError
-from imbalance_bench.files import sha256, write_text
+from imbalance_bench.files import naming, remove_partials, sha256, write_text
 from imbalance_bench.methods import Method
 from imbalance_bench.progress import Reporter, logged_to
 from imbalance_bench.runs import RunFolder
@@ -96,10 +96,11 @@ class Benchmark(Setup):
         if folder.is_done:
             folder.begin(settings)
             return folder
-        with folder.lock():
+        with naming(folder.path), folder.lock():
             folder.begin(settings)
             if folder.is_done:  # by another process, between the two looks
                 return folder
+            remove_partials(folder.path)
             label = method.title if variant == method.default_variant else f"{method.title} ({variant})"
             self.reporter.say(f"[bold]{label}[/bold] on {self.dataset.name}, {self.detector.name}, seed {self.seed}")
             if self.batch_size is not None and method.trains != "nothing":
@@ -129,7 +130,7 @@ class Benchmark(Setup):
             "seed": self.seed,
             "schedule": None if method.trains == "nothing" else self.schedule_of(method).as_dict(),
             "views": self.views if method.trains in ("classifier", "nothing") else None,
-            "start_sha256": start and sha256(start.checkpoint),
+            "start_sha256": start and sha256(start.verified(start.checkpoint)),
             "pretrained_sha256": self.pretrained and sha256(self.pretrained),
         }
 

@@ -83,11 +83,11 @@ class Setup:
             split: ``train`` or ``val``.
             tap: ``fc_pre_relu`` or ``conv`` (``fc`` is the ReLU of ``fc_pre_relu``).
         """
-        with detector_run.lock("proposals", wait=True):
+        with detector_run.lock("proposals", wait=True, say=self.reporter.say):
             made_by = {
                 "dataset": self.dataset.name,
                 "detector": self.detector.name,
-                "checkpoint_sha256": sha256(detector_run.checkpoint),
+                "checkpoint_sha256": sha256(detector_run.verified(detector_run.checkpoint)),
                 "split": split,
                 "tap": tap,
                 "views": self.views if split == "train" else 1,

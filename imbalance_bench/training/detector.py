@@ -18,7 +18,7 @@ from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, find_latest_checkpoint, set_random_seed
+from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
@@ -31,6 +31,9 @@ from imbalance_bench.memory import keep_freed_memory
 from imbalance_bench.progress import Advance, Reporter, logged_to
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.seeds import epoch_seed
+from imbalance_bench.stopping import put_off
+from imbalance_bench.training.divergence import DivergenceHook
+from imbalance_bench.training.resuming import WHOLE_FILES, ResumableLoop, StopHook, latest_checkpoint
 
 _STEM = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
 _NEW_CLASSES = re.compile(r"\.(fc_reg|conv_logits)\.")
@@ -123,6 +126,8 @@ def train_detector(
 ) -> TwoStageDetector:
     """Train, with a checkpoint each epoch; the same call goes on after an interruption, to the same result.
 
+    SIGTERM and Ctrl-C save after the current iteration and raise ``Stopped``; a kill loses the current epoch.
+
     Args:
         detector: its record.
         model: initial weights; trained in place.
@@ -134,6 +139,9 @@ def train_detector(
         scope: what is trained, of ``SCOPES``; the rest is frozen, its batch norm in evaluation mode.
         track: one of ``TRACKERS``; takes the training curves beside the log file.
         reporter: shows progress.
+
+    Raises:
+        InputError: training diverged.
     """
     keep_freed_memory()
     loader = DataLoader(
@@ -146,14 +154,19 @@ def train_detector(
     if scope != "all":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and SCOPES[scope](name))
-    with logged_to(folder / "console.log"):
-        latest = find_latest_checkpoint(str(folder))
-    if latest is not None:
-        checkpoints.load(latest)  # an InputError, not a pickle that runs
-    iterations = schedule.epochs * len(loader)
     reporter = reporter or Reporter()
-    with reporter.task(f"training the detector, {schedule.epochs} epochs", iterations) as advance:
-        hooks: list[Hook] = [EpochSeedHook(seed), ProgressHook(advance)]
+    latest = latest_checkpoint(folder, reporter.say)
+    iterations = schedule.epochs * len(loader)
+    with (
+        put_off() as asked,
+        reporter.task(f"training the detector, {schedule.epochs} epochs", iterations) as advance,
+    ):
+        hooks: list[Hook] = [
+            EpochSeedHook(seed),
+            ProgressHook(advance),
+            DivergenceHook(),
+            StopHook(asked, reporter.say),
+        ]
         if scope != "all":
             hooks.append(FrozenNormHook())
         with logged_to(folder / "console.log"):
@@ -161,13 +174,13 @@ def train_detector(
                 model=model,
                 work_dir=str(folder),
                 train_dataloader=loader,
-                train_cfg={"by_epoch": True, "max_epochs": schedule.epochs},
+                train_cfg={"type": ResumableLoop, "max_epochs": schedule.epochs},
                 optim_wrapper=schedule.optim_wrapper(amp=get_device() == "cuda"),
                 param_scheduler=schedule.param_scheduler(len(loader)),
                 default_hooks=_DEFAULT_HOOKS,
                 custom_hooks=hooks,
                 resume=latest is not None,
-                load_from=latest,
+                load_from=latest and str(latest),
                 randomness={"seed": seed},
                 visualizer=_visualizer(track),
                 default_scope="mmdet",
@@ -204,10 +217,10 @@ def _visualizer(track: str | None) -> dict[str, Any]:
     return {"type": "Visualizer", "vis_backends": backends}
 
 
-# Two checkpoints are kept: while one is being written, the one before it is what a resumed run starts from.
+# Two checkpoints are kept, the one before the last for a disk that damages it.
 _DEFAULT_HOOKS: dict[str, Any] = {
     "logger": {"type": "LoggerHook", "interval": 20},
-    "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2},
+    "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2, "backend_args": WHOLE_FILES},
 }
 
 
@@ -230,9 +243,13 @@ class EpochSeedHook(Hook):
 class FrozenNormHook(Hook):
     """Batch norm that is not trained keeps its statistics."""
 
+    def __init__(self) -> None:
+        self.epoch: int | None = None
+
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """After the loop has set the model to training mode."""
-        if batch_idx == 0:
+        """After the loop has set the model to training mode, in an epoch's first iteration or the first resumed."""
+        if runner.epoch != self.epoch:
+            self.epoch = runner.epoch
             for module in runner.model.modules():
                 frozen = not any(parameter.requires_grad for parameter in module.parameters())
                 if isinstance(module, nn.modules.batchnorm._BatchNorm) and frozen:
