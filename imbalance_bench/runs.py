@@ -134,7 +134,11 @@ class RunFolder:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()} since {now} ({_command()})\n")
             file.flush()
-            yield
+            _held.append(file)
+            try:
+                yield
+            finally:
+                _held.remove(file)
 
     def is_held(self) -> bool:
         """Whether a process holds the folder."""
@@ -143,6 +147,18 @@ class RunFolder:
             return False
         with path.open(encoding="utf-8") as file:
             return not _flock(file, path, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+_held: list[IO[str]] = []
+
+
+def _let_go() -> None:
+    """Processes that load images must not hold their parent's run on when the parent is killed."""
+    for file in _held:
+        file.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _flock(file: IO[str], path: Path, operation: int) -> bool:

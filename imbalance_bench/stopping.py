@@ -62,11 +62,12 @@ def put_off() -> Iterator[Callable[[], int | None]]:
 
 @contextlib.contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Both signals' handler, in the main thread, where alone there are any."""
+    """Both signals' handler, in the main thread, where alone there are any; what is ignored (``nohup``) stays so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
     finally:

@@ -83,9 +83,8 @@ class ResumableLoop(EpochBasedTrainLoop):
         done = self._iter - self._epoch * len(self.dataloader)
         for _ in range(done):
             next(batches)
-        if self.random_state is not None:
+        if done and self.random_state is not None:  # an epoch that begins has its own seed
             set_random_state(self.random_state)
-            self.random_state = None
         for index, batch in enumerate(batches, start=done):
             self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
@@ -110,7 +109,7 @@ class StopHook(Hook):
         runner.train_loop.random_state = checkpoint.get("random_state")
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """At the end of an epoch too, where nobody needs it: the next one has a seed of its own."""
+        """In every checkpoint; needed in one that was saved within an epoch."""
         checkpoint["random_state"] = get_random_state()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
