@@ -91,7 +91,7 @@ def test_one_line_on_a_disk(number: int, tmp_path: Path) -> None:
 def test_errors_of_others_are_not_the_disks(tmp_path: Path) -> None:
     assert disk_problem(ValueError("no")) is None
     assert disk_problem(FileNotFoundError(errno.ENOENT, "no", "file")) is None
-    with pytest.raises(InputError, match="^bad$"), naming(tmp_path):
+    with pytest.raises(InputError, match=r"^bad$"), naming(tmp_path):
         try:
             raise PermissionError(errno.EACCES, "no", "file")
         except OSError as cause:
