@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from analyses import coco_lt, detections, figures, per_category, tables
@@ -52,7 +53,7 @@ def draw_weight_norms(seed: Path, path: Path, runs: Sequence[str] = COMPARED) ->
         path: of the figure.
         runs: folder names.
     """
-    frames = {title(name): per_category.read(RunFolder(seed / name).per_category) for name in runs}
+    frames = {title(name): _per_category(seed / name) for name in runs}
     return figures.save(figures.weight_norms(frames, _bin_names(RunFolder(seed / runs[0])), seed.parents[1].name), path)
 
 
@@ -74,8 +75,8 @@ def draw_figure1(balanced: Path, long_tailed: Path, path: Path) -> Path:
         long_tailed: run folder of the baseline.
         path: of the figure.
     """
-    frames = {"long-tailed": per_category.read(RunFolder(long_tailed).per_category)}
-    frame = per_category.read(RunFolder(balanced).per_category)
+    frames = {"long-tailed": _per_category(long_tailed)}
+    frame = _per_category(balanced)
     # The twin's classes in the order of the long-tailed set's, so that a rank is one class.
     frame[["instance_count", "bin"]] = frames["long-tailed"][["instance_count", "bin"]]
     frames["balanced"] = frame
@@ -105,7 +106,8 @@ def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str
     """Contact sheet of the validation images with most tail objects: ground truth and what each run finds."""
     categories = dataset.categories()
     truth = detections.ground_truth(dataset.val_annotations, categories)
-    found = {name: Detections.load(RunFolder(seed / name).detections) for name in runs}
+    folders = {name: RunFolder(seed / name) for name in runs}
+    found = {name: Detections.load(run.verified(run.detections)) for name, run in folders.items()}
     chosen = detections.images_with_most_tail(truth, images)
     of_image = [truth[truth["image_id"] == image_id] for image_id in chosen]
     pictures = []
@@ -121,6 +123,11 @@ def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str
         "detections,\nas many as there are objects: blue where class and place (IoU >= .5) are right, orange where not"
     )
     return figures.save(figures.contact_sheet(pictures, of_image, best, text), path, dpi=130)
+
+
+def _per_category(folder: Path) -> pd.DataFrame:
+    run = RunFolder(folder)
+    return per_category.read(run.verified(run.per_category))
 
 
 def _bin_names(run: RunFolder) -> list[str]:

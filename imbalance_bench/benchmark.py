@@ -21,7 +21,7 @@ from imbalance_bench.detectors import catalogue
 from imbalance_bench.detectors.inference import box_heads
 from imbalance_bench.distributed import held_by_main, log_file, on_main, per_process
 from imbalance_bench.errors import InputError
-from imbalance_bench.files import sha256, write_text
+from imbalance_bench.files import naming, remove_partials, sha256, write_text
 from imbalance_bench.methods import Method
 from imbalance_bench.progress import Reporter, logged_to
 from imbalance_bench.runs import RunFolder
@@ -105,9 +105,10 @@ class Benchmark(Setup):
         settings = on_main(lambda: self._settings(method, variant, start))
         if on_main(lambda: folder.is_done and folder.begin(settings)):
             return folder
-        with held_by_main(folder.lock):
+        with naming(folder.path), held_by_main(folder.lock):
             if on_main(lambda: folder.begin(settings)):  # finished by another process, between the two looks
                 return folder
+            on_main(lambda: remove_partials(folder.path))
             label = method.title if variant == method.default_variant else f"{method.title} ({variant})"
             self.reporter.say(f"[bold]{label}[/bold] on {self.dataset.name}, {self.detector.name}, seed {self.seed}")
             if self.batch_size is not None and method.trains != "nothing":
@@ -143,7 +144,7 @@ class Benchmark(Setup):
             "seed": self.seed,
             "schedule": None if method.trains == "nothing" else self.schedule_of(method).as_dict(),
             "views": self.views if method.trains in ("classifier", "nothing") else None,
-            "start_sha256": start and sha256(start.checkpoint),
+            "start_sha256": start and sha256(start.verified(start.checkpoint)),
             "pretrained_sha256": self.pretrained and sha256(self.pretrained),
         }
 

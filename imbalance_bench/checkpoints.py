@@ -39,7 +39,18 @@ def save(path: Path, state_dict: dict[str, Tensor], classifier: Classifier, cate
         },
     }
     state = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
-    write_atomically(path, lambda partial: torch.save({"state_dict": state, "meta": meta}, partial))
+    write(path, {"state_dict": state, "meta": meta})
+
+
+def write(path: Path, content: Any) -> None:
+    """``torch.save``, whole or not at all."""
+
+    def save(partial: Path) -> None:
+        # Through a file of Python's: torch's own does not say why a disk refused to take it.
+        with partial.open("wb") as file:
+            torch.save(content, file)
+
+    write_atomically(path, save)
 
 
 def load(path: str | Path) -> dict[str, Any]:

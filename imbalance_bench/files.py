@@ -1,28 +1,48 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, their checksums, and disks that take no more."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import functools
 import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+DISK_PROBLEMS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file grows beyond what is allowed (ulimit -f)",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EIO: "the disk failed to read or write",
+}
+"""What is wrong with a disk or a folder, not with the program."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a file beside ``path``, then put it there in one step; on failure nothing changes."""
+    """Let ``write`` fill a file beside ``path``, then put it there in one step; on failure nothing changes.
+
+    Raises:
+        OSError: of the disk; it names ``path``, whatever ``write`` made of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.chmod(0o644)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with naming(path, instead=True):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.partial-", suffix=path.suffix)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            write(partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.chmod(0o644)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -34,10 +54,69 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, write)
 
 
+def remove_partials(folder: Path) -> None:
+    """Delete what a killed process had begun to write into a folder; nobody else may be writing there."""
+    for partial in folder.glob(".*.partial-*"):
+        partial.unlink(missing_ok=True)
+
+
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
+    """Hex digest of a file; one that has not changed since is not read again by the same process."""
+    status = path.stat()
+    return _sha256(path.resolve(), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256(path: Path, *_: int) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def naming(path: Path, instead: bool = False) -> Iterator[None]:
+    """Let errors of the disk name what was being written, which a write to an open file does not.
+
+    Args:
+        path: what.
+        instead: also of errors that name another file.
+    """
+    try:
+        yield
+    except Exception as error:
+        of_disk = _of_disk(error)
+        if of_disk is None or (of_disk is error and of_disk.filename is not None and not instead):
+            raise
+        raise OSError(of_disk.errno, os.strerror(of_disk.errno or 0), str(path)) from error
+
+
+def disk_problem(error: BaseException) -> str | None:
+    """One line on an error of the disk: the path, what is wrong, what is left, what to do; None of any other error."""
+    of_disk = _of_disk(error)
+    if of_disk is None:
+        return None
+    full = of_disk.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "make room" if full else "make it writable"
+    line = f"{DISK_PROBLEMS[of_disk.errno or 0]}; {advice} and give the same command again, or name another folder"
+    if of_disk.filename is None:
+        return line
+    path = Path(os.fsdecode(of_disk.filename))
+    return f"{path}: {line} ({free(path) / 2**30:.1f} GiB are free there)"
+
+
+def free(path: Path) -> int:
+    """Bytes that are free on the disk of a path that need not be there yet."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _of_disk(error: BaseException) -> OSError | None:
+    """The disk's error that an error is, or hides: ``torch.save`` raises one of its own."""
+    for candidate in (error, error.__context__ if isinstance(error, RuntimeError) else None):
+        if isinstance(candidate, OSError) and candidate.errno in DISK_PROBLEMS:
+            return candidate
+    return None

@@ -8,6 +8,7 @@ after its last whole shard. Features stay on disk: what is read is what a batch 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from imbalance_bench.errors import InputError
+from imbalance_bench.files import write_text
 from imbalance_bench.shards import ShardedRows, ahead
 
 if TYPE_CHECKING:
@@ -160,11 +162,16 @@ class Writer:
         content = json.dumps([self.made_by, self.dtype, self.world, self._images_per_shard])
         if not begun.exists() or begun.read_text() != content:
             shutil.rmtree(self._partial, ignore_errors=True)
-            self._partial.mkdir(parents=True)
-            begun.write_text(content)
-        self._shards = [json.loads(path.read_text()) for path in sorted(self._partial.glob("*/shard.json"))]
+            write_text(begun, content)
+        # Those that were written without a gap: ``assemble`` may have been interrupted too.
+        described = (self._partial / self._name(number) / "shard.json" for number in itertools.count())
+        whole = itertools.takewhile(Path.exists, described)
+        self._shards = [json.loads(path.read_text()) for path in whole]
         self.rewind(self.images)
         return self
+
+    def _name(self, number: int) -> str:
+        return f"{self.rank:03}-{number:05}"
 
     @property
     def images(self) -> int:
@@ -184,7 +191,7 @@ class Writer:
     def add(self, image: ImageProposals) -> None:
         """The next image's proposals; none of them is held but its small columns."""
         if not self._files:
-            folder = self._partial / f"{self.rank:03}-{len(self._shards):05}"
+            folder = self._partial / self._name(len(self._shards))
             folder.mkdir()
             self._files = {name: (folder / f"{name}.bin").open("wb") for name in ("features", "boxes")}
             self._digest = hashlib.sha256()
@@ -218,7 +225,7 @@ class Writer:
             "dim": self._dim,
             "sha256": self._digest.hexdigest(),
         }
-        (folder / "shard.json").write_text(json.dumps(shard))
+        write_text(folder / "shard.json", json.dumps(shard))
         self._shards.append(shard)
         self._columns = {key: [] for key in COLUMNS}
 
@@ -252,7 +259,7 @@ def assemble(folder: Path, world: int = 1) -> None:
             if partial != home:
                 path.parent.rename(home / path.parent.name)
     manifest = {"format": FORMAT, "made_by": made_by, "dtype": dtype, "shards": shards}
-    (home / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    write_text(home / "manifest.json", json.dumps(manifest, indent=1))
     home.rename(folder)
     for left in folder.parent.glob(_partial(folder, "*").name):
         shutil.rmtree(left)

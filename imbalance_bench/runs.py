@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from imbalance_bench.categories import read_json
 from imbalance_bench.errors import InputError
-from imbalance_bench.files import write_text
+from imbalance_bench.files import sha256, write_text
 
 PACKAGES = ("imbalance-bench", "torch", "torchvision", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine",
             "faster-coco-eval", "numpy", "pillow")  # fmt: skip
@@ -27,8 +28,8 @@ PACKAGES = ("imbalance-bench", "torch", "torchvision", "onedl-mmdetection", "one
 class RunFolder:
     """A run's folder.
 
-    Files: ``settings.json`` (there once the run has begun), ``record.json`` (settings, provenance, metrics; there once
-    it is done), ``checkpoint.pth``, ``per_category.csv``, ``detections.npz``, logs.
+    Files: ``settings.json`` (there once the run has begun), ``record.json`` (settings, provenance, metrics, checksums
+    of the following; there once it is done), ``checkpoint.pth``, ``per_category.csv``, ``detections.npz``; logs.
     """
 
     path: Path
@@ -65,6 +66,19 @@ class RunFolder:
                 raise InputError(f"{self.path / 'record.json'}: field '{field}' is missing, expected an object")
         return record
 
+    def verified(self, path: Path) -> Path:
+        """One of the files of a run that is done, compared with its checksum in the record; others as they are.
+
+        Raises:
+            InputError: it was changed, cut short or deleted since.
+        """
+        sums = self.record().get("sha256") if self.is_done else None
+        expected = sums.get(path.name) if isinstance(sums, dict) else None
+        if expected is not None and (not path.is_file() or sha256(path) != expected):
+            what = "was changed or damaged since the run was done" if path.is_file() else "is no longer there"
+            raise InputError(f"{path}: {what} (field 'sha256' of record.json), delete the run folder to run it again")
+        return path
+
     def begin(self, settings: dict[str, Any]) -> bool:
         """Begin a run, or go on with an interrupted or finished one if it has these settings.
 
@@ -88,41 +102,92 @@ class RunFolder:
 
     def finish(self, settings: dict[str, Any], metrics: dict[str, Any], seconds: dict[str, float]) -> None:
         """Write the record: from here on the run is done."""
-        record = {"settings": settings, "provenance": provenance() | {"seconds": seconds}, "metrics": metrics}
+        files = (self.checkpoint, self.per_category, self.detections)
+        record = {
+            "settings": settings,
+            "provenance": provenance() | {"seconds": seconds},
+            "metrics": metrics,
+            "sha256": {path.name: sha256(path) for path in files if path.exists()},
+        }
         write_text(self.path / "record.json", json.dumps(record, indent=1) + "\n")
 
     @contextlib.contextmanager
-    def lock(self, part: str = "run", wait: bool = False) -> Iterator[None]:
+    def lock(self, part: str = "run", wait: bool = False, say: Callable[[str], None] | None = None) -> Iterator[None]:
         """Hold the folder, or a part of it; it is free again when the process ends, however it ends.
 
         Args:
             part: parts are held independently of each other.
             wait: for another process to let go.
+            say: is told for whom.
 
         Raises:
-            InputError: another process holds it, and ``wait`` is False.
+            InputError: another process holds it (the message says which), and ``wait`` is False; or the file system
+                has no locks.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        # Whoever holds it says so in the file.
-        with (self.path / f".{part}.lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError as error:
-                file.seek(0)
-                holder = file.read().strip()
-                raise InputError(f"{self.path}: the run folder is in use by another process ({holder})") from error
+        path = self.path / f".{part}.lock"
+        with path.open("a+", encoding="utf-8") as file:
+            if not _flock(file, path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                in_use = f"{self.path}: in use by {_holder(path)}"
+                if not wait:
+                    raise InputError(in_use)
+                if say is not None:
+                    say(f"  {in_use}; waiting for it")
+                _flock(file, path, fcntl.LOCK_EX)
+            now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
             file.truncate(0)
-            file.write(f"{os.getpid()} on {platform.node()}\n")
+            file.write(f"process {os.getpid()} on {platform.node()} since {now} ({_command()})\n")
             file.flush()
-            yield
+            _held.append(file)
+            try:
+                yield
+            finally:
+                _held.remove(file)
 
     def is_held(self) -> bool:
         """Whether a process holds the folder."""
-        try:
-            with self.lock():
-                return False
-        except InputError:
-            return True
+        path = self.path / ".run.lock"
+        if not path.exists():
+            return False
+        with path.open(encoding="utf-8") as file:
+            return not _flock(file, path, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+_held: list[IO[str]] = []
+
+
+def _let_go() -> None:
+    """Processes that load images must not hold their parent's run on when the parent is killed."""
+    for file in _held:
+        file.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def _flock(file: IO[str], path: Path, operation: int) -> bool:
+    """Take a lock; False where another process has it.
+
+    Raises:
+        InputError: the file system has no locks.
+    """
+    try:
+        fcntl.flock(file, operation)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        raise InputError(
+            f"{path}: its file system has no file locks ({error.strerror}), which keep two processes out of one run "
+            "folder; choose a --work-dir on another disk"
+        ) from error
+    return True
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, as the holder wrote it there."""
+    return path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
 
 
 def provenance() -> dict[str, Any]:
@@ -133,12 +198,16 @@ def provenance() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "machine": f"{device}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
         "processes": get_world_size(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _command() -> str:
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _version(package: str) -> str:

@@ -112,11 +112,11 @@ class Setup:
 
     def _cached(self, detector_run: RunFolder, split: str, tap: str) -> list[Path]:
         """Folders of a part of the cache, one a stage, that are there and whole afterwards."""
-        with held_by_main(lambda: detector_run.lock("proposals", wait=True)):
+        with held_by_main(lambda: detector_run.lock("proposals", wait=True, say=self.reporter.say)):
             made_by = {
                 "dataset": self.dataset.name,
                 "detector": self.detector.name,
-                "checkpoint_sha256": on_main(lambda: sha256(detector_run.checkpoint)),
+                "checkpoint_sha256": on_main(lambda: sha256(detector_run.verified(detector_run.checkpoint))),
                 "split": split,
                 "tap": tap,
                 "views": self.views if split == "train" else 1,

@@ -214,6 +214,7 @@ def test_an_interrupted_classifier_resumes_to_the_same_result(
 def test_a_changed_detector_makes_its_cache_anew(bench: Benchmark, baseline: RunFolder, tmp_path: Path) -> None:
     other = RunFolder(tmp_path / "run")
     shutil.copytree(baseline.path, other.path)
+    (other.path / "record.json").unlink()  # a run that is done does not change
     (first,) = bench.proposals(other, "val", "fc_pre_relu")
     content = checkpoints.load(baseline.checkpoint)
     state = dict(content["state_dict"])

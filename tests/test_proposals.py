@@ -194,6 +194,35 @@ def test_blocks_of_several_ranks_make_one_part(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "whole"]
 
 
+def test_an_assembly_that_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = (images(count=7)[:4], images(count=7)[4:])
+
+    def write_block(rank: int) -> int:
+        with proposals.Writer(tmp_path / "train", {}, rank=rank, world=2) as writer:
+            done = writer.images
+            for image in blocks[rank][done:]:
+                writer.add(image)  # type: ignore[arg-type]
+        return done
+
+    assert [write_block(rank) for rank in (0, 1)] == [0, 0]
+    moved: list[str] = []
+
+    def rename_once(path: Path, target: Path) -> Path:
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(path.name)
+        return original(path, target)
+
+    original = Path.rename
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "rename", rename_once)
+        proposals.assemble(tmp_path / "train", world=2)
+    assert moved == ["001-00000"], "now among the shards of rank 0"
+    assert [write_block(rank) for rank in (0, 1)] == [4, 0]
+    proposals.assemble(tmp_path / "train", world=2)
+    assert proposals.read(tmp_path / "train").image_ids.tolist() == list(range(100, 107))
+
+
 @pytest.mark.parametrize("damage", ["truncated features", "changed features", "changed boxes", "no manifest", "labels"])
 def test_damage_is_found(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "val"

@@ -31,6 +31,8 @@ def compare(
     from imbalance_bench.runs import RunFolder
 
     names = {RunFolder(run).record()["settings"]["dataset"] for run in (run_a, run_b)}
+    for run in (RunFolder(run_a), RunFolder(run_b)):
+        run.verified(run.detections)
     if len(names) > 1:
         raise InputError(f"{run_b}: evaluated on another data set than {run_a} ({' and '.join(sorted(names))})")
     data = registry.prepare(names.pop(), data_dir, Reporter(console))

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from imbalance_bench.commands import analyses, compare, datasets, demo, detectors, run_all, runs, weight_norms
+from imbalance_bench.commands import analyses, compare, datasets, demo, detectors, doctor, run_all, runs, weight_norms
 from imbalance_bench.commands.options import console, errors
 from imbalance_bench.errors import InputError
+from imbalance_bench.files import disk_problem
+from imbalance_bench.stopping import Stopped, stoppable
 
 app = typer.Typer(
     name="imbalance-bench",
@@ -22,6 +24,7 @@ app = typer.Typer(
     "paper (CVPR 2020) on one detector, and measure what each does to the classifier.",
 )
 app.command()(demo.demo)
+app.command()(doctor.doctor)
 app.add_typer(datasets.app, name="datasets")
 app.command("methods")(runs.methods)
 app.add_typer(detectors.app, name="detectors")
@@ -47,28 +50,26 @@ def options(
 
 
 def main() -> None:
-    """Run the command line: one clear line and status 2 on bad input, a traceback only with ``--debug``."""
+    """Run the command line: one clear line, and a traceback only with ``--debug``.
+
+    Exit status: 2 on bad input, 143 and 130 when stopped by SIGTERM and Ctrl-C, 1 on any other error.
+    """
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
-        app(args=[argument for argument in arguments if argument != "--debug"])
-    except InputError as error:
-        if debug:
-            raise
-        errors.print(f"[red]error:[/red] {_plain(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        with stoppable():
+            app(args=[argument for argument in arguments if argument != "--debug"])
+    except Stopped as stop:
         console.print("stopped; the same command goes on from here")
-        sys.exit(130)
+        sys.exit(stop.status)
     except Exception as error:
         if debug:
             raise
-        errors.print(
-            f"[red]error:[/red] {type(error).__name__}: {_plain(str(error))} (--debug shows where)",
-            highlight=False,
-            soft_wrap=True,
-        )
-        sys.exit(1)
+        bad_input, line = isinstance(error, InputError), str(error)
+        if not bad_input:
+            line = disk_problem(error) or f"{type(error).__name__}: {error} (--debug shows where)"
+        errors.print(f"[red]error:[/red] {_plain(line)}", highlight=False, soft_wrap=True)
+        sys.exit(2 if bad_input else 1)
 
 
 def _plain(message: str) -> str:

@@ -27,6 +27,7 @@ from imbalance_bench.commands.options import (
     show,
 )
 from imbalance_bench.errors import InputError, look_up
+from imbalance_bench.files import disk_problem
 from imbalance_bench.progress import duration
 from imbalance_bench.runs import RunFolder
 
@@ -98,6 +99,8 @@ def run_all(
     for (bench, row), error in finished:
         if error is not None:
             name = f"{row.run}, {bench.detector.name}, seed {bench.seed}"
+            if disk_problem(error):
+                raise error  # so would all that follow
             failed[name] = f"{type(error).__name__}: {error}"
             console.print(f"  [red]failed[/red] {name}: {error}", highlight=False, soft_wrap=True)
     if failed:

@@ -92,10 +92,10 @@ def run_baseline(
     from analyses.accuracy import accuracy_by_bin
     from analyses.average_precision import ap_by_bin
 
-    title = f"{method} on {dataset}"
+    table, title = folder.verified(folder.per_category), f"{method} on {dataset}"
     bins = f"bins by train instances: {', '.join(bench.categories.bin_names)}"
-    _show_groups(ap_by_bin(folder.per_category), f"{title}: average precision, percent", AP_CAPTION)
-    _show_groups(accuracy_by_bin(folder.per_category), f"{title}: proposal accuracy, percent", bins)
+    _show_groups(ap_by_bin(table), f"{title}: average precision, percent", AP_CAPTION)
+    _show_groups(accuracy_by_bin(table), f"{title}: proposal accuracy, percent", bins)
     console.print(f"run folder: {folder.path}", highlight=False, soft_wrap=True)
 
 
@@ -138,7 +138,9 @@ def evaluate(
 
     if path.is_dir():
         # A run knows what it was evaluated on.
-        dataset = RunFolder(path).record()["settings"]["dataset"]
+        run = RunFolder(path)
+        dataset = run.record()["settings"]["dataset"]
+        run.verified(run.detections)
     if path.suffix == ".pth":
         bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
         data, (_, _, found) = bench.dataset, bench.measure(path)
@@ -177,7 +179,8 @@ def proposal_accuracy(
     from imbalance_bench.runs import RunFolder
 
     if path.is_dir():
-        frame = per_category.read(RunFolder(path).per_category)
+        run = RunFolder(path)
+        frame = per_category.read(run.verified(run.per_category))
     else:
         frame, _, _ = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device).measure(path)
     _show_groups(accuracy_by_bin(frame), f"proposal accuracy of {path}, percent")

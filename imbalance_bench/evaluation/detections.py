@@ -14,6 +14,7 @@ import numpy as np
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.masks import Masks
+from imbalance_bench.files import write_atomically
 
 _COLUMNS = {"image_ids": np.int64, "labels": np.int64, "boxes": np.float32, "scores": np.float32}
 _MASK_COLUMNS = ("counts", "offsets", "sizes")
@@ -75,13 +76,15 @@ class Detections:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed npz file, whole or not at all."""
-        partial = Path(path).with_name(f".{Path(path).name}.partial")
-        with partial.open("wb") as file:
-            columns = {field: getattr(self, field) for field in _COLUMNS}
-            if self.masks is not None:
-                columns |= {f"mask_{field}": getattr(self.masks, field) for field in _MASK_COLUMNS}
-            np.savez_compressed(file, **columns)
-        partial.replace(path)
+        columns = {field: getattr(self, field) for field in _COLUMNS}
+        if self.masks is not None:
+            columns |= {f"mask_{field}": getattr(self.masks, field) for field in _MASK_COLUMNS}
+
+        def write(partial: Path) -> None:
+            with partial.open("wb") as file:
+                np.savez_compressed(file, **columns)
+
+        write_atomically(Path(path), write)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Detections:

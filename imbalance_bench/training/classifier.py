@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from imbalance_bench import checkpoints
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.errors import InputError
-from imbalance_bench.files import write_atomically
 from imbalance_bench.progress import Reporter
 from imbalance_bench.proposals import ProposalSet
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.seeds import epoch_seed
+from imbalance_bench.training.divergence import check_losses, check_weights
 
 
 def train_classifier(
@@ -43,7 +44,7 @@ def train_classifier(
         The mean loss of each epoch.
 
     Raises:
-        InputError: the state file is not this training's.
+        InputError: the state file is not this training's, or training diverged; the state before that is kept.
     """
     classifier.to(device).train()
     proposals = proposals.on(device)
@@ -65,7 +66,7 @@ def train_classifier(
             advance(iterations, note=f"loss {history[-1]:.3f}")
             if state_file is not None:
                 state = {"classifier": classifier.state_dict(), "optimizer": optimizer.state_dict(), "losses": history}
-                write_atomically(state_file, lambda partial, state=state: torch.save(state, partial))  # type: ignore[misc]
+                checkpoints.write(state_file, state)
     classifier.eval().cpu()
     return history
 
@@ -83,6 +84,7 @@ def _epoch(
     """One pass; the mean loss."""
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros((), device=device)
+    history: list[Tensor] = []
     devices = [torch.cuda.current_device()] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -90,12 +92,19 @@ def _epoch(
         for iteration, (features, labels) in enumerate(batches, start=epoch * iterations):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(iteration, iterations)
-            loss = torch.stack(list(classifier.loss(classifier(features), labels).values())).sum()
+            losses = classifier.loss(classifier(features), labels)
+            loss = torch.stack(list(losses.values())).sum()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], schedule.max_norm)
             optimizer.step()
             total += loss.detach()
+            history.append(torch.stack([value.detach() for value in losses.values()]))
+    # Once an epoch, so that a GPU is not waited for; nothing of an epoch that diverged is kept.
+    kept = f"the {epoch} epochs before are kept" if epoch else "no epoch was finished before"
+    for iteration, values in enumerate(torch.stack(history).tolist(), start=epoch * iterations + 1):
+        check_losses(dict(zip(losses, values, strict=True)), iteration, epoch + 1, kept)
+    check_weights(classifier.state_dict(), (epoch + 1) * iterations, epoch + 1, kept)
     return float(total) / iterations
 
 

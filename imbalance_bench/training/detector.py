@@ -7,6 +7,7 @@ import random
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, find_latest_checkpoint, set_random_seed
+from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
@@ -33,6 +34,9 @@ from imbalance_bench.memory import keep_freed_memory
 from imbalance_bench.progress import Advance, Reporter, logged_to
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.seeds import epoch_seed
+from imbalance_bench.stopping import put_off
+from imbalance_bench.training.divergence import DivergenceHook
+from imbalance_bench.training.resuming import WHOLE_FILES, ResumableLoop, StopHook, latest_checkpoint
 
 _STEM = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
 _NEW_CLASSES = re.compile(r"\.(fc_reg|conv_logits)\.")
@@ -129,6 +133,9 @@ def train_detector(
     seed of its own. Batch norm is SyncBN on GPUs; on CPUs, where torch has none, it is normalised over a process's own
     images, and the main process's running statistics are kept.
 
+    SIGTERM and Ctrl-C save after the current iteration and raise ``Stopped``, where one process trains; a kill, or
+    either of them where several do, loses the current epoch.
+
     Args:
         detector: its record.
         model: initial weights; trained in place.
@@ -140,6 +147,9 @@ def train_detector(
         scope: what is trained, of ``SCOPES``; the rest is frozen, its batch norm in evaluation mode.
         track: one of ``TRACKERS``; takes the training curves beside the log file.
         reporter: shows progress.
+
+    Raises:
+        InputError: training diverged.
     """
     keep_freed_memory()
     # Channels side by side: a tenth faster, on a CPU and on a GPU.
@@ -155,14 +165,19 @@ def train_detector(
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and SCOPES[scope](name))
     log = log_file(folder / "console.log")
-    with logged_to(log):
-        latest = on_main(lambda: find_latest_checkpoint(str(folder)))
-    if latest is not None:
-        checkpoints.load(latest)  # an InputError, not a pickle that runs
-    iterations = schedule.epochs * len(loader)
     reporter = reporter or Reporter()
-    with reporter.task(f"training the detector, {schedule.epochs} epochs", iterations) as advance:
-        hooks: list[Hook] = [EpochSeedHook(seed), MeanLossHook(), ProgressHook(advance)]
+    latest = on_main(lambda: latest_checkpoint(folder, reporter.say))
+    iterations = schedule.epochs * len(loader)
+    # Several processes are asked at different iterations: they end at once, and go on from the last epoch.
+    stopping = nullcontext(lambda: None) if dist.is_distributed() else put_off()
+    with stopping as asked, reporter.task(f"training the detector, {schedule.epochs} epochs", iterations) as advance:
+        hooks: list[Hook] = [
+            EpochSeedHook(seed),
+            MeanLossHook(),
+            ProgressHook(advance),
+            DivergenceHook(),
+            StopHook(asked, reporter.say),
+        ]
         if scope != "all":
             hooks.append(FrozenNormHook())
         with logged_to(log):
@@ -170,13 +185,13 @@ def train_detector(
                 model=model,
                 work_dir=str(folder),
                 train_dataloader=loader,
-                train_cfg={"by_epoch": True, "max_epochs": schedule.epochs},
+                train_cfg={"type": ResumableLoop, "max_epochs": schedule.epochs},
                 optim_wrapper=schedule.optim_wrapper(amp=get_device() == "cuda"),
                 param_scheduler=schedule.param_scheduler(len(loader)),
                 default_hooks=_DEFAULT_HOOKS,
                 custom_hooks=hooks,
                 resume=latest is not None,
-                load_from=latest,
+                load_from=latest and str(latest),
                 randomness={"seed": seed},
                 visualizer=_visualizer(track),
                 default_scope="mmdet",
@@ -230,10 +245,10 @@ def _visualizer(track: str | None) -> dict[str, Any]:
     return {"type": "Visualizer", "vis_backends": backends}
 
 
-# Two checkpoints are kept: while one is being written, the one before it is what a resumed run starts from.
+# Two checkpoints are kept, the one before the last for a disk that damages it.
 _DEFAULT_HOOKS: dict[str, Any] = {
     "logger": {"type": "LoggerHook", "interval": 20},
-    "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2},
+    "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2, "backend_args": WHOLE_FILES},
 }
 
 
@@ -256,9 +271,13 @@ class EpochSeedHook(Hook):
 class FrozenNormHook(Hook):
     """Batch norm that is not trained keeps its statistics."""
 
+    def __init__(self) -> None:
+        self.epoch: int | None = None
+
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """After the loop has set the model to training mode."""
-        if batch_idx == 0:
+        """After the loop has set the model to training mode, in an epoch's first iteration or the first resumed."""
+        if runner.epoch != self.epoch:
+            self.epoch = runner.epoch
             for module in runner.model.modules():
                 frozen = not any(parameter.requires_grad for parameter in module.parameters())
                 if isinstance(module, nn.modules.batchnorm._BatchNorm) and frozen:
