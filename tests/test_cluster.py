@@ -45,7 +45,7 @@ def kill_when(sign: Path, lock: Path, killed: list[int]) -> None:
     deadline = time.monotonic() + 300
     while not sign.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    killed.append(int(lock.read_text().split()[0]))
+    killed.append(int(lock.read_text().split()[1]))
     os.kill(killed[0], signal.SIGKILL)
 
 
@@ -66,7 +66,7 @@ def test_a_plan_with_a_killed_worker_and_a_failure(bench: Benchmark, tmp_path: P
         assert "was run with dataset" in str(errors[name])
 
     # The baseline was killed, begun again by another process, and went on from an epoch's checkpoint.
-    assert int((baseline / ".run.lock").read_text().split()[0]) != killed[0] != os.getpid()
+    assert int((baseline / ".run.lock").read_text().split()[1]) != killed[0] != os.getpid()
     assert "resumed epoch" in (baseline / "console.log").read_text()
     assert not list(bench.work_dir.glob(".cluster-*"))
 

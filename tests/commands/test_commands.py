@@ -1,6 +1,7 @@
 """The command line: what each command says, and one clear line on bad input."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -349,4 +350,4 @@ def test_a_folder_in_use(run: Run, folders: tuple[str, ...], tmp_path: Path) -> 
     with RunFolder(tmp_path / "emoji-lt-mini" / "tiny" / "seed0" / "baseline").lock():
         status, _, err = run("run-baseline", *MINI, *work)
     assert status == 2
-    assert "in use by another process" in err
+    assert f"in use by process {os.getpid()} on" in err
