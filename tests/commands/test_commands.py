@@ -1,6 +1,8 @@
 """The command line: what each command says, and one clear line on bad input."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -61,7 +63,7 @@ def runs_of(folders: tuple[str, ...]) -> Path:
     "command",
     ["demo", "datasets list", "datasets prepare", "methods", "run-baseline", "weight-norms", "evaluate",
      "proposal-accuracy", "table", "figure weight-norms", "figure ap-by-bin", "figure detections",
-     "figure 1", "figure 3", "figure 4", "figure 5", "figure 6", "run-all", "runs", "export", "compare"],
+     "figure 1", "figure 3", "figure 4", "figure 5", "figure 6", "run-all", "runs", "export", "compare", "doctor"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     status, _, _ = run(*command.split(), "--help")
@@ -183,6 +185,19 @@ def test_evaluate_and_accuracy(run: Run, folders: tuple[str, ...], mini: DataSet
             line.split()[:1] == ["ACCbg"] and line.split()[4] == f"{100 * metrics['ACCbg']:.2f}"
             for line in out.splitlines()
         )
+
+
+def test_a_damaged_run_is_refused(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    bags = tmp_path / "bags"
+    shutil.copytree(runs_of(folders) / "bags", bags)
+    for name in ("detections.npz", "per_category.csv"):
+        (bags / name).write_bytes((bags / name).read_bytes()[:-1])
+    for command, name in (("evaluate", "detections.npz"), ("proposal-accuracy", "per_category.csv")):
+        status, _, err = run(command, bags, *folders[2:])
+        assert status == 2
+        assert f"{bags / name}: was changed or damaged" in err and err.count("\n") == 1
+    status, _, err = run("compare", bags, bags, *folders[2:])
+    assert status == 2 and "detections.npz: was changed or damaged" in err
 
 
 def test_table_and_figures(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
@@ -344,4 +359,4 @@ def test_a_folder_in_use(run: Run, folders: tuple[str, ...], tmp_path: Path) -> 
     with RunFolder(tmp_path / "emoji-lt-mini" / "tiny" / "seed0" / "baseline").lock():
         status, _, err = run("run-baseline", *MINI, *work)
     assert status == 2
-    assert "in use by another process" in err
+    assert f"in use by process {os.getpid()} on " in err and err.count("\n") == 1
