@@ -211,6 +211,16 @@ def test_an_interrupted_classifier_resumes_to_the_same_result(
         kept.rename(folder.path)
 
 
+def test_a_damaged_start_is_refused(bench: Benchmark, baseline: RunFolder) -> None:
+    whole = baseline.checkpoint.read_bytes()
+    baseline.checkpoint.write_bytes(whole[:-1] + b"\x01")
+    try:
+        with pytest.raises(InputError, match=r"baseline/checkpoint\.pth: was changed or damaged"):
+            bench.run("tau-norm", "no-bias")
+    finally:
+        baseline.checkpoint.write_bytes(whole)
+
+
 def test_a_changed_detector_makes_its_cache_anew(bench: Benchmark, baseline: RunFolder, tmp_path: Path) -> None:
     other = RunFolder(tmp_path / "run")
     shutil.copytree(baseline.path, other.path)

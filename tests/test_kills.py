@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -26,36 +27,44 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.tru
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-def work(data: DataSet, folder: Path, kill_at: int | None = None, count: Any = None) -> None:
+def work(data: DataSet, folder: Path, target: str | None = None, listing: Path | None = None) -> None:
     """Train the baseline, cache its proposals, train BAGS on them, evaluate both.
 
     Args:
         data: to train on.
         folder: takes the runs.
-        kill_at: SIGKILL comes at this change to a file below ``folder`` (opened to be written, renamed, removed), right
-            before it; if the change before was the writing of a file, in the middle of that.
-        count: is told how many changes there are.
+        target: SIGKILL comes in the middle of writing this file.
+        listing: takes the names of all files that are written.
     """
     torch.set_num_threads(1)
-    changes, written = 0, ""
+    written, names = "", dict[str, None]()
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal changes, written
+        nonlocal written
         path, opened = str(arguments[0]) if arguments else "", event == "open"
-        if path.startswith(str(folder)) and (event in CHANGES or (opened and arguments[2] & WRITING)):
-            changes += 1
-            if changes == kill_at:
-                if written:
-                    os.truncate(written, os.path.getsize(written) // 2)
+        if not path.startswith(str(folder)) or not (event in CHANGES or (opened and arguments[2] & WRITING)):
+            return
+        before, written = written, path if opened and not arguments[2] & os.O_APPEND else ""
+        if before and (size := os.path.getsize(before)) > 0:
+            # It is whole by now, at the next change of any file.
+            name = final_name(before, folder)
+            names[name] = None
+            if name == target:
+                written = ""
+                os.truncate(before, size // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
-            written = path if opened and not arguments[2] & os.O_APPEND else ""
 
     sys.addaudithook(watch)
     bench = Benchmark(data, catalogue.get("tiny"), folder, schedule=SHORT, views=1)
     for run in RUNS:
         bench.run(run)
-    if count is not None:
-        count.value = changes
+    if listing is not None:
+        listing.write_text(json.dumps(list(names)))
+
+
+def final_name(path: str, folder: Path) -> str:
+    """What a file below a folder will be called when it is whole."""
+    return re.sub(r"\.([^/]+)\.partial-[^/]*$", r"\1", os.path.relpath(path, folder))
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -65,9 +74,14 @@ def results(folder: Path) -> dict[str, Any]:
 
 
 def files_of(folder: Path) -> set[Path]:
-    """But for mmengine's logs, of which each attempt begins its own in a folder named by the time."""
+    """All but mmengine's logs."""
     files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    return {path for path in files if not any(part[:8].isdecimal() for part in path.parts)}
+    return {path for path in files if not is_log(path)}
+
+
+def is_log(path: Path) -> bool:
+    """Whether a file is of mmengine's logs, which each attempt begins in a folder named by the time."""
+    return any(part[:8].isdecimal() for part in path.parts)
 
 
 def test_killed_at_any_moment_the_same_command_gives_the_same_result(
@@ -79,34 +93,38 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_result(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["imbalance_bench.benchmark"])
 
-    def start(folder: Path, kill_at: int | None = None, count: Any = None) -> Any:
-        process = context.Process(target=work, args=(data, folder, kill_at, count))
+    def start(folder: Path, target: str | None = None, listing: Path | None = None) -> Any:
+        process = context.Process(target=work, args=(data, folder, target, listing))
         process.start()
         return process
 
     first = context.Process(target=time.sleep, args=(0,))  # waits for the imports
     first.start()
     first.join()
-    count, begin = context.Value("i", 0), time.monotonic()
-    process = start(tmp_path / "whole", None, count)
+    listing, begin = tmp_path / "written.json", time.monotonic()
+    process = start(tmp_path / "whole", None, listing)
     process.join()
     seconds = time.monotonic() - begin
-    assert process.exitcode == 0 and count.value > 100
+    assert process.exitcode == 0
     expected = results(tmp_path / "whole")
 
-    # At changes to files: each attempt comes a little further, to the end.
-    draw, killed_at = random.Random(0), list[int]()
+    # In the middle of every file that is written, one after the other.
+    targets = [name for name in json.loads(listing.read_text()) if not is_log(Path(name))]
+    written = {Path(name).name for name in targets}
+    assert written > {"settings.json", "epoch_1.pth", "epoch_2.pth", "checkpoint.pth", "classifier0_epoch.pth",
+                      "detections.npz", "per_category.csv", "record.json"}  # fmt: skip
     folder = tmp_path / "killed"
-    while process.exitcode or not killed_at:
-        killed_at.append(draw.randint(8, 50 + 20 * len(killed_at)))
-        process = start(folder, killed_at[-1])
+    for target in targets:
+        process = start(folder, target)
         process.join()
-        assert process.exitcode in (0, -signal.SIGKILL) and len(killed_at) < 30
-    assert len(killed_at) > 4
-    assert results(folder) == expected, killed_at
+        assert process.exitcode == -signal.SIGKILL, target
+    process = start(folder)
+    process.join()
+    assert process.exitcode == 0
+    assert results(folder) == expected
 
     # At any time, from the first line to the last.
-    folder = tmp_path / "timed"
+    folder, draw = tmp_path / "timed", random.Random(0)
     for share in (0.9, 0.6, 0.5, 0.3):
         process = start(folder)
         process.join(share * seconds * draw.uniform(0.8, 1.2))

@@ -10,6 +10,7 @@ from imbalance_bench.datasets.emoji_lt import ATTRIBUTION, draw
 from imbalance_bench.datasets.emoji_profile import PROFILES, Profile
 from imbalance_bench.datasets.prepared import LAYOUTS, RECORD, Layout, read_record
 from imbalance_bench.errors import InputError, look_up
+from imbalance_bench.files import naming
 from imbalance_bench.progress import Reporter
 
 
@@ -114,7 +115,7 @@ def prepare(name: str, root: Path, reporter: Reporter | None = None, workers: in
         return dataset
     profile = PROFILES[name]
     total = profile.train_images() + profile.val_images
-    with (reporter or Reporter()).task(f"drawing {name}", total) as advance:
+    with naming(root / name), (reporter or Reporter()).task(f"drawing {name}", total) as advance:
         draw(profile, root, workers=workers, progress=lambda done, total: advance(1))
     return dataset
 

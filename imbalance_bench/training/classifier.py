@@ -101,7 +101,7 @@ def _epoch(
             total += loss.detach()
             history.append(torch.stack([value.detach() for value in losses.values()]))
     # Once an epoch, so that a GPU is not waited for; nothing of an epoch that diverged is kept.
-    kept = f"the {epoch} epochs before are kept" if epoch else "no epoch was finished before"
+    kept = f"the state after epoch {epoch} is kept" if epoch else "no epoch was finished before"
     for iteration, values in enumerate(torch.stack(history).tolist(), start=epoch * iterations + 1):
         check_losses(dict(zip(losses, values, strict=True)), iteration, epoch + 1, kept)
     check_weights(classifier.state_dict(), (epoch + 1) * iterations, epoch + 1, kept)
