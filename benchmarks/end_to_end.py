@@ -1,6 +1,6 @@
 """End-to-end training of a tiny detector: ours against mmdet as it comes, on the same images from the same weights.
 
-    python benchmarks/end_to_end.py [--dataset emoji-lt-small] [--iterations 20] [--repeats 3]
+    python benchmarks/end_to_end.py [--dataset emoji-lt-small] [--iterations 15] [--repeats 3]
 
 As it comes: torchvision's RoIAlign (mmcv's ``use_torchvision``), PyTorch's memory format, the C library's own handling
 of freed memory, two loading processes. Ours: ``train_detector``'s settings. The loss of the first iteration must agree
@@ -71,7 +71,7 @@ def measure(
     dataset: str = "emoji-lt-small",
     detector: str = "tiny",
     data_dir: Path = Path("data"),
-    iterations: int = 20,
+    iterations: int = 15,
     repeats: int = 3,
 ) -> Rows:
     """One row; the two in turns, each in a process of its own."""
@@ -89,7 +89,7 @@ def main(
     dataset: str = "emoji-lt-small",
     detector: str = "tiny",
     data_dir: Path = Path("data"),
-    iterations: int = 20,
+    iterations: int = 15,
     repeats: int = 3,
 ) -> None:
     """Train both ways, print."""

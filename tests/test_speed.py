@@ -33,7 +33,7 @@ def test_rows_say_how_many_times_as_fast() -> None:
 def test_bags_loss() -> None:
     from bags_loss import measure
 
-    assert [r["alternative"] for r in measure(rois=64, repeats=1)] == ["softmax cross-entropy"] * 2
+    assert [r["alternative"] for r in measure(sizes=(64,), repeats=1)] == ["softmax cross-entropy"] * 2
 
 
 def test_scoring_finds_what_mmdet_finds() -> None:

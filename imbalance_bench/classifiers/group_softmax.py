@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,72 @@ def groups_by_count(instance_counts: Sequence[int] | np.ndarray, edges: Sequence
     groups = bin_index(np.asarray(instance_counts), edges)
     used = sorted(set(groups.tolist()))
     return [used.index(group) + 1 for group in groups.tolist()]
+
+
+class _GroupEntropies(torch.autograd.Function):
+    """Mean softmax cross-entropy of each group over the RoIs that count in it, and its gradient in the same pass.
+
+    Through autograd the gradient of a group's slice is a matrix of the width of all groups, mostly zeros, for each of
+    them; here the groups share one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, slices: list[tuple[int, int]], targets: Tensor, counted: Tensor) -> Tensor:
+        """(N, K) logits; (start, length), (N,) targets within and (N,) RoIs counted of G groups -> (G,)."""
+        gradient = torch.zeros_like(logits)
+        one_pass = _on_rows_that_count if logits.device.type == "cpu" else _on_all_rows
+        losses = one_pass(logits, gradient, slices, targets, counted)
+        ctx.save_for_backward(gradient)
+        ctx.slices = slices
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
+        """Each group's part times what its loss is weighted with."""
+        (gradient,), (weights,) = ctx.saved_tensors, grad_outputs
+        if weights.device.type == "cpu" and bool((weights == 1).all()):
+            return gradient, None, None, None
+        lengths = torch.tensor([length for _, length in ctx.slices], device=weights.device)
+        first = ctx.slices[0][0]  # logits before the first group are in none
+        scale = weights.repeat_interleave(lengths, output_size=gradient.shape[1] - first)
+        return gradient * functional.pad(scale, (first, 0)), None, None, None
+
+
+def _on_all_rows(
+    logits: Tensor, gradient: Tensor, slices: list[tuple[int, int]], targets: Tensor, counted: Tensor
+) -> Tensor:
+    """(G,) losses; fills the gradient. Which RoIs count is never asked, so that nothing waits for a GPU."""
+    weights = counted.to(logits)
+    weights /= weights.sum(dim=1, keepdim=True).clamp(min=1)
+    losses = []
+    for (start, length), target, weight in zip(slices, targets[:, :, None], weights[:, :, None], strict=True):
+        log_p = logits.narrow(1, start, length).log_softmax(dim=1)
+        losses.append(-(log_p.gather(1, target) * weight).sum())
+        share = log_p.exp_().scatter_add_(1, target, -torch.ones_like(weight))
+        torch.mul(share, weight, out=gradient.narrow(1, start, length))
+    return torch.stack(losses)
+
+
+def _on_rows_that_count(
+    logits: Tensor, gradient: Tensor, slices: list[tuple[int, int]], targets: Tensor, counted: Tensor
+) -> Tensor:
+    """As ``_on_all_rows``, on a CPU, where few RoIs count in a tail group and every operation's call is felt."""
+    totals = counted.sum(dim=1).tolist()
+    rows_of, targets_of = counted.nonzero()[:, 1].split(totals), targets[counted].split(totals)
+    losses = []
+    for (start, length), total, rows, target in zip(slices, totals, rows_of, targets_of, strict=True):
+        if total == 0:
+            losses.append(logits.new_zeros(()))
+            continue
+        part, own, every = logits.narrow(1, start, length), gradient.narrow(1, start, length), total == len(logits)
+        log_p = (part if every else part.index_select(0, rows)).log_softmax(dim=1)
+        losses.append(functional.nll_loss(log_p, target))
+        share = log_p.exp_().scatter_(1, target[:, None], -1, reduce="add")
+        if every:
+            torch.mul(share, 1 / total, out=own)
+        else:
+            own.index_copy_(0, rows, share.mul_(1 / total))
+    return torch.stack(losses)
 
 
 class GroupSoftmaxClassifier(LinearClassifier):
@@ -116,34 +183,30 @@ class GroupSoftmaxClassifier(LinearClassifier):
 
     def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """``loss_bg`` over all RoIs and ``loss_group1..N`` over sampled ones (Eq. 5), each of weight 1."""
-        losses = {}
-        # One split, whose gradient is one concatenation: that of a slice is a whole matrix of zeros for each group.
-        first, *parts = logits.split([self.background_width, *(length for _, length in self.slices)], dim=1)
-        if self.background:
-            losses["loss_bg"] = self._background_loss(first, labels)
-        groups = torch.arange(1, len(parts) + 1, device=labels.device)[:, None]
-        foreground = self.group_of_label[labels] == groups  # (groups, N)
-        counted = self._sample(foreground) if self.others else foreground
-        totals = counted.sum(dim=1).clamp(min=1)
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        losses, slices = {}, list(self.slices)
+        numbers = torch.arange(1, len(slices) + 1, device=labels.device)[:, None]
+        members = self.group_of_label[labels] == numbers  # (groups, N)
+        counted = self._sample(members) if self.others else members
         # Others is index 0; where there is none, foreign RoIs do not count and their target is arbitrary.
         columns = self.column_of_label[labels.clamp(max=self.num_classes - 1)]
-        targets = torch.where(foreground, columns - self.starts[:, None], 0)
-        for n, part in enumerate(parts):
-            target, weight = targets[n], counted[n]
-            if part.device.type == "cpu":
-                # Few RoIs count in a tail group. On a GPU, asking which would wait for it.
-                rows = weight.nonzero().squeeze(1)
-                part, target, weight = part.index_select(0, rows), target[rows], weight[rows]
-            entropy = functional.cross_entropy(part, target, reduction="none")
-            losses[f"loss_group{n + 1}"] = (entropy * weight).sum() / totals[n]
-        return losses
-
-    def _background_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Of the (N, 2) or (N, 1) logits of group 0."""
+        targets = torch.where(members, columns - self.starts[:, None], 0)
         foreground = labels != self.num_classes
-        if self.background_loss == "sigmoid":
-            return functional.binary_cross_entropy_with_logits(logits[:, 0], (~foreground).to(logits.dtype))
-        return functional.cross_entropy(logits, foreground.long())
+        softmax_background = self.background and self.background_loss == "softmax"
+        if softmax_background:
+            # One group more, in which every RoI counts.
+            slices.insert(0, (0, self.background_width))
+            targets = torch.cat([foreground.long()[None], targets])
+            counted = torch.cat([torch.ones_like(foreground)[None], counted])
+        elif self.background:
+            binary, target = logits[:, 0], (~foreground).to(logits.dtype)
+            losses["loss_bg"] = functional.binary_cross_entropy_with_logits(binary, target)
+        names = [f"loss_group{n}" for n in range(1, len(self.slices) + 1)]
+        if softmax_background:
+            names.insert(0, "loss_bg")
+        entropies = _GroupEntropies.apply(logits, slices, targets, counted)
+        return losses | dict(zip(names, entropies.unbind(), strict=True))
 
     def _sample(self, foreground: Tensor) -> Tensor:
         """(groups, N) mask of the RoIs that count in each group: its foreground and the sampled others."""
@@ -154,11 +217,15 @@ class GroupSoftmaxClassifier(LinearClassifier):
             return foreground | (count > 0)
         # Random ranks among the others: no host synchronisation, and all of them where m >= #others.
         keys = torch.rand(foreground.shape, device=foreground.device).masked_fill(foreground, math.inf)
-        order = keys.argsort(dim=1)
-        ranks = torch.empty_like(order).scatter_(
-            1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
-        )
-        return foreground | (ranks < (float(self.beta) * count).floor())
+        most = (float(self.beta) * count).floor()
+        if keys.device.type != "cpu":
+            return foreground | (_ranks(keys) < most)
+        # On a CPU only the groups that leave some out are sorted.
+        others = foreground.shape[1] - count
+        counted = foreground | (most >= others)
+        few = ((most > 0) & (most < others)).squeeze(1).nonzero().squeeze(1)
+        counted[few] |= _ranks(keys[few]) < most[few]
+        return counted
 
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1): softmax in each group, others dropped, times p(foreground) (section 4.4).
@@ -199,3 +266,9 @@ class GroupSoftmaxClassifier(LinearClassifier):
         if not self.background:
             biases[-1] = math.nan
         return biases
+
+
+def _ranks(keys: Tensor) -> Tensor:
+    """Rank of each entry in its row, from 0."""
+    order = keys.argsort(dim=1)
+    return torch.empty_like(order).scatter_(1, order, torch.arange(keys.shape[1], device=keys.device).expand_as(order))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from imbalance_bench import checkpoints
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.errors import InputError
+from imbalance_bench.memory import keep_freed_memory
 from imbalance_bench.progress import Reporter
 from imbalance_bench.proposals import ProposalSet
 from imbalance_bench.schedule import Schedule
@@ -46,6 +47,7 @@ def train_classifier(
     Raises:
         InputError: the state file is not this training's, or training diverged; the state before that is kept.
     """
+    keep_freed_memory()
     classifier.to(device).train()
     proposals = proposals.on(device)
     parameters = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
