@@ -219,12 +219,12 @@ class GroupSoftmaxClassifier(LinearClassifier):
         keys = torch.rand(foreground.shape, device=foreground.device).masked_fill(foreground, math.inf)
         most = (float(self.beta) * count).floor()
         if keys.device.type != "cpu":
-            return foreground | (_ranks(keys) < most)
-        # On a CPU only the groups that leave some out are sorted.
-        others = foreground.shape[1] - count
-        counted = foreground | (most >= others)
-        few = ((most > 0) & (most < others)).squeeze(1).nonzero().squeeze(1)
-        counted[few] |= _ranks(keys[few]) < most[few]
+            return foreground | (keys.argsort(dim=1).argsort(dim=1) < most)
+        # On a CPU only the groups that leave some out are looked through, and not sorted.
+        counted = foreground | (most >= foreground.shape[1] - count)
+        for group, (number, all_count) in enumerate(zip(most[:, 0].tolist(), counted.all(dim=1).tolist(), strict=True)):
+            if number > 0 and not all_count:
+                counted[group, keys[group].topk(int(number), largest=False, sorted=False).indices] = True
         return counted
 
     def scores(self, logits: Tensor) -> Tensor:
@@ -266,9 +266,3 @@ class GroupSoftmaxClassifier(LinearClassifier):
         if not self.background:
             biases[-1] = math.nan
         return biases
-
-
-def _ranks(keys: Tensor) -> Tensor:
-    """Rank of each entry in its row, from 0."""
-    order = keys.argsort(dim=1)
-    return torch.empty_like(order).scatter_(1, order, torch.arange(keys.shape[1], device=keys.device).expand_as(order))

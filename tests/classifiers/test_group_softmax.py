@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from imbalance_bench.categories import LVIS_BIN_EDGES
-from imbalance_bench.classifiers import GroupSoftmaxClassifier, group_edges, groups_by_count
+from imbalance_bench.classifiers import GroupSoftmaxClassifier, group_edges, group_softmax, groups_by_count
 
 SIZES = (294, 453, 302, 181)
 """Classes of LVIS v0.5 in the four groups."""
@@ -210,3 +210,45 @@ def test_group_edges_of_lvis() -> None:
 def test_bad_arguments(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="expected"):
         GroupSoftmaxClassifier(3, 4, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("beta", [0, 0.5, 2, 8.0])
+def test_the_sample_on_a_cpu_is_the_one_of_ranks(beta: float) -> None:
+    classifier = GroupSoftmaxClassifier(7, 3, [2, 1, 3, 1, 2, 3, 3], beta=beta)
+    torch.manual_seed(1)
+    labels = torch.randint(8, (60,))
+    members = classifier.group_of_label[labels] == torch.arange(1, 4)[:, None]
+    members[1] = False  # an empty group
+    torch.manual_seed(2)
+    counted = classifier._sample(members)
+    torch.manual_seed(2)
+    keys = torch.rand(members.shape).masked_fill(members, math.inf)
+    most = (beta * members.sum(dim=1, keepdim=True)).floor()
+    assert torch.equal(counted, members | (keys.argsort(dim=1).argsort(dim=1) < most))
+
+
+def test_the_pass_over_all_rows_is_the_one_over_those_that_count() -> None:
+    torch.manual_seed(0)
+    logits, slices = torch.randn(40, 12, dtype=torch.float64), [(0, 2), (2, 4), (6, 6)]
+    targets = torch.stack([torch.randint(length, (40,)) for _, length in slices])
+    counted = torch.rand(3, 40) < torch.tensor([[1.1], [0.3], [0.0]])  # all, some, none
+    gradients = [torch.zeros_like(logits) for _ in range(2)]
+    passes = (group_softmax._on_all_rows, group_softmax._on_rows_that_count)
+    losses = [
+        one_pass(logits, gradient, slices, targets, counted)
+        for one_pass, gradient in zip(passes, gradients, strict=True)
+    ]
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients)
+    assert losses[0][2] == 0
+    assert gradients[0][:, 6:].abs().sum() == 0
+
+
+def test_losses_may_be_weighted() -> None:
+    classifier = GroupSoftmaxClassifier(7, 3, [2, 1, 3, 1, 2, 3, 3], beta="all").double()
+    torch.manual_seed(0)
+    logits, labels = torch.randn(20, len(classifier.weight), dtype=torch.float64), torch.randint(8, (20,))
+    assert torch.autograd.gradcheck(
+        lambda z: sum(n * loss for n, loss in enumerate(classifier.loss(z, labels).values(), start=1)),
+        logits.requires_grad_(),
+    )
