@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from analyses.figures import CORRECT, WRONG, use_style
 
@@ -24,7 +25,7 @@ def figure(table: pd.DataFrame, title: str = "") -> Figure:
     sizes = curves.groupby("benchmark", sort=False)
     columns = 1 + len(sizes)
     figure, axes = plt.subplots(
-        1, columns, figsize=(6.2 + 2.4 * len(sizes), 0.8 + 0.3 * len(ratios)), layout="constrained",
+        1, columns, figsize=(7 + 2 * len(sizes), 0.8 + 0.32 * len(ratios)), layout="constrained",
         width_ratios=(3, *[1.2] * len(sizes)), squeeze=False,
     )  # fmt: skip
     bars, *others = axes[0]
@@ -34,8 +35,8 @@ def figure(table: pd.DataFrame, title: str = "") -> Figure:
         bars.annotate(
             f"{ratio:.3g}", (max(ratio, 1), position), (3, 0), textcoords="offset points", va="center", fontsize=8
         )
-    names = ratios["benchmark"] + ": " + ratios["case"].str.split(", ").str[-1] + "\nvs " + ratios["alternative"]
-    bars.set_yticks(positions, names, fontsize=7)
+    names = ratios["benchmark"] + " against " + ratios["alternative"] + "\n" + ratios["case"]
+    bars.set_yticks(positions, names, fontsize=6.5)
     bars.invert_yaxis()
     bars.set_xscale("log")
     bars.set_xlim(right=2 * ratios["ratio"].max())
@@ -50,5 +51,7 @@ def figure(table: pd.DataFrame, title: str = "") -> Figure:
         axis.set(xlabel=what, ylabel="seconds", title="BAGS on a large cache" if what == "proposals" else "")
         axis.set_xlim(left=0)
         axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_locator(MaxNLocator(3))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.legend()
     return figure

@@ -86,8 +86,7 @@ class ReleasedFocalClassifier(LinearClassifier):
 
 def focal_terms(logits: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
     """Elementwise focal loss ``-alpha_t (1 - p_t)^gamma log p_t`` of logits and 0/1 targets of one shape."""
-    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    probability = logits.sigmoid()
-    p_t = probability * target + (1 - probability) * (1 - target)
-    alpha_t = alpha * target + (1 - alpha) * (1 - target)
-    return alpha_t * (1 - p_t) ** gamma * entropy
+    positive = target > 0
+    opposed = torch.where(positive, -logits, logits)  # 1 - p_t is its sigmoid, -log p_t its softplus
+    alpha_t = torch.where(positive, alpha, 1 - alpha).to(logits.dtype)
+    return alpha_t * opposed.sigmoid() ** gamma * functional.softplus(opposed, threshold=50)
