@@ -7,6 +7,7 @@ after its last whole shard. Features stay on disk: what is read is what a batch 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -242,7 +243,8 @@ class Writer:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is not None:
             for file in self._files.values():
-                file.close()
+                with contextlib.suppress(OSError):  # a full disk has been told of once
+                    file.close()
         else:
             self.end_shard()
 

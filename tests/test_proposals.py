@@ -1,5 +1,6 @@
 """The cache: what is written is read, and what is damaged or half-written is never taken for whole."""
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,27 @@ def test_an_interrupted_cache_is_absent_and_goes_on(tmp_path: Path) -> None:
     resumed, whole = proposals.read(tmp_path / "train"), proposals.read(tmp_path / "whole")
     assert resumed.manifest == whole.manifest, "checksums too"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "whole"], "the partial folders are gone"
+
+
+def test_a_full_disk_leaves_whole_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Any, path: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (
+        pytest.raises(OSError, match="No space left"),
+        monkeypatch.context() as patched,
+        proposals.Writer(tmp_path / "train", {}) as writer,
+    ):
+        for position, image in enumerate(images()):
+            if position == 3:
+                patched.setattr(np, "save", full)
+            writer.add(image)  # type: ignore[arg-type]
+    with proposals.Writer(tmp_path / "train", {}) as writer:
+        assert writer.images == 2
+        for image in images()[2:]:
+            writer.add(image)  # type: ignore[arg-type]
+    proposals.assemble(tmp_path / "train")
+    assert proposals.read(tmp_path / "train").image_ids.tolist() == list(range(100, 106))
 
 
 def test_a_cache_of_another_detector_does_not_go_on(tmp_path: Path) -> None:
