@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from imbalance_bench.errors import InputError
-from imbalance_bench.files import write_text
+from imbalance_bench.files import remove_partials, write_text
 from imbalance_bench.shards import ShardedRows, ahead
 
 if TYPE_CHECKING:
@@ -253,6 +253,7 @@ def assemble(folder: Path, world: int = 1) -> None:
     """Put a part in its place from what the writers of all ranks have written."""
     home = _partial(folder, 0)
     made_by, dtype, *_ = json.loads((home / "made_by.json").read_text())
+    remove_partials(home)
     shards = []
     for rank in range(world):
         partial = _partial(folder, rank)
