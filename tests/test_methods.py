@@ -23,6 +23,8 @@ def test_records_are_consistent(method: methods.Method) -> None:
         assert set(options) <= set(method.parameters)
         assert all(method.parameters[name] != value for name, value in options.items()), "defaults are not repeated"
         assert method.resolve(variant) == (variant, options)
+    for option, values in method.tune.items():
+        assert method.parameters[option] in values
     if method.starts_from != "scratch":
         name, variant = methods.parse(method.starts_from)
         METHODS[name].resolve(variant)

@@ -96,17 +96,31 @@ class LinearClassifier(Classifier, base=True):
 
     The parameters are called ``weight`` and ``bias``, so that hosted as a box head's ``fc_cls`` they carry the
     names of mmdet's own checkpoints.
+
+    Args:
+        num_classes: C.
+        feature_dim: d.
+        width: K.
+        cosine: where not None, ``z = cosine * cos(W, h) + b`` (mmdet's NormedLinear), under any loss: the norms of W,
+            which grow with the training instances, no longer count.
     """
 
-    def __init__(self, num_classes: int, feature_dim: int, width: int) -> None:
+    def __init__(self, num_classes: int, feature_dim: int, width: int, cosine: float | None = None) -> None:
         super().__init__(num_classes, feature_dim)
+        self.cosine = cosine
         self.weight = nn.Parameter(torch.empty(width, feature_dim))
         self.bias = nn.Parameter(torch.zeros(width))
         nn.init.normal_(self.weight, std=0.01)  # mmdet's initialisation of fc_cls
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, d) -> (N, K)."""
-        return nn.functional.linear(features, self.weight, self.bias)
+        if self.cosine is not None:
+            features = nn.functional.normalize(features, dim=1)
+        return nn.functional.linear(features, self.effective_weight(), self.bias)
+
+    def effective_weight(self) -> Tensor:
+        """(K, d) what features (of norm 1 under a cosine) are multiplied by."""
+        return self.weight if self.cosine is None else self.cosine * nn.functional.normalize(self.weight, dim=1)
 
     def rows(self) -> Tensor:
         """(C + 1,) row of W that scores each category, background last."""
@@ -114,7 +128,7 @@ class LinearClassifier(Classifier, base=True):
 
     def class_weights(self) -> Tensor:
         """(C + 1, d)."""
-        return self.weight.detach()[self.rows()]
+        return self.effective_weight().detach()[self.rows()]
 
     def class_biases(self) -> Tensor:
         """(C + 1,)."""

@@ -22,12 +22,20 @@ class SigmoidFocalClassifier(LinearClassifier):
         feature_dim: d.
         gamma: exponent of the modulating factor.
         alpha: weight of positives; negatives weigh 1 - alpha.
+        cosine: of LinearClassifier.
     """
 
     has_background_row = False
 
-    def __init__(self, num_classes: int, feature_dim: int, gamma: float = 2.0, alpha: float = 0.25) -> None:
-        super().__init__(num_classes, feature_dim, num_classes)
+    def __init__(
+        self,
+        num_classes: int,
+        feature_dim: int,
+        gamma: float = 2.0,
+        alpha: float = 0.25,
+        cosine: float | None = None,
+    ) -> None:
+        super().__init__(num_classes, feature_dim, num_classes, cosine)
         self.gamma, self.alpha = gamma, alpha
         torch.nn.init.constant_(self.bias, -math.log(99))  # a prior of .01, as the focal loss paper starts
 
@@ -44,7 +52,7 @@ class SigmoidFocalClassifier(LinearClassifier):
 
     def class_weights(self) -> Tensor:
         """(C + 1, d); the row of background is NaN."""
-        return functional.pad(self.weight.detach(), (0, 0, 0, 1), value=math.nan)
+        return functional.pad(self.effective_weight().detach(), (0, 0, 0, 1), value=math.nan)
 
     def class_biases(self) -> Tensor:
         """(C + 1,); NaN for background."""

@@ -127,6 +127,7 @@ class GroupSoftmaxClassifier(LinearClassifier):
         others: add the category *others* to groups 1..N (Table 4, o).
         background: add group 0 and rescale by its p(foreground) (Table 4, b).
         background_loss: ``"softmax"``: 2-way, as released; ``"sigmoid"``: one logit, as section 4.1 says.
+        cosine: of LinearClassifier.
     """
 
     column_of_label: Tensor
@@ -142,6 +143,7 @@ class GroupSoftmaxClassifier(LinearClassifier):
         others: bool = True,
         background: bool = True,
         background_loss: str = "softmax",
+        cosine: float | None = None,
     ) -> None:
         # Only as many groups are counted as there can be: a configuration may come from a file.
         sizes = [list(groups).count(n) for n in range(1, min(max(groups, default=0), num_classes) + 1)]
@@ -159,7 +161,7 @@ class GroupSoftmaxClassifier(LinearClassifier):
         head = (2 if background_loss == "softmax" else 1) if background else 0
         helper = int(others)
         lengths = [size + helper for size in sizes]
-        super().__init__(num_classes, feature_dim, head + sum(lengths))
+        super().__init__(num_classes, feature_dim, head + sum(lengths), cosine)
         self.groups, self.beta = list(groups), beta
         self.others, self.background, self.background_loss = others, background, background_loss
         self.background_width = head

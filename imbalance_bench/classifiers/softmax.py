@@ -21,12 +21,19 @@ class SoftmaxClassifier(LinearClassifier):
         num_classes: C.
         feature_dim: d.
         loss_weights: C + 1 weights, background last; None for the plain loss.
+        cosine: of LinearClassifier.
     """
 
     loss_weight_vector: Tensor
 
-    def __init__(self, num_classes: int, feature_dim: int, loss_weights: Sequence[float] | None = None) -> None:
-        super().__init__(num_classes, feature_dim, num_classes + 1)
+    def __init__(
+        self,
+        num_classes: int,
+        feature_dim: int,
+        loss_weights: Sequence[float] | None = None,
+        cosine: float | None = None,
+    ) -> None:
+        super().__init__(num_classes, feature_dim, num_classes + 1, cosine)
         if loss_weights is not None and len(loss_weights) != num_classes + 1:
             raise ValueError(f"expected {num_classes + 1} loss weights (background last), got {len(loss_weights)}")
         self.loss_weights = None if loss_weights is None else [float(w) for w in loss_weights]

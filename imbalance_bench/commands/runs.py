@@ -37,7 +37,7 @@ AP_CAPTION = "low, high: 95 % bootstrap interval over the classes of a group"
 
 
 def methods() -> None:
-    """Show the methods: their row in the paper's Table 1, what they train, and their variants.
+    """Show the methods: their row in the paper's Table 1, what they train, their variants and where they come from.
 
     Example: imbalance-bench methods
     """
@@ -49,9 +49,12 @@ def methods() -> None:
         {
             "name": method.name,
             "Table 1": "-" if method.paper_row is None else f"({method.paper_row})",
+            "family": method.family,
             "trains": {"all": "everything", "classifier": "W, b"}.get(method.trains, method.trains),
             "starts from": method.starts_from,
             "variants (default first)": ", ".join(method.variants),
+            "year": method.year,
+            "arXiv": method.source,
         }
         for method in METHODS.values()
     ]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmdet.models.layers import NormedLinear
 
 from imbalance_bench.classifiers import (
     CLASSIFIERS,
@@ -18,10 +19,12 @@ from imbalance_bench.classifiers import (
 EXAMPLES = [
     SoftmaxClassifier(5, 8),
     SoftmaxClassifier(5, 8, [0.1, 1, 2, 3, 4, 1]),
+    SoftmaxClassifier(5, 8, cosine=20.0),
     GroupSoftmaxClassifier(5, 8, [1, 2, 2, 1, 3]),
     GroupSoftmaxClassifier(5, 8, [1, 2, 2, 1, 3], beta="n", others=False, background=False),
-    GroupSoftmaxClassifier(5, 8, [1, 2, 2, 1, 3], background_loss="sigmoid"),
+    GroupSoftmaxClassifier(5, 8, [1, 2, 2, 1, 3], background_loss="sigmoid", cosine=20.0),
     SigmoidFocalClassifier(5, 8),
+    SigmoidFocalClassifier(5, 8, cosine=20.0),
     ReleasedFocalClassifier(5, 8, gamma=1.0),
     NCMClassifier(5, 8, 8),
     NCMClassifier(5, 20, 8, scale=20.0, taps=("conv", "fc")),
@@ -69,3 +72,12 @@ def test_bad_configurations(config: dict[str, object]) -> None:
 def test_sizes_are_checked() -> None:
     with pytest.raises(ValueError, match=">= 1"):
         SoftmaxClassifier(0, 4)
+
+
+def test_a_cosine_is_mmdets() -> None:
+    theirs = NormedLinear(8, 6, temperature=20)
+    ours = SoftmaxClassifier(5, 8, cosine=20.0)
+    ours.load_state_dict(theirs.state_dict())
+    features = torch.randn(4, 8)
+    torch.testing.assert_close(ours(features), theirs(features), rtol=1e-4, atol=1e-4)  # theirs adds 1e-6 to norms
+    torch.testing.assert_close(ours.class_weights().norm(dim=1), torch.full((6,), 20.0))

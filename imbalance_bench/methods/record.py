@@ -1,0 +1,167 @@
+"""A method as a record, and how its variants are named."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers import Classifier, LinearClassifier
+from imbalance_bench.errors import InputError
+from imbalance_bench.schedule import Schedule
+
+TAIL_BINS = (1, 2)
+"""Bins whose classes are *tail* (fewer than 100 train instances on LVIS)."""
+
+
+Scope = Literal["all", "all but stem", "head", "classifier", "nothing"]
+"""What a method trains: ``all but stem`` leaves out conv1 and conv2 (the first stage), ``head`` is the box head."""
+
+Family = Literal["plain", "sampling", "softmax loss", "sigmoid loss", "group softmax", "nearest mean", "post hoc"]
+"""What a method is at its core."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the study.
+
+    Attributes:
+        name: on the command line.
+        title: as the paper's tables call it.
+        paper_row: of Table 1; None for what that table does not have.
+        trains: the ``classifier`` alone on cached proposals, ``nothing``, or more, end to end.
+        starts_from: ``scratch`` (the detector's initialisation), or a method and its variant whose trained detector
+            this one goes on from, e.g. ``baseline`` or ``bags:beta=1``.
+        build: ``build(categories, dims, base, **options)`` -> Classifier, where ``dims`` gives the width of each
+            tap and ``base`` is the classifier it starts from (None when starting from scratch).
+        variants: options that differ from the defaults of ``build`` and ``protocol``, by name; the first is the
+            default.
+        protocol: further options and their defaults: ``centres`` (of NCM: ``proposals`` or ``ground-truth``),
+            ``repeat`` (of RFS: ``stochastic`` or ``ceil``), ``threshold`` (of RFS: t).
+        sampling: ``uniform``; ``repeat-factor``: images by their rarest class; ``tail-only``: only annotations of
+            tail classes and only images that keep one.
+        schedule: from the detector's schedule to this method's.
+        family: what it is at its core.
+        year: of its publication.
+        source: where it was published, an arXiv number.
+        tune: options worth choosing on held-out training images, and the values to try; the default is one of them.
+    """
+
+    name: str
+    title: str
+    paper_row: int | None
+    trains: Scope
+    starts_from: str
+    build: Callable[..., Classifier]
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"paper": {}})
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Literal["uniform", "repeat-factor", "tail-only"] = "uniform"
+    schedule: Callable[[Schedule], Schedule] = lambda schedule: schedule
+    family: Family = "plain"
+    year: int = 2020
+    source: str = "2006.10408"
+    tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Runs that are finished before one of this method begins: what it starts from, and whose proposals it has."""
+        runs = [] if self.starts_from == "scratch" else [self.starts_from]
+        # Everything that is not trained on its own images has the baseline's proposals.
+        if self.trains in ("classifier", "nothing"):
+            runs.append("baseline")
+        return tuple(dict.fromkeys(runs))
+
+    @property
+    def default_variant(self) -> str:
+        """The variant taken when none is named."""
+        return next(iter(self.variants))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Every option a variant may set, with its default."""
+        arguments = list(inspect.signature(self.build).parameters.values())[3:]
+        return {argument.name: argument.default for argument in arguments} | dict(self.protocol)
+
+    def options(self, variant: str | None) -> dict[str, Any]:
+        """All options of a variant."""
+        return self.parameters | dict(self.resolve(variant)[1])
+
+    def folder(self, variant: str | None) -> str:
+        """Name of a variant's run folder; the default variant's has no suffix."""
+        name, _ = self.resolve(variant)
+        return self.name if name == self.default_variant else f"{self.name}-{name}"
+
+    def resolve(self, variant: str | None) -> tuple[str, Mapping[str, Any]]:
+        """Name of a variant and the options it sets.
+
+        Args:
+            variant: a name of ``variants``; settings such as ``beta=2,others=false``; None for the default.
+
+        Raises:
+            InputError: neither a variant of this method nor settings of its options.
+        """
+        if variant is None:
+            variant = self.default_variant
+        if variant in self.variants:
+            return variant, self.variants[variant]
+        if "=" not in variant:
+            known = " or ".join(self.variants)
+            settings = ", ".join(f"{name}=..." for name in self.parameters) or "none"
+            raise InputError(f"'{self.name}' has no variant '{variant}', expected {known}, or settings of: {settings}")
+        options = {}
+        for setting in variant.split(","):
+            name, _, text = setting.partition("=")
+            if name not in self.parameters:
+                known = ", ".join(self.parameters) or "none"
+                raise InputError(
+                    f"variant '{variant}' of '{self.name}': unknown option '{name}', expected one of {known}"
+                )
+            options[name] = _value(text, self.parameters[name], f"variant '{variant}' of '{self.name}'")
+        options = {name: value for name, value in sorted(options.items()) if value != self.parameters[name]}
+        for name, named in self.variants.items():
+            if dict(named) == options:
+                return name, named
+        return ",".join(f"{name}={_text(value)}" for name, value in options.items()), options
+
+
+def _value(text: str, default: Any, source: str) -> Any:
+    """A setting's value, of its default's kind; ``beta`` of BAGS may be a word too."""
+    words = {"true": True, "false": False}
+    try:
+        if isinstance(default, bool):
+            return words[text.lower()]
+        if isinstance(default, str):
+            return text
+        if isinstance(default, float) and text in ("n", "all"):
+            return text
+        return type(default)(text)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{source}: '{text}' is not a value like {_text(default)}") from error
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
+def continued(classifier: LinearClassifier, base: LinearClassifier | None) -> LinearClassifier:
+    """A classifier with the parameters of one of its shape, where there is one."""
+    if base is not None:
+        classifier.load_state_dict(base.state_dict())
+    return classifier
+
+
+def tail_labels(categories: CategoryTable) -> list[int]:
+    """Labels of the classes in the tail bins."""
+    return [label for label, bin_number in enumerate(categories.bins) if bin_number in TAIL_BINS]
+
+
+def classifier_schedule(schedule: Schedule) -> Schedule:
+    """12 epochs, steps at 8 and 11, whatever the detector's own schedule (section 5.1)."""
+    return replace(schedule, epochs=12, milestones=(8, 11), policy="step")
+
+
+def tune_schedule(schedule: Schedule) -> Schedule:
+    """10 epochs at a hundredth of the rate, step at 7 (Table 5, *tune*; row 3)."""
+    return replace(schedule, epochs=10, milestones=(7,), policy="step", lr=schedule.lr / 100)
