@@ -270,5 +270,6 @@ def _draw(axis: Axes, image: np.ndarray, boxes: pd.DataFrame, colours: Sequence[
         axis.add_patch(Rectangle((box.x1, box.y1), box.x2 - box.x1, box.y2 - box.y1, fill=False, ec=colour, lw=1.4))
         axis.text(
             box.x1, box.y1, box.name.replace("_", " ")[:18], fontsize=5.5, color="white", va="bottom", clip_on=True,
+            parse_math=False,  # a category may be called "$"
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip

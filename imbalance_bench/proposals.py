@@ -363,6 +363,22 @@ def join(parts: Sequence[ProposalSet], relu: Sequence[bool]) -> ProposalSet:
     return replace(first, features=tuple(part.features[0] for part in parts), relu=tuple(relu))
 
 
+def concatenate(parts: Sequence[ProposalSet]) -> ProposalSet:
+    """The proposals of different images one after the other, each part made with as many views of its images."""
+    starts = np.cumsum([0, *(len(part) for part in parts)])
+    offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
+    return replace(
+        parts[0],
+        features=tuple(ShardedRows.concatenate(taps) for taps in zip(*(part.features for part in parts), strict=True)),
+        boxes=ShardedRows.concatenate([part.boxes for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        ground_truth=np.concatenate([part.ground_truth for part in parts]),
+        frames=np.concatenate([part.frames for part in parts]),
+        image_ids=np.concatenate([part.image_ids for part in parts]),
+        offsets=np.concatenate([*offsets, starts[-1:]]),
+    )
+
+
 def remove(folder: Path) -> None:
     """Delete a part that no longer belongs to its detector, if there is one."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -154,7 +154,7 @@ class Setup:
         # Views one after the other: even ones as they are, odd ones flipped.
         flips = [float(view % 2) for view in range(self.views)]
         views = [self.training_set(flip=flip) for flip in flips] if split == "train" else [self.validation_set()]
-        size = self.detector.schedule.batch_size
+        size = self.detector.images_at_once
         batches = [
             (view, range(start, min(start + size, len(images))))
             for view, images in enumerate(views)
@@ -316,7 +316,7 @@ class Setup:
 
     def loader(self, dataset: AnnotationDataset, batches: Sequence[Sequence[int]] | None = None) -> DataLoader:
         """In order, for inference; all images, or ``batches`` of their positions."""
-        batched: dict[str, Any] = {"batch_size": self.detector.schedule.batch_size}
+        batched: dict[str, Any] = {"batch_size": self.detector.images_at_once}
         return DataLoader(
             dataset,
             **(batched if batches is None else {"batch_sampler": batches}),

@@ -32,10 +32,17 @@ class ShardedRows:
 
     def __init__(self, files: Sequence[Path], rows: Sequence[int], dim: int, dtype: np.dtype) -> None:
         self.files, self.dim, self.dtype = list(files), dim, dtype
+        self._rows = list(rows)
         self._starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
         self._resident: Tensor | None = None
         # Open from now on: what is read stays what it was, also if the files are replaced.
         self._handles = [os.open(path, os.O_RDONLY) for path in self.files]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[ShardedRows]) -> ShardedRows:
+        """The rows of several arrays of one width, one after the other, on disk."""
+        files, rows = ([item for part in parts for item in getattr(part, name)] for name in ("files", "_rows"))
+        return cls(files, rows, parts[0].dim, parts[0].dtype)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -60,7 +67,7 @@ class ShardedRows:
 
     def to(self, device: torch.device | str) -> ShardedRows:
         """The whole array in a device's memory, read a shard at a time."""
-        moved = ShardedRows(self.files, np.diff(self._starts).tolist(), self.dim, self.dtype)
+        moved = ShardedRows(self.files, self._rows, self.dim, self.dtype)
         dtype = torch.from_numpy(np.empty(0, self.dtype)).dtype
         moved._resident = torch.empty((len(self), self.dim), dtype=dtype, device=device)
         for start, stop in zip(self._starts[:-1].tolist(), self._starts[1:].tolist(), strict=True):

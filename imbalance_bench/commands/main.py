@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from imbalance_bench.commands import analyses, compare, datasets, demo, detectors, doctor, run_all, runs, weight_norms
+from imbalance_bench.commands import (
+    analyses,
+    compare,
+    datasets,
+    demo,
+    detectors,
+    diagnose,
+    doctor,
+    run_all,
+    runs,
+    weight_norms,
+)
 from imbalance_bench.commands.options import console, errors
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import disk_problem
@@ -24,6 +35,7 @@ app = typer.Typer(
     "paper (CVPR 2020) on one detector, and measure what each does to the classifier.",
 )
 app.command()(demo.demo)
+app.command()(diagnose.diagnose)
 app.command()(doctor.doctor)
 app.add_typer(datasets.app, name="datasets")
 app.command("methods")(runs.methods)

@@ -109,7 +109,7 @@ def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
     """A DataFrame as a table on the console; every cell as it stands, numbers to the right."""
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=0)
     for position, column in enumerate(frame.columns):
-        numeric = frame[column].map(lambda cell: str(cell).lstrip("-").replace(".", "").isdigit()).any()
+        numeric = frame[column].map(_is_numeric).any()
         table.add_column(str(column), justify="right" if numeric else "left", no_wrap=numeric or position == 0)
     for row in frame.itertuples(index=False):
         table.add_row(*(str(cell) for cell in row))
@@ -117,6 +117,11 @@ def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
     console.print(table)
     if caption:
         console.print(caption, highlight=False, style="dim")
+
+
+def _is_numeric(cell: object) -> bool:
+    """A number, or one with its interval: ``+1.2 [+0.3, +2.0]``."""
+    return str(cell).partition(" [")[0].lstrip("+-").replace(".", "").isdigit()
 
 
 def image_path(output: Path | None, option: str = "--output") -> Path:

@@ -30,6 +30,7 @@ class DataSet:
         attribution: whom its pictures are due to.
         stuff_maps: folder of the training images' stuff maps, where there are any.
         bin_edges: of its bins; None: those of the training file, else LVIS's.
+        counted: file whose categories and counts are taken, where the training annotations are a part of more.
     """
 
     name: str
@@ -43,10 +44,11 @@ class DataSet:
     epoch_factor: int = 1
     stuff_maps: Path | None = None
     bin_edges: tuple[int, ...] | None = None
+    counted: Path | None = None
 
     def categories(self) -> CategoryTable:
         """Of the training annotations."""
-        return CategoryTable.from_annotations(self.train_annotations, self.bin_edges)
+        return CategoryTable.from_annotations(self.counted or self.train_annotations, self.bin_edges)
 
     def is_prepared(self) -> bool:
         """Whether its files are there."""

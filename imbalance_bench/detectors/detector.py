@@ -96,6 +96,11 @@ class Detector:
         fc = head.fc_out_channels
         return {"fc": fc, "fc_pre_relu": fc, "conv": head.in_channels * head.roi_feat_size**2}
 
+    @property
+    def images_at_once(self) -> int:
+        """Images of one pass of the network where nothing is trained."""
+        return self.schedule.batch_size
+
     def train_pipeline(self, flip: float, stuff: bool = False) -> pipelines.Transforms:
         """Training images, flipped with probability ``flip``; masks and stuff maps where the detector reads them."""
         return pipelines.train_pipeline(self.train_resize, flip, self.has_masks, stuff and self.takes_stuff)

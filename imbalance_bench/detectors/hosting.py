@@ -33,10 +33,12 @@ def host(model: ConfigDict, num_classes: int, classifier: dict[str, Any]) -> Non
         ValueError: a box head whose layers are not known.
     """
     for head in heads(model.roi_head.bbox_head):
-        if head.type not in _LAYERS:
-            raise ValueError(f"box head {head.type} cannot host a classifier, expected one of {', '.join(_LAYERS)}")
-        head.update(_LAYERS[head.type], type="ClassifierBBoxHead", classifier=classifier, num_classes=num_classes)
-        del head["loss_cls"]
+        # A class in mmengine's new configurations, with its scope before it in others.
+        name = head.type.split(".")[-1] if isinstance(head.type, str) else head.type.__name__
+        if name not in _LAYERS:
+            raise ValueError(f"box head {name} cannot host a classifier, expected one of {', '.join(_LAYERS)}")
+        head.update(_LAYERS[name], type="ClassifierBBoxHead", classifier=classifier, num_classes=num_classes)
+        head.pop("loss_cls", None)
     for head in heads(model.roi_head.get("mask_head", [])):
         head.num_classes = num_classes
 

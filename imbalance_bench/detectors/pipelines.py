@@ -15,7 +15,11 @@ SHORT_800: dict[str, Any] = {"type": "Resize", "scale": (1333, 800), "keep_ratio
 MULTI_SCALE: dict[str, Any] = {"type": "RandomResize", "scale": [(1600, 400), (1600, 1400)], "keep_ratio": True}
 """Shorter side between 400 and 1400 (*MS* in Table 3)."""
 
-_META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+PACK: dict[str, Any] = {
+    "type": "PackDetInputs",
+    "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+}
+"""What is handed to the detector."""
 
 
 def train_pipeline(resize: dict[str, Any], flip: float, masks: bool, stuff: bool) -> Transforms:
@@ -25,7 +29,7 @@ def train_pipeline(resize: dict[str, Any], flip: float, masks: bool, stuff: bool
         {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks, "with_seg": stuff},
         resize,
         {"type": "RandomFlip", "prob": flip},
-        {"type": "PackDetInputs", "meta_keys": _META_KEYS},
+        PACK,
     ]
 
 
@@ -35,5 +39,5 @@ def test_pipeline(resize: dict[str, Any]) -> Transforms:
         {"type": "LoadImageFromFile"},
         resize,
         {"type": "LoadAnnotations", "with_bbox": True},
-        {"type": "PackDetInputs", "meta_keys": _META_KEYS},
+        PACK,
     ]

@@ -2,6 +2,12 @@
 
 The spread over draws tells what another set of validation images of the same size could have given. It does not tell
 what another training seed or another choice of categories would.
+
+AP is biased upwards on few images (the precision envelope takes maxima over few points), and a draw, having fewer
+distinct images, is biased once more: draws lie higher than the value itself. So the intervals are the reflected
+("basic") ones, 2 value - quantile, which take that bias off: on subsets of 75 of 300 images, nominal 95 % intervals
+of mAP held the mAP of all 300 in 97 % of cases, percentile intervals in 10 to 33 %; of paired differences in 93 to
+98 % (percentile: 58 to 100 %). Where a run finds next to nothing in a bin, either covers badly.
 """
 
 from __future__ import annotations
@@ -14,6 +20,8 @@ import pandas as pd
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation.grouping import bin_groups, frequency_groups
 from imbalance_bench.evaluation.matching import Matches, average_precision
+
+LEVEL = 0.95
 
 
 def bootstrap(
@@ -39,8 +47,7 @@ def bootstrap(
     image_ids = matches_list[0].image_ids
     if any(not np.array_equal(matches.image_ids, image_ids) for matches in matches_list):
         raise ValueError("the runs were evaluated on different images, expected the same")
-    count = len(image_ids)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    draws = draw_images(len(image_ids), resamples, seed)
     frames = []
     for run, matches in enumerate(matches_list):
         means = mean_ap(average_precision(matches, draws), categories)
@@ -49,8 +56,20 @@ def bootstrap(
     return pd.concat(frames, ignore_index=True)
 
 
+def draw_images(count: int, resamples: int, seed: int) -> np.ndarray:
+    """(R, I) how often each of ``count`` images comes in each draw."""
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+
+
 def mean_ap(ap: np.ndarray, categories: CategoryTable) -> pd.DataFrame:
     """``grouping.summarize_ap`` of many APs at once: (R, C) to R rows, columns ``mAP``, ``AP1``.., ``APr``.. ."""
     groups = {"": np.arange(categories.num_classes)} | bin_groups(categories) | frequency_groups(categories)
     frame = pd.DataFrame(ap)
     return pd.DataFrame({f"AP{key}" if key else "mAP": frame[labels].mean(axis=1) for key, labels in groups.items()})
+
+
+def bounds(values: pd.Series, draws: pd.DataFrame) -> pd.DataFrame:
+    """``low`` and ``high`` of each value, reflected quantiles of its draws (a column each); NaN draws are left out."""
+    low = 2 * values - draws.quantile((1 + LEVEL) / 2)
+    high = 2 * values - draws.quantile((1 - LEVEL) / 2)
+    return pd.DataFrame({"low": low, "high": high}, dtype=np.float64)

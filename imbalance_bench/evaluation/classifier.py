@@ -56,13 +56,8 @@ def evaluate_classifier(
 
     def scored() -> Iterator[tuple[Tensor, Tensor]]:
         last = val[-1]
-        with reporter.task("scoring and suppressing", last.num_images) as advance, torch.no_grad():
-            for images in _runs_of_images(last, SCORES_AT_ONCE // (categories.num_classes + 1)):
-                rows = last.rows(images.start, images.stop)
-                logits = [
-                    classifier(part.batch([rows], device)[0]) for classifier, part in zip(classifiers, val, strict=True)
-                ]
-                scores = classifiers[-1].scores(torch.stack(logits).mean(dim=0))
+        with reporter.task("scoring and suppressing", last.num_images) as advance:
+            for images, rows, scores in scores_of(classifiers, val, device):
                 yield scores, torch.from_numpy(last.labels[rows]).to(device).long()
                 scores, boxes = scores.cpu(), last.boxes.tensor([rows])
                 for position in images:
@@ -79,6 +74,24 @@ def evaluate_classifier(
     table = categories.frame(background=True).join([weights, precision, accuracy])
     metrics = summarize_ap(precision, categories) | summarize_accuracy(accuracy, categories)
     return table, metrics, detections
+
+
+@torch.no_grad()
+def scores_of(
+    classifiers: Sequence[Classifier], val: Sequence[ProposalSet], device: str = "cpu"
+) -> Iterator[tuple[range, slice, Tensor]]:
+    """Final scores of all proposals, in parts: (positions of images, their rows, (n, C + 1) scores on the device).
+
+    Args:
+        classifiers: on the device, one a stage; a cascade averages their raw logits and scores them once.
+        val: cached proposals, one a stage.
+        device: where scores are computed.
+    """
+    last = val[-1]
+    for images in _runs_of_images(last, SCORES_AT_ONCE // (classifiers[-1].num_classes + 1)):
+        rows = last.rows(images.start, images.stop)
+        logits = [classifier(part.batch([rows], device)[0]) for classifier, part in zip(classifiers, val, strict=True)]
+        yield images, rows, classifiers[-1].scores(torch.stack(logits).mean(dim=0))
 
 
 def _runs_of_images(proposals: ProposalSet, most: int) -> Iterator[range]:

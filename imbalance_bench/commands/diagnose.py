@@ -1,0 +1,112 @@
+"""The command for a detector that somebody has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imbalance_bench.commands.options import DeviceOption, SeedOption, console, select_device, show, written
+from imbalance_bench.errors import InputError
+from imbalance_bench.progress import Reporter, logged_to
+
+if TYPE_CHECKING:
+    from imbalance_bench.diagnosis import Diagnosis
+
+
+def diagnose(
+    config: Annotated[Path, typer.Option("--config", help="mmdet configuration of your detector; it runs.")],
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Its weights (.pth); nothing in them runs.")],
+    train_annotations: Annotated[
+        Path, typer.Option("--train-annotations", help="COCO- or LVIS-format JSON it was trained on.")
+    ],
+    val_annotations: Annotated[Path, typer.Option("--val-annotations", help="The same, of other images.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder that the files' image names are relative to.")],
+    val_images: Annotated[
+        Path | None, typer.Option("--val-images", help="That of the validation images, if another.")
+    ] = None,
+    max_images: Annotated[
+        int, typer.Option("--max-images", min=0, help="Images of each split that are looked at; 0: all.")
+    ] = 2000,
+    out: Annotated[Path, typer.Option("--out", help="Folder that takes everything.")] = Path("diagnosis"),
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Methods to try, separated by commas, if not all that fit.")
+    ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune/--no-tune", help="Choose hyper-parameters on held-out training images.")
+    ] = True,
+    bin_edges: Annotated[
+        str | None, typer.Option("--bin-edges", help="Bins by train instances, e.g. 10,100,1000.")
+    ] = None,
+    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Go without images that are not there.")] = (
+        False
+    ),
+    save_fixes: Annotated[bool, typer.Option("--save-fixes", help="Keep the checkpoints of all fixes.")] = False,
+    export: Annotated[
+        str | None,
+        typer.Option("--export", help="Method whose detector is written as mmdet configuration and checkpoint."),
+    ] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Find out what is wrong with your detector's classifier, and which fix helps.
+
+    Any two-stage mmdet detector. Its proposals are cached once; then every method of the catalogue that needs no more
+    is tried on it. Settings are chosen on training images, never on validation. Ends with one HTML page, report.html.
+    Interrupted, the same command goes on.
+
+    Example: imbalance-bench diagnose --config faster.py --checkpoint epoch_12.pth --train-annotations train.json
+    --val-annotations val.json --images images --export bags
+    """
+    select_device(device)
+    edges = _edges(bin_edges)
+    with console.status("loading mmdet"), logged_to(None):
+        from imbalance_bench.diagnosis import diagnose as run
+    diagnosis = run(
+        config,
+        checkpoint,
+        train_annotations,
+        val_annotations,
+        images,
+        val_images=val_images,
+        out=out,
+        max_images=max_images or None,
+        methods=tuple(methods.split(",")) if methods else None,
+        tune=tune,
+        bin_edges=edges,
+        skip_missing=skip_missing,
+        save_fixes=save_fixes,
+        export=export,
+        seed=seed,
+        reporter=Reporter(console),
+    )
+    _print(diagnosis)
+    from analyses.diagnosis_page import write
+
+    written(write(diagnosis))
+
+
+def _edges(text: str | None) -> tuple[int, ...] | None:
+    from imbalance_bench.datasets.coco_format import are_bin_edges
+
+    if text is None:
+        return None
+    parts = text.split(",")
+    edges = tuple(int(part) for part in parts if part.strip().isdecimal())
+    if len(edges) != len(parts) or not are_bin_edges(edges):
+        raise InputError(f"option '--bin-edges' is '{text}', expected whole numbers that ascend from 1, e.g. 10,100")
+    return edges
+
+
+def _print(diagnosis: Diagnosis) -> None:
+    """The verdict and the ranking."""
+    from analyses.diagnosis import ranking
+
+    console.print()
+    for line in diagnosis.summary["verdict"]:
+        console.print(line, highlight=False)
+    caption = "AP in percent; gains over the detector as it is, with 95 % intervals over validation images"
+    show(ranking(diagnosis).reset_index(), "fixes, best on the tail first", caption)
+    advice = f"recommended: {diagnosis.recommended}" if diagnosis.recommended else "no fix helps beyond chance"
+    console.print(f"[bold]{advice}[/bold]", highlight=False)

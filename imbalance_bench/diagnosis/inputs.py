@@ -1,0 +1,342 @@
+"""What a diagnosis starts from: a detector, its checkpoint and annotations, checked against each other.
+
+Categories are numbered anew, 1..C in the order of the checkpoint's labels, and images are listed that are there; so
+what is written here is all that is read afterwards. The training images are parted: ``fitting`` are those that
+classifiers are tried on, ``held_out`` those that hyper-parameters are chosen on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imbalance_bench import checkpoints
+from imbalance_bench.categories import LVIS_BIN_EDGES, CategoryTable, read_json
+from imbalance_bench.classifiers import LinearClassifier
+from imbalance_bench.datasets import coco_format
+from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.detectors.foreign import ForeignDetector
+from imbalance_bench.errors import InputError
+from imbalance_bench.files import write_text
+
+HELD_OUT = 0.2
+"""Share of the training images that hyper-parameters are chosen on."""
+KEPT = 10
+"""Images of a class that are kept, where only some of the images are looked at."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user names.
+
+    Attributes:
+        config: mmdet configuration of the detector.
+        checkpoint: its weights.
+        train_annotations: COCO or LVIS format.
+        val_annotations: the same.
+        images: folder that file names of training images are relative to.
+        val_images: the same of validation images.
+        max_images: of each split, at most; None: all.
+        bin_edges: by train instances; None: the file's, LVIS's, or chosen from the counts where a bin were empty.
+        skip_missing: go without images that are not there.
+        seed: of everything random.
+    """
+
+    config: Path
+    checkpoint: Path
+    train_annotations: Path
+    val_annotations: Path
+    images: Path
+    val_images: Path
+    max_images: int | None = None
+    bin_edges: tuple[int, ...] | None = None
+    skip_missing: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was made of it.
+
+    Attributes:
+        detector: of the configuration.
+        tuning: classifiers are fitted to some training images, and measured on the others.
+        final: classifiers are fitted to those others too, and measured on the validation images.
+        category_ids: (C,) ids of the user's, in label order.
+        notes: what was found and decided, a line each.
+    """
+
+    detector: ForeignDetector
+    tuning: DataSet
+    final: DataSet
+    category_ids: np.ndarray
+    notes: tuple[str, ...]
+
+
+def prepare(given: Given, folder: Path) -> Inputs:
+    """Check everything, and write the annotations that the rest reads.
+
+    Raises:
+        InputError: something is missing, wrong, or does not fit the rest.
+    """
+    detector = ForeignDetector.from_config(given.config)
+    content = checkpoints.load(given.checkpoint)
+    rows = _classifier_rows(content, given.checkpoint, detector)
+    splits, notes = {}, []
+    for name, path, images in (
+        ("training", given.train_annotations, given.images),
+        ("validation", given.val_annotations, given.val_images),
+    ):
+        splits[name], said = _read(path, images, name, given.skip_missing)
+        notes += said
+    train, val = splits["training"], splits["validation"]
+    coco_format.check_same_categories(train, val, str(given.val_annotations))
+    ids, said = _label_order(train, _classes(content), rows, given)
+    notes += said
+    train, val = (_renumbered(split, ids) for split in (train, val))
+    full = read_json(given.train_annotations)
+    table = CategoryTable.from_annotations(_renumbered(full, ids), given.bin_edges)
+    edges, said = _bin_edges(table, train, given.bin_edges)
+    notes += said
+    rng = np.random.default_rng(given.seed)
+    train, val = _some(train, given.max_images, rng, KEPT), _some(val, given.max_images, rng, 0)
+    fitting, held_out = _split(train, rng)
+    notes.append(
+        f"{len(train['images']):,} training images, of them {len(held_out['images']):,} to choose hyper-parameters "
+        f"on; {len(val['images']):,} validation images"
+    )
+    if max(len(full["images"]) - len(train["images"]), 0):
+        notes.append(f"bins and counts are those of all {len(full['images']):,} training images of the file")
+    silent = sorted(set(range(1, table.num_classes + 1)) - {a["category_id"] for a in coco_format.objects(val)})
+    if silent:
+        names = [table.names[number - 1] for number in silent]
+        notes.append(f"{len(silent)} classes have no validation instance, so no AP: {_first(names)}")
+    absent = [name for name, count in zip(table.names, table.instance_counts, strict=True) if not count]
+    if absent:
+        notes.append(f"{len(absent)} classes have no training instance: {_first(absent)}")
+
+    files = {"fitting": fitting, "held_out": held_out, "val": val, "categories": _counts_only(table, edges)}
+    for name, part in files.items():
+        write_text(folder / f"{name}.json", json.dumps(part, separators=(",", ":")))
+    common: dict[str, Any] = {
+        "train_images": given.images.absolute(),
+        "lvis_style": coco_format.is_federated(val),
+        "attribution": "",
+        "counted": folder / "categories.json",
+    }
+    tuning = DataSet(
+        name="tuning", description="held-out training images", train_annotations=folder / "fitting.json",
+        val_annotations=folder / "held_out.json", val_images=given.images.absolute(), **common,
+    )  # fmt: skip
+    final = DataSet(
+        name="final", description="validation images", train_annotations=folder / "held_out.json",
+        val_annotations=folder / "val.json", val_images=given.val_images.absolute(), **common,
+    )  # fmt: skip
+    return Inputs(detector, tuning, final, ids, tuple(notes))
+
+
+def _classifier_rows(content: Mapping[str, Any], path: Path, detector: ForeignDetector) -> int:
+    """C of the checkpoint, which the configuration must share.
+
+    Raises:
+        InputError: no classifier in it, or of another shape than configured.
+    """
+    found = {name: tensor for name, tensor in content["state_dict"].items() if checkpoints.is_classifier(name)}
+    weights = [tensor for name, tensor in found.items() if name.endswith("weight")]
+    if len(weights) != detector.num_stages:
+        raise InputError(
+            f"{path}: field 'state_dict' has {len(weights)} box classifiers ('...fc_cls.weight'), expected "
+            f"{detector.num_stages} as configured"
+        )
+    expected = detector.stock_classifier(detector.num_classes, detector.tap_dims["fc"])
+    assert isinstance(expected, LinearClassifier)
+    for weight in weights:
+        if weight.shape != expected.weight.shape:
+            raise InputError(
+                f"{path}: its classifier has shape {tuple(weight.shape)}, expected {tuple(expected.weight.shape)}: "
+                f"field 'num_classes' of {detector.config} is {detector.num_classes}"
+            )
+    return detector.num_classes
+
+
+def _classes(content: Mapping[str, Any]) -> list[str] | None:
+    """Names of the classes in label order, where the checkpoint says them (mmdet 3, mmdet 2)."""
+    meta = content.get("meta")
+    stated = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+    for place, key in ((stated, "classes"), (stated, "CLASSES"), (meta, "CLASSES")):
+        classes = place.get(key) if isinstance(place, Mapping) else None
+        if isinstance(classes, (list, tuple)) and classes and all(isinstance(name, str) for name in classes):
+            return list(classes)
+    return None
+
+
+def _read(path: Path, images: Path, what: str, skip_missing: bool) -> tuple[dict[str, Any], list[str]]:
+    """A checked annotation file without images that are not there."""
+    content = read_json(path)
+    findings = coco_format.check(content, str(path))
+    if not images.is_dir():
+        raise InputError(f"{images}: no such folder, expected the {what} images")
+    notes = []
+    if missing := coco_format.missing_images(content, images):
+        line = f"{len(missing):,} of {findings.images:,} {what} images are missing below {images}: "
+        line += _first(sorted(missing.values()))
+        if not skip_missing:
+            raise InputError(f"{path}: {line}; '--skip-missing' goes without them")
+        notes.append(line)
+        content = coco_format.without_images(content, missing)
+        if not coco_format.objects(content):
+            raise InputError(f"{images}: no annotated image of {path.name} is there")
+    if findings.degenerate:
+        notes.append(f"{len(findings.degenerate):,} {what} boxes have no width or height and are left out")
+    if findings.outside:
+        notes.append(f"{len(findings.outside):,} {what} boxes reach beyond their image")
+    return content, notes
+
+
+def _label_order(
+    train: Mapping[str, Any], classes: Sequence[str] | None, rows: int, given: Given
+) -> tuple[np.ndarray, list[str]]:
+    """(C,) category ids in the order of the checkpoint's labels: by its class names, else as mmdet takes the file."""
+    listed = [(category["id"], category["name"]) for category in train["categories"]]
+    names = [name for _, name in listed]
+    if classes is None or len(set(names)) < len(names) or len(classes) != rows:
+        if len(listed) != rows:
+            raise InputError(
+                f"{given.checkpoint}: its classifier has {rows} classes, but field 'categories' of "
+                f"{given.train_annotations} has {len(listed)}"
+            )
+        note = "labels are taken in the order of the annotation file's categories: the checkpoint names no classes"
+        return np.array([category_id for category_id, _ in listed]), [note]
+    # mmdet's rule: the categories with these names, in the order of the file.
+    wanted = set(classes)
+    chosen = [category_id for category_id, name in listed if name in wanted]
+    if len(chosen) != rows:
+        lacking = sorted(wanted - set(names))
+        raise InputError(
+            f"{given.train_annotations}: field 'categories' lacks {len(lacking)} classes that {given.checkpoint} was "
+            f"trained on: {_first(lacking)}"
+        )
+    left = len(listed) - len(chosen)
+    note = f"{left} categories that the checkpoint does not know are left out: "
+    return np.array(chosen), [note + _first([n for n in names if n not in wanted])] if left else []
+
+
+def _renumbered(content: Mapping[str, Any], ids: np.ndarray) -> dict[str, Any]:
+    """The content with category ids 1..C in the order of ``ids``, what has others left out."""
+    number = {int(category_id): position for position, category_id in enumerate(ids, start=1)}
+    images = []
+    for image in content["images"]:
+        lists = {
+            field: [number[c] for c in image[field] if c in number]
+            for field in ("neg_category_ids", "not_exhaustive_category_ids")
+            if field in image
+        }
+        images.append({**image, **lists})
+    annotations = [
+        {**{k: v for k, v in a.items() if k != "segmentation"}, "category_id": number[a["category_id"]]}
+        for a in content["annotations"]
+        if a["category_id"] in number
+    ]
+    categories = [{**c, "id": number[c["id"]]} for c in content["categories"] if c["id"] in number]
+    categories.sort(key=lambda category: category["id"])
+    return {**content, "images": images, "annotations": annotations, "categories": categories}
+
+
+def choose_bin_edges(counts: np.ndarray, bins: int = 4) -> tuple[int, ...]:
+    """Edges that split classes into about equal parts by train instances, each to one significant digit if it can.
+
+    Args:
+        counts: (C,) train instances.
+        bins: at most; fewer where classes have the same counts.
+    """
+    edges: list[int] = []
+    for quantile in np.quantile(counts, np.arange(1, bins) / bins):
+        exact = max(1, int(np.ceil(quantile)))
+        digit = 10 ** int(np.log10(exact))
+        for edge in (round(exact / digit) * digit, exact):
+            low = edges[-1] if edges else -1
+            if edge > low and ((counts >= max(low, 0)) & (counts < edge)).any() and (counts >= edge).any():
+                edges.append(edge)
+                break
+    return tuple(edges) or (max(1, int(counts.max()) + 1),)
+
+
+def _bin_edges(
+    table: CategoryTable, train: Mapping[str, Any], asked: tuple[int, ...] | None
+) -> tuple[tuple[int, ...], list[str]]:
+    info = train.get("info")
+    stated = isinstance(info, Mapping) and info.get("bin_edges")
+    present = set(table.bins.tolist())
+    if asked or stated or present == set(range(1, table.num_bins + 1)):
+        return table.bin_edges, []
+    edges = choose_bin_edges(table.instance_counts)
+    return edges, [
+        f"with the paper's bins (edges {', '.join(map(str, LVIS_BIN_EDGES))}) {table.num_bins - len(present)} of "
+        f"{table.num_bins} would be empty; chosen from the counts: {', '.join(map(str, edges))}"
+    ]
+
+
+def _counts_only(table: CategoryTable, edges: tuple[int, ...]) -> dict[str, Any]:
+    """The categories as a file without annotations, whose counts are those of everything."""
+    frame = table.frame()
+    columns = ["id", "name", "image_count", "instance_count", "frequency"]
+    return {
+        "info": {"bin_edges": list(edges)},
+        "images": [],
+        "annotations": [],
+        "categories": json.loads(frame[columns].to_json(orient="records")),
+    }
+
+
+def _some(content: dict[str, Any], most: int | None, rng: np.random.Generator, kept: int) -> dict[str, Any]:
+    """At most so many images at random, but of each class so many where it has them: rarest first."""
+    images = [image["id"] for image in content["images"]]
+    if most is None or len(images) <= most:
+        return content
+    order = rng.permutation(images).tolist()
+    of_class: dict[int, set[int]] = {}
+    for annotation in coco_format.objects(content):
+        of_class.setdefault(annotation["category_id"], set()).add(annotation["image_id"])
+    chosen: dict[int, None] = {}
+    for holders in sorted(of_class.values(), key=len) if kept else ():
+        have = sum(image in holders for image in chosen)
+        for image in order:
+            if have >= kept or len(chosen) >= most:
+                break
+            if image in holders and image not in chosen:
+                chosen[image] = None
+                have += 1
+    for image in order:
+        if len(chosen) >= most:
+            break
+        chosen[image] = None
+    return coco_format.without_images(content, set(images) - chosen.keys())
+
+
+def _split(content: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(fitting, held out): at random, but every class that has images keeps one for fitting.
+
+    Raises:
+        InputError: too few images.
+    """
+    annotated = sorted({a["image_id"] for a in coco_format.objects(content)})
+    held = set(rng.permutation(annotated)[: round(HELD_OUT * len(annotated))].tolist())
+    of_class: dict[int, set[int]] = {}
+    for annotation in coco_format.objects(content):
+        of_class.setdefault(annotation["category_id"], set()).add(annotation["image_id"])
+    for _, holders in sorted(of_class.items()):
+        if holders <= held:
+            held.discard(min(holders))
+    if not held or len(held) == len(annotated):
+        raise InputError(f"{len(annotated)} annotated training images are too few to hold some out")
+    every = {image["id"] for image in content["images"]}
+    return coco_format.without_images(content, held), coco_format.without_images(content, every - held)
+
+
+def _first(names: Sequence[str], count: int = 5) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -1,0 +1,101 @@
+"""What a diagnosis found: tables and a few numbers, saved as CSV and JSON, read back as they were."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from imbalance_bench.categories import read_json
+from imbalance_bench.errors import InputError
+from imbalance_bench.files import write_text
+
+TABLES = {
+    "per_category": "label", "bins": "bin", "destinations": "bin", "losses": "label", "reliability": None,
+    "fixes": "method",
+}  # fmt: skip
+"""Tables and what their rows are called by."""
+SUMMARY = "diagnosis.json"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A detector's imbalance, and what helps.
+
+    Attributes:
+        folder: of all that was written.
+        summary: detector, inputs and what was decided on them (``notes``), correlation of weight norms and train
+            instances, the verdict in words, the recommended method, provenance, commands, seconds.
+        per_category: index ``label``, background last; columns of ``analyses.per_category`` of the detector as it is;
+            ``id`` is the user's own.
+        bins: index ``bin``; of the detector as it is: ``classes``, ``interval``, ``ap``, ``accuracy`` and
+            ``as_background`` with bounds, ``calibration_error``.
+        destinations: of ``evaluation.predictions.destinations``.
+        losses: of ``evaluation.predictions.losses_by_class``; ``taken_by`` in words.
+        reliability: of ``evaluation.predictions.reliability``.
+        fixes: index ``method``, best tail gain first, the detector as it is last of all; ``title``, ``settings``,
+            ``mAP``, ``tail``, ``head``, ``AP1``.., gains with bounds and whether they are real, ``accuracy``...
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    per_category: pd.DataFrame
+    bins: pd.DataFrame
+    destinations: pd.DataFrame
+    losses: pd.DataFrame
+    reliability: pd.DataFrame
+    fixes: pd.DataFrame
+
+    @property
+    def recommended(self) -> str | None:
+        """Name of the method to take; None where none helps."""
+        return self.summary["recommended"]
+
+    def save(self) -> None:
+        """A CSV file a table, and the summary, which comes last."""
+        for name, index in TABLES.items():
+            table: pd.DataFrame = getattr(self, name)
+            text = table.to_csv(index=index is not None)
+            write_text(self.folder / f"{name}.csv", text)
+        records = {name: json.loads(getattr(self, name).to_json(orient="table"))["data"] for name in TABLES}
+        summary = {**self.summary, "tables": records}
+        write_text(self.folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Diagnosis:
+        """What was saved in a folder.
+
+        Raises:
+            InputError: not a diagnosis, or an unfinished one.
+        """
+        folder = Path(folder)
+        summary = read_json(folder / SUMMARY)
+        summary.pop("tables", None)
+        tables = {}
+        for name, index in TABLES.items():
+            path = folder / f"{name}.csv"
+            try:
+                # A category may well be called "nan".
+                frame = pd.read_csv(path, keep_default_na=False, dtype=str)
+                tables[name] = _typed(frame if index is None else frame.set_index(index))
+            except (OSError, KeyError, ValueError) as error:
+                raise InputError(f"{path}: not a table of a diagnosis ({error})") from error
+        return cls(folder, summary, **tables)
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers where a whole column is numbers, an empty cell being none; names stay text."""
+    words = ("name", "title", "settings", "taken_by", "group", "frequency", "interval")
+    for column in frame:
+        if column in words:
+            continue
+        if set(frame[column]) <= {"True", "False"}:
+            frame[column] = frame[column] == "True"
+        else:
+            frame[column] = pd.to_numeric(frame[column].replace("", "nan"))
+    if frame.index.name == "label":
+        frame.index = frame.index.astype(int)
+    return frame

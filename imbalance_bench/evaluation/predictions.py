@@ -1,0 +1,191 @@
+"""What a classifier says of each test-time proposal, and what that tells: whom classes lose to, and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers import Classifier
+from imbalance_bench.evaluation.bootstrap import bounds, draw_images
+from imbalance_bench.evaluation.classifier import scores_of
+from imbalance_bench.evaluation.grouping import bin_groups
+from imbalance_bench.proposals import ProposalSet
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The best final score of each proposal, background included.
+
+    Attributes:
+        images: (P,) position of each proposal's image.
+        labels: (P,) 0..C, background last.
+        predicted: (P,) label of the best score; of equal ones the lower label.
+        confidence: (P,) that score.
+        num_images: of the split.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+    num_images: int
+
+    @property
+    def correct(self) -> np.ndarray:
+        """(P,) bool."""
+        return self.predicted == self.labels
+
+
+def predict(classifiers: Sequence[Classifier], val: Sequence[ProposalSet], device: str = "cpu") -> Predictions:
+    """The predictions of classifiers, one a stage, on cached proposals."""
+    classifiers = [classifier.to(device).eval() for classifier in classifiers]
+    predicted, confidence = [], []
+    for _, _, scores in scores_of(classifiers, val, device):
+        best, label = scores.max(dim=1)
+        predicted.append(label.cpu().numpy())
+        confidence.append(best.float().cpu().numpy())
+    last = val[-1]
+    images = np.repeat(np.arange(last.num_images), np.diff(last.offsets))
+    labels = last.labels.astype(np.int64)
+    return Predictions(images, labels, np.concatenate(predicted), np.concatenate(confidence), last.num_images)
+
+
+def accuracy_by_group(
+    predictions: Predictions, categories: CategoryTable, *, resamples: int = 200, seed: int = 0
+) -> pd.DataFrame:
+    """Proposal accuracy of each bin and of background, with its 95 % interval over the images (section 5.2).
+
+    Returns:
+        Index ``group`` (``1``.., ``background``); columns ``proposals``, ``accuracy``, ``low``, ``high`` and
+        ``as_background``, the share that is taken for background (fractions, NaN where there is no proposal).
+    """
+    groups = {**bin_groups(categories), "background": np.array([categories.background])}
+    of_label = np.zeros(categories.num_classes + 1, dtype=np.int64)
+    for number, labels in enumerate(groups.values()):
+        of_label[labels] = number
+    group, shape = of_label[predictions.labels], (predictions.num_images, len(groups))
+
+    def counted(chosen: np.ndarray) -> np.ndarray:
+        cells = predictions.images[chosen] * len(groups) + group[chosen]
+        return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+
+    everything = counted(np.ones(len(group), dtype=bool))
+    correct = counted(predictions.correct)
+    lost = counted(~predictions.correct & (predictions.predicted == categories.background))
+    draws = draw_images(predictions.num_images, resamples, seed)
+    with np.errstate(invalid="ignore"):
+        drawn = pd.DataFrame((draws @ correct) / (draws @ everything), columns=list(groups))
+        total = everything.sum(axis=0)
+        accuracy = pd.Series(correct.sum(axis=0) / total, index=list(groups))
+        frame = pd.DataFrame({"proposals": total, "accuracy": accuracy}, index=list(groups))
+        frame = frame.join(bounds(accuracy, drawn).clip(0, 1)).assign(as_background=lost.sum(axis=0) / total)
+    return frame.rename_axis("group")
+
+
+def destinations(predictions: Predictions, categories: CategoryTable) -> pd.DataFrame:
+    """Where the proposals of each bin go: shares of those taken for the right class, others by bin, background.
+
+    Returns:
+        Index ``bin`` (1.., those with a proposal, and ``background``); columns ``right``, ``bin 1``.., ``background``.
+    """
+    bins = np.append(categories.bins, 0)
+    columns = ["right", *(f"bin {number}" for number in range(1, categories.num_bins + 1)), "background"]
+    went = np.where(predictions.correct, 0, bins[predictions.predicted])
+    went = np.where(~predictions.correct & (predictions.predicted == categories.background), len(columns) - 1, went)
+    came = bins[predictions.labels]
+    table = np.zeros((categories.num_bins + 1, len(columns)))
+    np.add.at(table, (came, went), 1)
+    frame = pd.DataFrame(table, columns=columns, index=["background", *map(str, range(1, categories.num_bins + 1))])
+    frame = frame[frame.sum(axis=1) > 0]
+    frame = frame.div(frame.sum(axis=1), axis=0)
+    return frame.reindex([*frame.index[frame.index != "background"], *frame.index[frame.index == "background"]])
+
+
+def losses_by_class(predictions: Predictions, categories: CategoryTable, most: int = 3) -> pd.DataFrame:
+    """What each class loses and to whom, those that lose most first.
+
+    Args:
+        predictions: of a classifier.
+        categories: names, counts, bins.
+        most: other classes that are named.
+
+    Returns:
+        Index ``label``, classes with a proposal; columns of ``CategoryTable.frame``, ``proposals``, ``accuracy``,
+        ``as_background``, ``as_fewer`` (shares taken for background, for a class of fewer or as many train
+        instances), ``as_more`` (of more), and ``taken_by``: the classes that take most, as (label, share) pairs.
+    """
+    background, width = categories.background, categories.num_classes + 1
+    cells = predictions.labels * width + predictions.predicted
+    pairs, counts = np.unique(cells, return_counts=True)
+    confusion = pd.DataFrame({"label": pairs // width, "predicted": pairs % width, "count": counts})
+    confusion = confusion[confusion["label"] != background]
+    total = confusion.groupby("label")["count"].sum()
+    confusion = confusion.assign(share=confusion["count"] / confusion["label"].map(total))
+    instances = np.append(categories.instance_counts, 0)
+    same = confusion["predicted"] == confusion["label"]
+    void = confusion["predicted"] == background
+    more = ~same & ~void & (instances[confusion["predicted"]] > instances[confusion["label"]])
+
+    def share(chosen: pd.Series) -> pd.Series:
+        return confusion[chosen].groupby("label")["share"].sum().reindex(total.index, fill_value=0.0)
+
+    takers = confusion[~same & ~void].sort_values(["share", "predicted"], ascending=[False, True], kind="stable")
+    by_label: Mapping[int, list[tuple[int, float]]] = {
+        int(label): list(zip(part["predicted"].tolist(), part["share"].tolist(), strict=True))[:most]
+        for label, part in takers.groupby("label")
+    }
+    frame = (
+        categories.frame()
+        .loc[total.index]
+        .assign(
+            proposals=total,
+            accuracy=share(same),
+            as_background=share(void),
+            as_more=share(more),
+            as_fewer=share(~same & ~void & ~more),
+            taken_by=[by_label.get(int(label), []) for label in total.index],
+        )
+    )
+    lost = frame["proposals"] * (1 - frame["accuracy"])
+    return frame.assign(_lost=lost).sort_values(
+        ["accuracy", "_lost"], ascending=[True, False], kind="stable"
+    ).drop(columns="_lost")  # fmt: skip
+
+
+def reliability(predictions: Predictions, categories: CategoryTable, steps: int = 10) -> pd.DataFrame:
+    """Confidence against accuracy by bin of the *predicted* class: the reliability curve, ``steps`` equal intervals.
+
+    Returns:
+        One row a group (``all``: all foreground predictions, ``1``.., ``background``) and interval that has a
+        proposal; columns ``group``, ``low``, ``high``, ``proposals``, ``confidence``, ``accuracy`` (means).
+    """
+    bins = np.append(categories.bins, 0)[predictions.predicted]
+    step = np.minimum((predictions.confidence * steps).astype(np.int64), steps - 1)
+    frame = pd.DataFrame(
+        {"bin": bins, "step": step, "confidence": predictions.confidence, "correct": predictions.correct}
+    )
+    groups = [("all", frame[frame["bin"] > 0])]
+    groups += [(str(number), frame[frame["bin"] == number]) for number in range(1, categories.num_bins + 1)]
+    groups.append(("background", frame[frame["bin"] == 0]))
+    parts = []
+    for name, part in groups:
+        by_step = part.groupby("step").agg(
+            proposals=("correct", "size"), confidence=("confidence", "mean"), accuracy=("correct", "mean")
+        )
+        by_step = by_step.reset_index()
+        by_step.insert(0, "group", name)
+        by_step.insert(1, "low", by_step["step"] / steps)
+        by_step.insert(2, "high", (by_step["step"] + 1) / steps)
+        parts.append(by_step.drop(columns="step"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def calibration_error(curve: pd.DataFrame) -> pd.Series:
+    """Expected calibration error of each group of ``reliability``: mean distance of confidence and accuracy."""
+    gap = (curve["confidence"] - curve["accuracy"]).abs() * curve["proposals"]
+    weights = curve.groupby("group", sort=False)["proposals"].sum()
+    return (gap.groupby(curve["group"], sort=False).sum() / weights).rename("calibration_error")
