@@ -13,7 +13,6 @@ def ranking(diagnosis: Diagnosis) -> pd.DataFrame:
     fixes = diagnosis.fixes
     columns = {"settings": fixes["settings"]}
     for group in ("tail", "head"):
-        columns[f"{group} AP"] = fixes[group].map(percent)
         rows = fixes[[f"{group}_gain", f"{group}_low", f"{group}_high"]].itertuples(index=False)
         columns[f"{group} gain"] = pd.Series([interval(*row) for row in rows], index=fixes.index)
     columns["mAP"] = fixes["mAP"].map(percent)

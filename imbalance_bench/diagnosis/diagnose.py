@@ -11,13 +11,20 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.markup import escape
-from scipy import stats
 
 from imbalance_bench import checkpoints
-from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import SoftmaxClassifier
 from imbalance_bench.detectors.foreign import ForeignDetector
 from imbalance_bench.detectors.inference import test_proposals
+from imbalance_bench.diagnosis.conclusions import (
+    ap_groups,
+    by_bin,
+    norm_correlation,
+    rank,
+    recommend,
+    tail_bins,
+    verdict,
+)
 from imbalance_bench.diagnosis.export import export as write_export
 from imbalance_bench.diagnosis.inputs import Given, Inputs, prepare
 from imbalance_bench.diagnosis.result import Diagnosis
@@ -32,11 +39,10 @@ from imbalance_bench.diagnosis.trials import (
 )
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import detections, predictions
-from imbalance_bench.evaluation.bootstrap import bounds, draw_images
-from imbalance_bench.evaluation.grouping import bin_groups
+from imbalance_bench.evaluation.bootstrap import draw_images
 from imbalance_bench.evaluation.matching import average_precision, match
 from imbalance_bench.files import sha256
-from imbalance_bench.methods import METHODS, Method
+from imbalance_bench.methods import Method
 from imbalance_bench.progress import Reporter, duration
 from imbalance_bench.runs import RunFolder, provenance
 
@@ -111,7 +117,8 @@ def diagnose(
         for note in inputs.notes:
             reporter.say(f"  [dim]{escape(note)}[/dim]")
         bench, tuning = open_benches(given, inputs, out, reporter)
-        reporter.say(f"  about {duration(estimate(bench, tuning, tried, tune))} on this machine")
+        if not bench.folder_of("baseline").is_done:
+            reporter.say(f"  about {duration(estimate(bench, tuning, tried, tune))} on this machine")
         runs: dict[str, RunFolder] = {"baseline": cache(bench, tuning)}
         settings: dict[str, dict[str, Any]] = {}
         bench.reporter = tuning.reporter = Reporter()  # one bar at a time
@@ -162,17 +169,18 @@ def estimate(bench: FixedDetector, tuning: FixedDetector, tried: list[Method], t
     model = adopt(bench.detector, bench.pretrained).to(bench.device)
     images, batch = bench.validation_set(), bench.detector.images_at_once
     few = range(min(batch, len(images)))
-    rows = max(len(image[0].labels) for image in test_proposals(model, bench.loader(images, [few[:1]]), "fc"))
+    samplers = model.roi_head.bbox_sampler
+    rows = (samplers if isinstance(samplers, list) else [samplers])[0].num
+    list(test_proposals(model, bench.loader(images, [few]), "fc"))
     begin = time.monotonic()
-    for _ in test_proposals(model, bench.loader(images, [few]), "fc"):
-        pass
+    list(test_proposals(model, bench.loader(images, [few]), "fc"))
     per_image = (time.monotonic() - begin) / len(few)
     fitting, held_out, measured = (len(b) for b in (tuning.training_set(), tuning.validation_set(), images))
     passes = per_image * (fitting + 2 * held_out + measured)
 
     schedule = bench.detector.schedule
     classifier = SoftmaxClassifier(bench.categories.num_classes, bench.detector.tap_dims["fc"]).to(bench.device)
-    sampled = min(rows, 512) * schedule.batch_size
+    sampled = rows * schedule.batch_size
     features = torch.randn(sampled, classifier.feature_dim, device=bench.device)
     labels = torch.zeros(sampled, dtype=torch.long, device=bench.device)
     begin = time.monotonic()
@@ -228,8 +236,8 @@ def _conclude(
     ]
     losses["id"] = inputs.category_ids[losses.index]
     ap = _drawn_ap(bench, runs)
-    fixes = rank(ap, runs, settings, categories)
-    bins = _bins(said, ap["baseline"], categories, predictions.calibration_error(curve))
+    fixes = rank(ap, {name: run.record() for name, run in runs.items()}, settings)
+    bins = by_bin(said, ap["baseline"], categories, predictions.calibration_error(curve))
     correlation = norm_correlation(table, seed=given.seed)
     summary = {
         "detector": str(given.config),
@@ -241,7 +249,7 @@ def _conclude(
         "tail_bins": tail_bins(categories),
         "notes": list(inputs.notes),
         "norms": correlation,
-        "verdict": verdict(bins, correlation, categories),
+        "verdict": verdict(bins, correlation, ap["baseline"].loc[0], categories),
         "recommended": recommend(fixes),
         "provenance": provenance(),
         "seconds": round(time.monotonic() - start, 1),
@@ -250,25 +258,9 @@ def _conclude(
     return Diagnosis(out, summary, table, bins, destinations, losses, curve, fixes)
 
 
-def tail_bins(categories: CategoryTable) -> list[int]:
-    """The lower half of the bins: those of the paper's four that are called tail."""
-    return list(range(1, categories.num_bins // 2 + 1))
-
-
-def _groups(categories: CategoryTable) -> dict[str, np.ndarray]:
-    bins = bin_groups(categories)
-    tail = {str(number) for number in tail_bins(categories)}
-    return {
-        "mAP": np.arange(categories.num_classes),
-        "tail": np.concatenate([labels for key, labels in bins.items() if key in tail] or [np.zeros(0, int)]),
-        "head": np.concatenate([labels for key, labels in bins.items() if key not in tail]),
-        **{f"AP{key}": labels for key, labels in bins.items()},
-    }
-
-
 def _drawn_ap(bench: FixedDetector, runs: dict[str, RunFolder]) -> dict[str, pd.DataFrame]:
     """Of each run the mean AP of each group: on all validation images (row 0), then on images drawn."""
-    truth, groups = bench.ground_truth, _groups(bench.categories)
+    truth, groups = bench.ground_truth, ap_groups(bench.categories)
     count = len(truth.image_ids)
     weights = np.concatenate([np.ones((1, count), np.int64), draw_images(count, RESAMPLES, bench.seed)])
     found = {}
@@ -279,123 +271,3 @@ def _drawn_ap(bench: FixedDetector, runs: dict[str, RunFolder]) -> dict[str, pd.
             found[name] = pd.DataFrame({group: ap[labels].mean(axis=1) for group, labels in groups.items()})
             advance()
     return found
-
-
-def rank(
-    ap: dict[str, pd.DataFrame],
-    runs: dict[str, RunFolder],
-    settings: dict[str, dict[str, Any]],
-    categories: CategoryTable,
-) -> pd.DataFrame:
-    """Fixes by what the tail gains, each compared with the detector as it is on the same drawn images.
-
-    Args:
-        ap: of each run, on all images in row 0 and on draws below; ``baseline`` is the detector as it is.
-        runs: their folders.
-        settings: of the fixes: ``settings``, and ``held_out`` mAPs by setting.
-        categories: of the data.
-
-    Returns:
-        Index ``method``; see ``Diagnosis.fixes``.
-    """
-    base, rows = ap["baseline"], {}
-    for name, values in ap.items():
-        metrics = runs[name].record()["metrics"]
-        row: dict[str, Any] = {
-            "title": "as it is" if name == "baseline" else METHODS[name].title,
-            "settings": settings.get(name, {}).get("settings", ""),
-            **values.loc[0].to_dict(),
-            "accuracy": metrics["ACC"],
-            "accuracy_background": metrics["ACCbg"],
-            "seconds": sum(runs[name].record()["provenance"]["seconds"].values()),
-        }
-        difference = values - base
-        limits = bounds(difference.loc[0], difference.loc[1:])
-        for group in ("mAP", "tail", "head"):
-            row[f"{group}_gain"] = difference.loc[0, group]
-            row[f"{group}_low"], row[f"{group}_high"] = limits.loc[group, "low"], limits.loc[group, "high"]
-        rows[name] = row
-    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
-    order = frame.drop(index="baseline").sort_values(["tail_gain", "mAP_gain"], ascending=False, kind="stable").index
-    return frame.loc[[*order, "baseline"]]
-
-
-def recommend(fixes: pd.DataFrame) -> str | None:
-    """The fix with the greatest gain on tail that is beyond chance, of those whose mAP does not fall beyond chance."""
-    helps = fixes[(fixes["tail_low"] > 0) & (fixes["mAP_high"] >= 0)].drop(index="baseline", errors="ignore")
-    return None if helps.empty else str(helps["tail_gain"].idxmax())
-
-
-def norm_correlation(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Spearman correlation of weight norm and train instances over classes, 95 % interval over drawn classes."""
-    pairs = table.iloc[:-1][["weight_norm", "instance_count"]].dropna().to_numpy(dtype=float)
-    if len(pairs) < 3 or len(np.unique(pairs[:, 0])) < 2 or len(np.unique(pairs[:, 1])) < 2:
-        return {"spearman": float("nan"), "low": float("nan"), "high": float("nan")}
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(resamples):
-        draw = pairs[rng.integers(len(pairs), size=len(pairs))]
-        if len(np.unique(draw[:, 0])) > 1 and len(np.unique(draw[:, 1])) > 1:
-            drawn.append(stats.spearmanr(draw[:, 0], draw[:, 1]).statistic)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return {
-        "spearman": float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic), "low": float(low), "high": float(high)
-    }  # fmt: skip
-
-
-def _bins(
-    said: predictions.Predictions, ap: pd.DataFrame, categories: CategoryTable, calibration: pd.Series
-) -> pd.DataFrame:
-    accuracy = predictions.accuracy_by_group(said, categories)
-    limits = bounds(ap.loc[0], ap.loc[1:]).clip(0, 1)
-    rows = {}
-    for number, interval in enumerate(categories.bin_names, start=1):
-        key = f"AP{number}"
-        rows[str(number)] = {
-            "interval": interval,
-            "classes": int((categories.bins == number).sum()),
-            "ap": ap.loc[0, key],
-            "ap_low": limits.loc[key, "low"],
-            "ap_high": limits.loc[key, "high"],
-        }
-    rows["background"] = {"interval": "", "classes": 0}
-    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("bin")
-    frame = frame.join(accuracy.rename(columns={"low": "accuracy_low", "high": "accuracy_high"}))
-    return frame.join(calibration)
-
-
-def verdict(bins: pd.DataFrame, correlation: dict[str, float], categories: CategoryTable) -> list[str]:
-    """What the numbers say, in sentences.
-
-    Args:
-        bins: of ``Diagnosis.bins``.
-        correlation: of ``norm_correlation``.
-        categories: of the data.
-    """
-    foreground = bins.drop(index="background")
-    tail = foreground.loc[[str(n) for n in tail_bins(categories) if str(n) in foreground.index]].dropna(subset="ap")
-    head = foreground.drop(index=tail.index, errors="ignore").dropna(subset="ap")
-    lines = []
-    if correlation["low"] > 0:
-        lines.append(
-            f"Weight norms follow the number of training instances (rank correlation {correlation['spearman']:.2f}, "
-            f"95 % interval {correlation['low']:.2f} to {correlation['high']:.2f}): the classifier is imbalanced."
-        )
-    elif correlation["spearman"] == correlation["spearman"]:
-        lines.append(
-            f"Weight norms do not follow the number of training instances (rank correlation "
-            f"{correlation['spearman']:.2f}, 95 % interval {correlation['low']:.2f} to {correlation['high']:.2f})."
-        )
-    else:
-        lines.append("Weight norms tell nothing here: too few classes, or all of one count.")
-    if len(tail) and len(head):
-        low, high = (100 * float(part["ap"].mean()) for part in (tail, head))
-        lost = 100 * float((tail["as_background"] * tail["proposals"]).sum() / max(tail["proposals"].sum(), 1))
-        right = 100 * float((tail["accuracy"] * tail["proposals"]).sum() / max(tail["proposals"].sum(), 1))
-        lines.append(
-            f"AP is {low:.1f} on the tail bins and {high:.1f} on the others. Of the proposals on tail objects the "
-            f"classifier names {right:.0f} % right and takes {lost:.0f} % for background."
-        )
-    elif not len(tail):
-        lines.append("No class of the tail bins has a validation instance: nothing can be measured on the tail.")
-    return lines

@@ -1,0 +1,153 @@
+"""What a diagnosis concludes from its measurements: the verdict, the ranking of the fixes, the advice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.evaluation import predictions
+from imbalance_bench.evaluation.bootstrap import bounds
+from imbalance_bench.evaluation.grouping import bin_groups
+from imbalance_bench.methods import METHODS
+
+
+def tail_bins(categories: CategoryTable) -> list[int]:
+    """The lower half of the bins: those of the paper's four that are called tail."""
+    return list(range(1, categories.num_bins // 2 + 1))
+
+
+def ap_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
+    """Labels of all classes, of tail and head, and of each bin."""
+    bins = bin_groups(categories)
+    tail = {str(number) for number in tail_bins(categories)}
+    return {
+        "mAP": np.arange(categories.num_classes),
+        "tail": np.concatenate([labels for key, labels in bins.items() if key in tail] or [np.zeros(0, int)]),
+        "head": np.concatenate([labels for key, labels in bins.items() if key not in tail]),
+        **{f"AP{key}": labels for key, labels in bins.items()},
+    }
+
+
+def rank(
+    ap: dict[str, pd.DataFrame],
+    records: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> pd.DataFrame:
+    """Fixes by what the tail gains, each compared with the detector as it is on the same drawn images.
+
+    Args:
+        ap: of each run, on all images in row 0 and on draws below; ``baseline`` is the detector as it is.
+        records: of the runs.
+        settings: of the fixes: ``settings``, and ``held_out`` mAPs by setting.
+
+    Returns:
+        Index ``method``; see ``Diagnosis.fixes``.
+    """
+    base, rows = ap["baseline"], {}
+    for name, values in ap.items():
+        metrics = records[name]["metrics"]
+        row: dict[str, Any] = {
+            "title": "as it is" if name == "baseline" else METHODS[name].title,
+            "settings": settings.get(name, {}).get("settings", ""),
+            **values.loc[0].to_dict(),
+            "accuracy": metrics["ACC"],
+            "accuracy_background": metrics["ACCbg"],
+            "seconds": sum(records[name]["provenance"]["seconds"].values()),
+        }
+        difference = values - base
+        limits = bounds(difference.loc[0], difference.loc[1:])
+        for group in ("mAP", "tail", "head"):
+            row[f"{group}_gain"] = difference.loc[0, group]
+            row[f"{group}_low"], row[f"{group}_high"] = limits.loc[group, "low"], limits.loc[group, "high"]
+        rows[name] = row
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+    order = frame.drop(index="baseline").sort_values(["tail_gain", "mAP_gain"], ascending=False, kind="stable").index
+    return frame.loc[[*order, "baseline"]]
+
+
+def recommend(fixes: pd.DataFrame) -> str | None:
+    """Of the fixes whose gain on the tail is beyond chance the one that gains most, less what it costs the head."""
+    helps = fixes[fixes["tail_low"] > 0].drop(index="baseline", errors="ignore")
+    net = helps["tail_gain"] + helps["head_gain"].fillna(0)
+    return None if helps.empty or net.max() <= 0 else str(net.idxmax())
+
+
+def norm_correlation(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
+    """Spearman correlation of weight norm and train instances over classes, 95 % interval over drawn classes."""
+    pairs = table.iloc[:-1][["weight_norm", "instance_count"]].dropna().to_numpy(dtype=float)
+    if len(pairs) < 3 or len(np.unique(pairs[:, 0])) < 2 or len(np.unique(pairs[:, 1])) < 2:
+        return {"spearman": float("nan"), "low": float("nan"), "high": float("nan")}
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(resamples):
+        draw = pairs[rng.integers(len(pairs), size=len(pairs))]
+        if len(np.unique(draw[:, 0])) > 1 and len(np.unique(draw[:, 1])) > 1:
+            drawn.append(stats.spearmanr(draw[:, 0], draw[:, 1]).statistic)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {
+        "spearman": float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic), "low": float(low), "high": float(high)
+    }  # fmt: skip
+
+
+def by_bin(
+    said: predictions.Predictions, ap: pd.DataFrame, categories: CategoryTable, calibration: pd.Series
+) -> pd.DataFrame:
+    """``Diagnosis.bins`` of predictions, AP on all images and on draws, and calibration errors."""
+    accuracy = predictions.accuracy_by_group(said, categories)
+    limits = bounds(ap.loc[0], ap.loc[1:]).clip(0, 1)
+    rows = {}
+    for number, interval in enumerate(categories.bin_names, start=1):
+        key = f"AP{number}"
+        rows[str(number)] = {
+            "interval": interval,
+            "classes": int((categories.bins == number).sum()),
+            "ap": ap.loc[0, key],
+            "ap_low": limits.loc[key, "low"],
+            "ap_high": limits.loc[key, "high"],
+        }
+    rows["background"] = {"interval": "", "classes": 0}
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("bin")
+    frame = frame.join(accuracy.rename(columns={"low": "accuracy_low", "high": "accuracy_high"}))
+    return frame.join(calibration)
+
+
+def verdict(bins: pd.DataFrame, correlation: dict[str, float], ap: pd.Series, categories: CategoryTable) -> list[str]:
+    """What the numbers say, in sentences.
+
+    Args:
+        bins: of ``Diagnosis.bins``.
+        correlation: of ``norm_correlation``.
+        ap: of ``tail`` and ``head`` classes.
+        categories: of the data.
+    """
+    lines = []
+    if correlation["low"] > 0:
+        lines.append(
+            f"Weight norms follow the number of training instances (rank correlation {correlation['spearman']:.2f}, "
+            f"95 % interval {correlation['low']:.2f} to {correlation['high']:.2f}): the classifier is imbalanced."
+        )
+    elif correlation["spearman"] == correlation["spearman"]:
+        lines.append(
+            f"Weight norms do not follow the number of training instances (rank correlation "
+            f"{correlation['spearman']:.2f}, 95 % interval {correlation['low']:.2f} to {correlation['high']:.2f})."
+        )
+    else:
+        lines.append("Weight norms tell nothing here: too few classes, or all of one count.")
+    tail = bins.loc[[str(number) for number in tail_bins(categories)]]
+    proposals = max(tail["proposals"].sum(), 1)
+    right, lost = (
+        100 * (tail[column] * tail["proposals"]).sum() / proposals for column in ("accuracy", "as_background")
+    )
+    if np.isnan(ap["tail"]):
+        lines.append("No class of the tail bins has a validation instance: nothing can be measured on the tail.")
+    else:
+        lines.append(
+            f"AP is {100 * ap['tail']:.1f} on tail classes and {100 * ap['head']:.1f} on the others. Of the proposals "
+            f"on tail objects the classifier names {right:.0f} % right and takes {lost:.0f} % for background."
+        )
+    return lines
