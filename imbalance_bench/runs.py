@@ -96,7 +96,7 @@ class RunFolder:
             if stored.get(name) != value:
                 raise InputError(
                     f"{self.path}: was run with {name} = {_short(stored.get(name))}, now it is {_short(value)}; "
-                    "choose another --work-dir, or delete the folder to run it again"
+                    "choose another folder (--work-dir, --out), or delete this one to run it again"
                 )
         return self.is_done
 

@@ -16,20 +16,20 @@ from imbalance_bench.classifiers.base import LinearClassifier
 
 
 def group_edges(bin_edges: Sequence[int], groups: int) -> tuple[int, ...]:
-    """Lower bounds of groups 2, 3, ... for N groups of a data set with four bins (section 4.1, Table 4).
+    """Lower bounds of groups 2, 3, ... for N groups of a data set's classes (section 4.1, Table 4).
 
-    4 groups are the bins; 2 cut between tail and head; 8 cut each bin in two, at half its upper edge and at five
+    As many groups as bins are the bins. Of four bins, 2 groups cut between tail and head; 8 cut each bin in two, at half its upper edge and at five
     times the last: on LVIS 5, 10, 50, 100, 500, 1000, 5000.
 
     Raises:
-        ValueError: another N, or another number of bins.
+        ValueError: another N.
     """
-    if len(bin_edges) != 3 or groups not in (2, 4, 8):
-        raise ValueError(f"expected 2, 4 or 8 groups of a data set with 4 bins, got {groups} and {len(bin_edges) + 1}")
+    if groups == len(bin_edges) + 1:
+        return tuple(bin_edges)
+    if len(bin_edges) != 3 or groups not in (2, 8):
+        raise ValueError(f"expected as many groups as bins ({len(bin_edges) + 1}), or 2 or 8 for 4 bins, got {groups}")
     if groups == 2:
         return (bin_edges[1],)
-    if groups == 4:
-        return tuple(bin_edges)
     halves = [edge // 2 for edge in bin_edges]
     return (*(edge for pair in zip(halves, bin_edges, strict=True) for edge in pair), 5 * bin_edges[-1])
 

@@ -26,7 +26,7 @@ from imbalance_bench.diagnosis.conclusions import (
     verdict,
 )
 from imbalance_bench.diagnosis.export import export as write_export
-from imbalance_bench.diagnosis.inputs import Given, Inputs, prepare
+from imbalance_bench.diagnosis.inputs import Given, Inputs, check
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.trials import (
     FixedDetector,
@@ -41,7 +41,7 @@ from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import detections, predictions
 from imbalance_bench.evaluation.bootstrap import draw_images
 from imbalance_bench.evaluation.matching import average_precision, match
-from imbalance_bench.files import sha256
+from imbalance_bench.files import sha256, write_text
 from imbalance_bench.methods import Method
 from imbalance_bench.progress import Reporter, duration
 from imbalance_bench.runs import RunFolder, provenance
@@ -108,12 +108,14 @@ def diagnose(
     tried = candidates(methods)
     if export is not None and export not in (method.name for method in tried):
         raise InputError(f"option '--export' is '{export}', expected one of the methods that are tried")
-    folder = RunFolder(out)
+    folder, identity = RunFolder(out), _settings(given)
+    with reporter.task("checking annotations, images and checkpoint", 1) as advance:
+        inputs, files = check(given, out)
+        advance()
     with folder.lock():
-        folder.begin(_settings(given))
-        with reporter.task("checking annotations, images and checkpoint", 1) as advance:
-            inputs = prepare(given, out)
-            advance()
+        folder.begin(identity)
+        for path, text in files.items():
+            write_text(path, text)
         for note in inputs.notes:
             reporter.say(f"  [dim]{escape(note)}[/dim]")
         bench, tuning = open_benches(given, inputs, out, reporter)
@@ -121,21 +123,30 @@ def diagnose(
             reporter.say(f"  about {duration(estimate(bench, tuning, tried, tune))} on this machine")
         runs: dict[str, RunFolder] = {"baseline": cache(bench, tuning)}
         settings: dict[str, dict[str, Any]] = {}
+        failed: dict[str, str] = {}
         bench.reporter = tuning.reporter = Reporter()  # one bar at a time
         with reporter.task(f"trying {len(tried)} methods", len(tried)) as advance:
             for method in tried:
                 advance(0, note=method.title)
                 variants = settings_to_try(method) if tune else []
-                variant, found = choose(tuning, method, variants) if variants else (method.default_variant, {})
-                runs[method.name] = bench.run(method.name, variant)
+                try:
+                    variant, found = choose(tuning, method, variants) if variants else (method.default_variant, {})
+                    runs[method.name] = bench.run(method.name, variant)
+                except InputError as error:  # it diverged, or the data do not suit it; the rest may do
+                    failed[method.name] = str(error)
+                    continue
+                finally:
+                    advance()
                 settings[method.name] = {"settings": variant, "held_out": found}
                 if not save_fixes:
                     drop_checkpoint(runs[method.name])
-                advance()
         bench.reporter = reporter
-        diagnosis = _conclude(bench, inputs, given, out, runs, settings, start)
+        notes = [*inputs.notes, *(f"{name} failed: {reason}" for name, reason in failed.items())]
+        diagnosis = _conclude(bench, inputs, given, notes, runs, settings, start)
         diagnosis.save()
         if export is not None:
+            if export in failed:
+                raise InputError(f"option '--export': {export} failed: {failed[export]}")
             bench.reporter = Reporter()
             fixed = with_checkpoint(bench, export, settings[export]["settings"])
             target = out / f"export-{export}"
@@ -215,7 +226,7 @@ def _conclude(
     bench: FixedDetector,
     inputs: Inputs,
     given: Given,
-    out: Path,
+    notes: list[str],
     runs: dict[str, RunFolder],
     settings: dict[str, dict[str, Any]],
     start: float,
@@ -245,9 +256,9 @@ def _conclude(
         "given": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(given).items()},
         "classes": categories.num_classes,
         "bin_names": categories.bin_names,
-        "runs": {name: str(run.path.relative_to(out)) for name, run in runs.items()},
+        "runs": {name: str(run.path.relative_to(bench.work_dir.parent)) for name, run in runs.items()},
         "tail_bins": tail_bins(categories),
-        "notes": list(inputs.notes),
+        "notes": notes,
         "norms": correlation,
         "verdict": verdict(bins, correlation, ap["baseline"].loc[0], categories),
         "recommended": recommend(fixes),
@@ -255,7 +266,7 @@ def _conclude(
         "seconds": round(time.monotonic() - start, 1),
     }
     destinations = predictions.destinations(said, categories)
-    return Diagnosis(out, summary, table, bins, destinations, losses, curve, fixes)
+    return Diagnosis(bench.work_dir.parent, summary, table, bins, destinations, losses, curve, fixes)
 
 
 def _drawn_ap(bench: FixedDetector, runs: dict[str, RunFolder]) -> dict[str, pd.DataFrame]:

@@ -22,7 +22,6 @@ from imbalance_bench.datasets import coco_format
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.foreign import ForeignDetector
 from imbalance_bench.errors import InputError
-from imbalance_bench.files import write_text
 
 HELD_OUT = 0.2
 """Share of the training images that hyper-parameters are chosen on."""
@@ -78,8 +77,11 @@ class Inputs:
     notes: tuple[str, ...]
 
 
-def prepare(given: Given, folder: Path) -> Inputs:
-    """Check everything, and write the annotations that the rest reads.
+def check(given: Given, folder: Path) -> tuple[Inputs, dict[Path, str]]:
+    """Check everything.
+
+    Returns:
+        What was made of it, and the files below ``folder`` that it reads, which are to be written.
 
     Raises:
         InputError: something is missing, wrong, or does not fit the rest.
@@ -121,8 +123,7 @@ def prepare(given: Given, folder: Path) -> Inputs:
         notes.append(f"{len(absent)} classes have no training instance: {_first(absent)}")
 
     files = {"fitting": fitting, "held_out": held_out, "val": val, "categories": _counts_only(table, edges)}
-    for name, part in files.items():
-        write_text(folder / f"{name}.json", json.dumps(part, separators=(",", ":")))
+    written = {folder / f"{name}.json": json.dumps(part, separators=(",", ":")) for name, part in files.items()}
     common: dict[str, Any] = {
         "train_images": given.images.absolute(),
         "lvis_style": coco_format.is_federated(val),
@@ -137,7 +138,7 @@ def prepare(given: Given, folder: Path) -> Inputs:
         name="final", description="validation images", train_annotations=folder / "held_out.json",
         val_annotations=folder / "val.json", val_images=given.val_images.absolute(), **common,
     )  # fmt: skip
-    return Inputs(detector, tuning, final, ids, tuple(notes))
+    return Inputs(detector, tuning, final, ids, tuple(notes)), written
 
 
 def _classifier_rows(content: Mapping[str, Any], path: Path, detector: ForeignDetector) -> int:

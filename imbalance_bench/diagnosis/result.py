@@ -95,7 +95,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
         if set(frame[column]) <= {"True", "False"}:
             frame[column] = frame[column] == "True"
         else:
-            frame[column] = pd.to_numeric(frame[column].replace("", "nan"))
+            frame[column] = pd.to_numeric(frame[column].where(frame[column] != ""))
     if frame.index.name == "label":
         frame.index = frame.index.astype(int)
     return frame

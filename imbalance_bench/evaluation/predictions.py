@@ -102,7 +102,8 @@ def destinations(predictions: Predictions, categories: CategoryTable) -> pd.Data
     frame = pd.DataFrame(table, columns=columns, index=["background", *map(str, range(1, categories.num_bins + 1))])
     frame = frame[frame.sum(axis=1) > 0]
     frame = frame.div(frame.sum(axis=1), axis=0)
-    return frame.reindex([*frame.index[frame.index != "background"], *frame.index[frame.index == "background"]])
+    order = [*(name for name in frame.index if name != "background"), *frame.index.intersection(["background"])]
+    return frame.loc[order].rename_axis("bin")
 
 
 def losses_by_class(predictions: Predictions, categories: CategoryTable, most: int = 3) -> pd.DataFrame:

@@ -1,0 +1,176 @@
+"""From a detector and annotations to a diagnosis; its exports, run by mmdet itself in a process of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from their_detector import IDS, NAMES, Theirs
+
+from imbalance_bench import diagnose
+from imbalance_bench.detectors.foreign import ForeignDetector
+from imbalance_bench.diagnosis import Diagnosis
+from imbalance_bench.diagnosis.conclusions import norm_correlation, recommend
+from imbalance_bench.diagnosis.trials import adopt, candidates
+from imbalance_bench.errors import InputError
+from imbalance_bench.evaluation import detections
+from imbalance_bench.progress import logged_to
+
+ROOT = Path(__file__).resolve().parents[2]
+TRIED = ("x2-cls", "reweight-cls", "tau-norm", "bags")
+"""Trained, tuned, post hoc, and one that plain mmdet cannot run."""
+
+DETECT = """
+import sys, torch, numpy as np
+import imbalance_bench.detectors.ops_finder as ops; ops.install()
+from mmdet.apis import init_detector, inference_detector
+model = init_detector(sys.argv[1], sys.argv[2], device="cpu")
+assert ("imbalance_bench.detectors.bbox_head" in sys.modules) == (sys.argv[4] == "hosted"), "who runs it"
+found = inference_detector(model, sys.argv[3]).pred_instances
+np.savez(sys.argv[5], boxes=found.bboxes, scores=found.scores, labels=found.labels)
+"""
+
+
+@pytest.fixture(scope="module")
+def arguments(theirs: Theirs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    options = {"out": tmp_path_factory.mktemp("diagnosis") / "out", "skip_missing": True, "methods": TRIED}
+    return {**theirs.arguments, **options, "save_fixes": True}
+
+
+@pytest.fixture(scope="module")
+def diagnosis(arguments: dict[str, Any]) -> Diagnosis:
+    return diagnose(**arguments)
+
+
+def test_it_holds_everything(diagnosis: Diagnosis) -> None:
+    table = diagnosis.per_category
+    assert table["id"].tolist() == [*IDS, 0]
+    assert table["name"].tolist() == [*NAMES, "background"]
+    assert np.isnan(table["ap"].iloc[NAMES.index("no val")])
+    assert set(diagnosis.fixes.index) == {*TRIED, "baseline"}
+    assert diagnosis.fixes.loc["baseline", ["mAP_gain", "mAP_low", "mAP_high"]].tolist() == [0, 0, 0]
+    assert diagnosis.fixes["mAP"].iloc[-1] == pytest.approx(table["ap"].iloc[:-1].mean())
+    assert set(diagnosis.losses.index) <= set(range(len(NAMES)))
+    assert np.allclose(diagnosis.destinations.sum(axis=1), 1)
+    assert diagnosis.summary["verdict"]
+    assert diagnosis.summary["provenance"]["versions"]
+
+
+def test_it_reads_back_as_it_was(diagnosis: Diagnosis) -> None:
+    again = Diagnosis.read(diagnosis.folder)
+    assert again.summary == json.loads(json.dumps(diagnosis.summary))
+    for name in ("per_category", "bins", "destinations", "losses", "reliability", "fixes"):
+        pd.testing.assert_frame_equal(
+            getattr(again, name), getattr(diagnosis, name), check_dtype=False, check_index_type=False,
+            check_column_type=False,
+        )  # fmt: skip
+    records = json.loads((diagnosis.folder / "diagnosis.json").read_text())["tables"]
+    assert [row["name"] for row in records["per_category"]] == [*NAMES, "background"]
+
+
+def test_again_it_only_looks(diagnosis: Diagnosis, arguments: dict[str, Any]) -> None:
+    runs = sorted(diagnosis.folder.glob("runs/*/*/*/*/record.json"))
+    times = [path.stat().st_mtime_ns for path in runs]
+    again = diagnose(**arguments)
+    assert [path.stat().st_mtime_ns for path in runs] == times
+    pd.testing.assert_frame_equal(again.fixes, diagnosis.fixes)
+
+
+def test_of_other_things_it_is_refused(diagnosis: Diagnosis, arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="was run with max_images"):
+        diagnose(**{**arguments, "max_images": 7})
+
+
+def test_settings_are_chosen_without_validation_images(diagnosis: Diagnosis) -> None:
+    tuning = diagnosis.folder / "runs" / "tuning"
+    val = {image["id"] for image in json.loads((diagnosis.folder / "val.json").read_text())["images"]}
+    for path in tuning.glob("*/*/*/detections.npz"):
+        assert not set(np.load(path)["image_ids"].tolist()) & val
+    records = {path.parent.name: json.loads(path.read_text()) for path in tuning.glob("*/*/*/record.json")}
+    scores = {name: r["metrics"]["mAP"] for name, r in records.items() if r["settings"]["method"] == "tau-norm"}
+    assert len(scores) == 6
+    chosen = diagnosis.fixes.loc["tau-norm", "settings"]
+    folder = "tau-norm" if chosen == "paper" else f"tau-norm-{chosen}"
+    assert scores[folder] == max(scores.values())
+    final = next((diagnosis.folder / "runs" / "final").glob(f"*/*/{folder}/record.json"))
+    assert json.loads(final.read_text())["settings"]["variant"] == chosen
+
+
+def test_its_detector_is_theirs(theirs: Theirs) -> None:
+    """Hosted, their classifier gives the logits of mmdet's own head."""
+    detector = ForeignDetector.from_config(theirs.config)
+    hosted = adopt(detector, theirs.checkpoint)
+    init_default_scope("mmdet")
+    with logged_to(None):
+        stock = MODELS.build(Config.fromfile(theirs.config).model)
+    stock.load_state_dict(torch.load(theirs.checkpoint)["state_dict"])
+    pooled = torch.randn(5, 64, 7, 7)
+    for ours, plain in zip(hosted.roi_head.bbox_head(pooled), stock.eval().roi_head.bbox_head(pooled), strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.parametrize(("method", "kind"), [("tau-norm", "plain"), ("x2-cls", "plain"), ("bags", "hosted")])
+def test_an_export_runs_in_mmdet(
+    method: str, kind: str, diagnosis: Diagnosis, arguments: dict[str, Any], theirs: Theirs, tmp_path: Path
+) -> None:
+    diagnose(**{**arguments, "export": method})
+    folder = diagnosis.folder / f"export-{method}"
+    image = theirs.root / "val" / "2.jpg"
+    files = [folder / "config.py", folder / "checkpoint.pth", image, kind, tmp_path / "found.npz"]
+    command = [sys.executable, "-c", DETECT, *map(str, files)]
+    subprocess.run(command, check=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"})
+    found = np.load(tmp_path / "found.npz")
+    from imbalance_bench.categories import CategoryTable
+
+    categories = CategoryTable.from_annotations(diagnosis.folder / "categories.json")
+    ours = detections.read(diagnosis.folder / diagnosis.summary["runs"][method], categories)
+    own = ours.image_ids == 1000 - 3 * 2
+    order = np.argsort(-ours.scores[own], kind="stable")
+    assert len(found["scores"]) == own.sum()
+    # Scores that agree to 1e-5 may stand in another order.
+    np.testing.assert_allclose(np.sort(found["scores"])[::-1], ours.scores[own][order], atol=1e-5)
+    shared = 0
+    for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True):
+        near = np.abs(ours.boxes[own] - box).max(axis=1) < 1e-2
+        shared += bool((near & (ours.labels[own] == label) & (np.abs(ours.scores[own] - score) < 1e-5)).any())
+    assert shared >= 0.99 * own.sum()
+
+
+def test_a_cascade(cascade: Theirs, tmp_path: Path) -> None:
+    found = diagnose(**cascade.arguments, out=tmp_path / "out", skip_missing=True, methods=("tau-norm",), tune=False)
+    assert found.fixes.loc["tau-norm", "settings"] == "paper"
+    assert not list(tmp_path.glob("out/runs/final/*/*/tau-norm/*.pth")), "checkpoints go, if not asked for"
+    assert "weight_norm_stage3" in found.per_category
+
+
+def test_what_is_tried() -> None:
+    names = [method.name for method in candidates()]
+    assert {"x2-cls", "reweight-cls", "tau-norm", "bags", "ncm-fc"} <= set(names)
+    assert not {"baseline", "rfs", "ncm-conv", "bags-tune-head"} & set(names)
+    with pytest.raises(InputError, match="'rfs' trains more"):
+        candidates(("rfs",))
+
+
+def test_recommendation() -> None:
+    columns = ["tail_gain", "tail_low", "head_gain"]
+    rows = {"a": (0.05, 0.03, -0.06), "b": (0.04, 0.02, 0.0), "c": (0.06, -0.01, 0.0), "baseline": (0.0, 0.0, 0.0)}
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    assert recommend(frame) == "b"
+    assert recommend(frame.drop(index="b")) is None, "it loses more than it gains"
+    assert recommend(frame.loc[["c", "baseline"]]) is None, "it may be chance"
+
+
+def test_norm_correlation() -> None:
+    table = pd.DataFrame({"weight_norm": [*np.arange(20.0), 5.0], "instance_count": [*np.arange(20) ** 2, 0]})
+    found = norm_correlation(table)
+    assert found["spearman"] == pytest.approx(1)
+    assert found["low"] == pytest.approx(1)
+    assert np.isnan(norm_correlation(table.assign(weight_norm=1.0))["spearman"])
