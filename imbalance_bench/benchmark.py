@@ -162,7 +162,8 @@ class Benchmark(Setup):
         content = checkpoints.load(start.checkpoint) if start else None
         bases: list[Any] = [None] * self.detector.num_stages
         if start is not None and content is not None:
-            bases = list(checkpoints.classifiers_of(content, start.checkpoint).values())
+            found = checkpoints.classifiers_of(content, start.checkpoint)
+            bases = [methods.softmax_start(classifier) for classifier in found.values()]
         torch.manual_seed(self.seed)
         classifiers = [method.build(self.categories, self.detector.tap_dims, base, **options) for base in bases]
         if method.trains not in ("classifier", "nothing"):

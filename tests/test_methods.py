@@ -1,9 +1,11 @@
 """The catalogue: its rows are the paper's, and its variants set what they say."""
 
 import pytest
+import torch
 
 from analyses import published
 from imbalance_bench import methods
+from imbalance_bench.classifiers import SigmoidFocalClassifier, SoftmaxClassifier
 from imbalance_bench.errors import InputError
 from imbalance_bench.methods import METHODS
 from imbalance_bench.schedule import Schedule
@@ -47,6 +49,17 @@ def test_settings_of_a_variant() -> None:
 def test_bad_settings(variant: str) -> None:
     with pytest.raises(InputError, match="'bags'"):
         METHODS["bags"].resolve(variant)
+
+
+def test_sigmoids_start_as_the_softmax_of_the_same_odds() -> None:
+    sigmoid = SigmoidFocalClassifier(3, 4)
+    torch.nn.init.normal_(sigmoid.weight)
+    start = methods.softmax_start(sigmoid)
+    features = torch.randn(5, 4)
+    scores = start.scores(start(features))
+    torch.testing.assert_close(scores[:, :3] / scores[:, 3:], sigmoid(features).exp())
+    softmax = SoftmaxClassifier(3, 4)
+    assert methods.softmax_start(softmax) is softmax
 
 
 def test_schedules() -> None:

@@ -18,8 +18,8 @@ from imbalance_bench.classifiers.base import LinearClassifier
 def group_edges(bin_edges: Sequence[int], groups: int) -> tuple[int, ...]:
     """Lower bounds of groups 2, 3, ... for N groups of a data set's classes (section 4.1, Table 4).
 
-    As many groups as bins are the bins. Of four bins, 2 groups cut between tail and head; 8 cut each bin in two, at half its upper edge and at five
-    times the last: on LVIS 5, 10, 50, 100, 500, 1000, 5000.
+    As many groups as bins are the bins. Of four bins, 2 groups cut between tail and head; 8 cut each bin in two, at
+    half its upper edge and at five times the last: on LVIS 5, 10, 50, 100, 500, 1000, 5000.
 
     Raises:
         ValueError: another N.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from imbalance_bench.errors import look_up
 from imbalance_bench.methods import paper
-from imbalance_bench.methods.record import TAIL_BINS, Method, Scope, continued, tail_labels
+from imbalance_bench.methods.record import TAIL_BINS, Method, Scope, continued, softmax_start, tail_labels
 
-__all__ = ["METHODS", "TAIL_BINS", "Method", "Scope", "continued", "get", "parse", "tail_labels"]
+__all__ = ["METHODS", "TAIL_BINS", "Method", "Scope", "continued", "get", "parse", "softmax_start", "tail_labels"]
 
 METHODS: dict[str, Method] = {method.name: method for method in paper.METHODS}
 

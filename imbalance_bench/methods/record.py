@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
+
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.classifiers import Classifier, LinearClassifier
+from imbalance_bench.classifiers import Classifier, LinearClassifier, SoftmaxClassifier
 from imbalance_bench.errors import InputError
 from imbalance_bench.schedule import Schedule
 
@@ -150,6 +152,22 @@ def continued(classifier: LinearClassifier, base: LinearClassifier | None) -> Li
     if base is not None:
         classifier.load_state_dict(base.state_dict())
     return classifier
+
+
+def softmax_start(classifier: Classifier) -> Classifier:
+    """What methods start from: of C sigmoids the softmax whose background has logit 0, else the classifier itself.
+
+    In both, ``exp(z_c)`` is how much likelier class c is than background.
+    """
+    if classifier.has_background_row or not isinstance(classifier, LinearClassifier):
+        return classifier
+    if len(classifier.weight) != classifier.num_classes or classifier.cosine is not None:
+        return classifier
+    start = SoftmaxClassifier(classifier.num_classes, classifier.feature_dim)
+    with torch.no_grad():
+        start.weight.copy_(torch.cat([classifier.weight, torch.zeros_like(classifier.weight[:1])]))
+        start.bias.copy_(torch.cat([classifier.bias, torch.zeros_like(classifier.bias[:1])]))
+    return start
 
 
 def tail_labels(categories: CategoryTable) -> list[int]:

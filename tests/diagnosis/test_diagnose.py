@@ -13,7 +13,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from their_detector import IDS, NAMES, Theirs
+from their_detector import IDS, NAMES, Theirs, plain_config, save
 
 from imbalance_bench import diagnose
 from imbalance_bench.detectors.foreign import ForeignDetector
@@ -149,6 +149,23 @@ def test_a_cascade(cascade: Theirs, tmp_path: Path) -> None:
     assert found.fixes.loc["tau-norm", "settings"] == "paper"
     assert not list(tmp_path.glob("out/runs/final/*/*/tau-norm/*.pth")), "checkpoints go, if not asked for"
     assert "weight_norm_stage3" in found.per_category
+
+
+@pytest.mark.parametrize("loss", ["CrossEntropyCustomLoss", "FocalCustomLoss", "CrossEntropyLoss"])
+def test_a_sigmoid(loss: str, their_data: Path, tmp_path: Path) -> None:
+    """mmdet's two sigmoids of C logits, and that of C + 1, which mmdet scores by a softmax."""
+    own = {} if loss == "CrossEntropyLoss" else {"num_classes": len(NAMES)}
+
+    def change(model: Any) -> None:
+        model.roi_head.bbox_head.loss_cls = {"type": loss, "use_sigmoid": True, **own}
+
+    sigmoid = save(their_data, loss, plain_config("faster_rcnn/faster-rcnn_r50_fpn_1x_coco", change))
+    found = diagnose(
+        **sigmoid.arguments, out=tmp_path / "out", skip_missing=True, methods=("x2-cls", "tau-norm"), tune=False
+    )
+    background_norm = found.per_category["weight_norm"].iloc[-1]
+    assert np.isnan(background_norm) == (loss != "CrossEntropyLoss")
+    assert found.fixes["mAP"].notna().all()
 
 
 def test_what_is_tried() -> None:
