@@ -84,6 +84,41 @@ def test_half_precision_and_relu(tmp_path: Path) -> None:
     assert torch.equal(features, torch.cat([expected, expected.relu()], dim=1))
 
 
+def test_concatenated_parts_are_read_as_one(tmp_path: Path) -> None:
+    made = images(6)
+    write(tmp_path / "a", iter(made[:2]), {}, "float32")
+    write(tmp_path / "b", iter(made[2:]), {}, "float32")
+    write(tmp_path / "whole", iter(made), {}, "float32")
+    both = proposals.concatenate([proposals.read(tmp_path / "a"), proposals.read(tmp_path / "b")])
+    whole = proposals.read(tmp_path / "whole")
+    assert both.num_images == whole.num_images
+    for position in range(6):
+        assert all(map(torch.equal, both.image(position), whole.image(position)))
+    epochs = [part.epoch(2, torch.Generator().manual_seed(0)) for part in (both, whole)]
+    for (features, labels), (same, same_labels) in zip(*epochs, strict=True):
+        assert torch.equal(features, same)
+        assert torch.equal(labels, same_labels)
+
+
+def test_class_balanced_images(tmp_path: Path) -> None:
+    """A class at random among those there are, then an image that holds it at random."""
+    made = images(6, views=2)
+    write(tmp_path / "a", iter(made), {})
+    cache = proposals.read(tmp_path / "a")
+    holders = [sorted({m.image_id for m in made if (m.labels == c).any()}) for c in range(3)]
+    expected = np.zeros(6)
+    for images_of_class in holders:
+        for image_id in images_of_class:
+            expected[image_id - 100] += 1 / len(images_of_class) / sum(map(bool, holders))
+    weights = cache.balanced_weights(3)
+    np.testing.assert_allclose(weights, expected)
+    drawn = np.zeros(6)
+    for seed in range(300):
+        for features, _ in cache.epoch(1, torch.Generator().manual_seed(seed), weights=weights):
+            drawn[len(features) - 3] += 1
+    np.testing.assert_allclose(drawn / drawn.sum(), expected, atol=0.03)
+
+
 def test_different_proposals_do_not_join(tmp_path: Path) -> None:
     write(tmp_path / "a", iter(images(6)), {})
     write(tmp_path / "b", iter(images(5)), {})

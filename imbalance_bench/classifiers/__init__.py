@@ -3,24 +3,64 @@
 from imbalance_bench.classifiers.base import CLASSIFIERS, Classifier, LinearClassifier, build
 from imbalance_bench.classifiers.focal import ReleasedFocalClassifier, SigmoidFocalClassifier
 from imbalance_bench.classifiers.group_softmax import GroupSoftmaxClassifier, group_edges, groups_by_count
+from imbalance_bench.classifiers.logit_transforms import (
+    LogitTransformClassifier,
+    LogNClassifier,
+    generalized_weights,
+    log_prior,
+    logit_adjusted,
+)
 from imbalance_bench.classifiers.ncm import NCMClassifier
+from imbalance_bench.classifiers.sigmoid import (
+    ACSLClassifier,
+    DropLossClassifier,
+    ECMClassifier,
+    EQLClassifier,
+    EQLv2Classifier,
+    FederatedClassifier,
+    GumbelClassifier,
+    SigmoidClassifier,
+)
 from imbalance_bench.classifiers.softmax import SoftmaxClassifier, class_balanced_weights
+from imbalance_bench.classifiers.softmax_losses import (
+    EquilibriumClassifier,
+    SeesawClassifier,
+    ShiftedSoftmaxClassifier,
+    ldam_margins,
+)
 from imbalance_bench.classifiers.tau_norm import TauNormSelectClassifier, tau_norm, tau_normalize
 
 __all__ = [
     "CLASSIFIERS",
+    "ACSLClassifier",
     "Classifier",
+    "DropLossClassifier",
+    "ECMClassifier",
+    "EQLClassifier",
+    "EQLv2Classifier",
+    "EquilibriumClassifier",
+    "FederatedClassifier",
     "GroupSoftmaxClassifier",
+    "GumbelClassifier",
     "LinearClassifier",
+    "LogNClassifier",
+    "LogitTransformClassifier",
     "NCMClassifier",
     "ReleasedFocalClassifier",
+    "SeesawClassifier",
+    "ShiftedSoftmaxClassifier",
+    "SigmoidClassifier",
     "SigmoidFocalClassifier",
     "SoftmaxClassifier",
     "TauNormSelectClassifier",
     "build",
     "class_balanced_weights",
+    "generalized_weights",
     "group_edges",
     "groups_by_count",
+    "ldam_margins",
+    "log_prior",
+    "logit_adjusted",
     "tau_norm",
     "tau_normalize",
 ]

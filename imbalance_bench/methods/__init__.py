@@ -6,12 +6,13 @@ Adding a method is one record here, and a Classifier where it scores or loses di
 from __future__ import annotations
 
 from imbalance_bench.errors import look_up
-from imbalance_bench.methods import paper
+from imbalance_bench.methods import paper, sigmoid_family, softmax_family
 from imbalance_bench.methods.record import TAIL_BINS, Method, Scope, continued, softmax_start, tail_labels
 
 __all__ = ["METHODS", "TAIL_BINS", "Method", "Scope", "continued", "get", "parse", "softmax_start", "tail_labels"]
 
-METHODS: dict[str, Method] = {method.name: method for method in paper.METHODS}
+_ALL = (*paper.METHODS, *softmax_family.METHODS, *sigmoid_family.METHODS)
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 
 
 def get(name: str) -> Method:

@@ -43,7 +43,8 @@ class Method:
         protocol: further options and their defaults: ``centres`` (of NCM: ``proposals`` or ``ground-truth``),
             ``repeat`` (of RFS: ``stochastic`` or ``ceil``), ``threshold`` (of RFS: t).
         sampling: ``uniform``; ``repeat-factor``: images by their rarest class; ``tail-only``: only annotations of
-            tail classes and only images that keep one.
+            tail classes and only images that keep one; ``class-balanced``, of cached images: a class at random, then
+            an image that holds it.
         schedule: from the detector's schedule to this method's.
         family: what it is at its core.
         year: of its publication.
@@ -59,7 +60,7 @@ class Method:
     build: Callable[..., Classifier]
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"paper": {}})
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    sampling: Literal["uniform", "repeat-factor", "tail-only"] = "uniform"
+    sampling: Literal["uniform", "repeat-factor", "tail-only", "class-balanced"] = "uniform"
     schedule: Callable[[Schedule], Schedule] = lambda schedule: schedule
     family: Family = "plain"
     year: int = 2020

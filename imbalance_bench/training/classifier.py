@@ -24,6 +24,7 @@ def train_classifier(
     schedule: Schedule,
     seed: int,
     *,
+    class_balanced: bool = False,
     device: str = "cpu",
     state_file: Path | None = None,
     reporter: Reporter | None = None,
@@ -37,6 +38,7 @@ def train_classifier(
         proposals: the training part of a cache.
         schedule: as the detector's trainer would follow it.
         seed: of the order of images, views, and whatever the loss samples.
+        class_balanced: draw a class at random, then an image that holds it, in place of every image once an epoch.
         device: where.
         state_file: written after every epoch; an interrupted training goes on from it, to the same result.
         reporter: shows progress.
@@ -56,15 +58,16 @@ def train_classifier(
     )
     num_images = len(set(proposals.image_ids.tolist()))
     iterations = -(-num_images // schedule.batch_size)
+    weights = proposals.balanced_weights(classifier.num_classes) if class_balanced else None
     history: list[float] = []
     if state_file is not None and state_file.exists():
         history = _resume(state_file, classifier, optimizer)
     with (reporter or Reporter()).task("training the classifier", schedule.epochs * iterations) as advance:
         advance(len(history) * iterations)
         for epoch in range(len(history), schedule.epochs):
-            history.append(
-                _epoch(classifier, optimizer, proposals, schedule, epoch, iterations, epoch_seed(seed, epoch), device)
-            )
+            own_seed = epoch_seed(seed, epoch)
+            mean = _epoch(classifier, optimizer, proposals, schedule, epoch, iterations, own_seed, device, weights)
+            history.append(mean)
             advance(iterations, note=f"loss {history[-1]:.3f}")
             if state_file is not None:
                 state = {"classifier": classifier.state_dict(), "optimizer": optimizer.state_dict(), "losses": history}
@@ -82,6 +85,7 @@ def _epoch(
     iterations: int,
     seed: int,
     device: str,
+    weights: Tensor | None,
 ) -> float:
     """One pass; the mean loss."""
     generator = torch.Generator().manual_seed(seed)
@@ -90,7 +94,7 @@ def _epoch(
     devices = [torch.cuda.current_device()] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        batches = proposals.epoch(schedule.batch_size, generator, device)
+        batches = proposals.epoch(schedule.batch_size, generator, device, weights)
         for iteration, (features, labels) in enumerate(batches, start=epoch * iterations):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(iteration, iterations)

@@ -1,0 +1,164 @@
+"""Trained classifiers whose logits are changed class by class: ``scale * z + shift``, fixed, measured or trained.
+
+Where nothing is trained the change is folded into W and b, so that the result is a plain softmax layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from imbalance_bench.classifiers.base import Classifier, LinearClassifier
+from imbalance_bench.classifiers.softmax import SoftmaxClassifier
+
+
+def log_prior(counts: Sequence[int] | np.ndarray, strength: float = 1.0, beta: float = 0.0) -> list[float]:
+    """C + 1 log priors relative to the class with most instances, which like background has 0.
+
+    A class without instances counts as one of one instance.
+
+    Args:
+        counts: N_c of the foreground classes.
+        strength: they are multiplied by this (gamma, tau).
+        beta: where positive, of the effective number of instances (1 - beta^N) / (1 - beta) in the place of N.
+    """
+    numbers = np.maximum(np.asarray(counts, dtype=np.float64), 1)
+    if beta > 0:
+        numbers = (1 - beta**numbers) / (1 - beta)
+    return [*(strength * np.log(numbers / numbers.max())).tolist(), 0.0]
+
+
+def logit_adjusted(
+    base: LinearClassifier, counts: Sequence[int] | np.ndarray, gamma: float = 1.0, beta: float = 0.0
+) -> SoftmaxClassifier:
+    """Post-hoc logit adjustment (arXiv 2007.07314) as NorCal calibrates detectors (2107.02170).
+
+    ``z_c - gamma log N_c``, background's logit as it is, and a softmax: the same as NorCal's ``exp(z_c) / N_c^gamma``
+    normalised with background. N is relative to the most frequent class here, which so keeps its odds against
+    background, where NorCal's published form lowers all of the foreground.
+
+    Args:
+        base: the trained softmax classifier.
+        counts: train images (NorCal) or instances of each class.
+        gamma: 0 leaves the scores.
+        beta: of ``log_prior``.
+    """
+    classifier = SoftmaxClassifier(base.num_classes, base.feature_dim)
+    with torch.no_grad():
+        classifier.weight.copy_(base.class_weights())
+        classifier.bias.copy_(base.class_biases() - torch.tensor(log_prior(counts, gamma, beta)))
+    return classifier
+
+
+class LogNClassifier(SoftmaxClassifier):
+    """Logit normalisation (LogN, arXiv 2203.17020): every class's logits brought to one scale, from statistics.
+
+    ``(z_c - (mu_c - min_k mu_k)) / sd_c`` with mean and deviation of the foreground logits over cached training RoIs,
+    background untouched; folded into W and b by ``fit``. Published: nothing is trained and nothing is to be chosen.
+    """
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Statistics in double precision, in one pass."""
+        total = squares = torch.zeros(self.num_classes, dtype=torch.float64)
+        number = 0
+        for features, _ in batches:
+            logits = self(features)[:, :-1].double()
+            total = total + logits.sum(dim=0)
+            squares = squares + logits.square().sum(dim=0)
+            number += len(logits)
+        if number == 0:
+            return
+        mean = total / number
+        deviation = (squares / number - mean.square()).clamp(min=0).sqrt().clamp(min=1e-6)
+        shift = mean - mean.min()
+        self.bias[:-1] = ((self.bias[:-1].double() - shift) / deviation).to(self.bias)
+        self.weight[:-1] = (self.weight[:-1].double() / deviation[:, None]).to(self.weight)
+
+
+class LogitTransformClassifier(Classifier):
+    """A frozen linear classifier and a trained change of its logits: ``z' = s (a z + c) + (1 - s) z``, softmax.
+
+    - LWS (arXiv 1910.09217): ``a`` alone, with class-balanced sampling. LVIS v1 mask AP 17.0, 16.1 before:
+      what helps on ImageNet-LT hardly does here.
+    - DisAlign (arXiv 2103.16370): ``a``, ``c`` and the confidence ``s(h) = sigmoid(v h + u)``, trained with
+      weights ``C pi_c^-rho / sum pi^-rho``, background's 1. LVIS v0.5 box AP 20.4 -> 23.7.
+
+    Args:
+        num_classes: C.
+        feature_dim: d.
+        shift: train ``c`` too; else it is 0.
+        gate: train ``s`` too; else it is 1.
+        loss_weights: C + 1 weights of the cross entropy, background last; None for none.
+    """
+
+    frozen_weight: Tensor
+    frozen_bias: Tensor
+    loss_weight_vector: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        feature_dim: int,
+        shift: bool = False,
+        gate: bool = False,
+        loss_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(num_classes, feature_dim)
+        if loss_weights is not None and len(loss_weights) != num_classes + 1:
+            raise ValueError(f"expected {num_classes + 1} loss weights (background last), got {len(loss_weights)}")
+        self.shift, self.gate = shift, gate
+        self.loss_weights = None if loss_weights is None else [float(weight) for weight in loss_weights]
+        self.register_buffer("frozen_weight", torch.zeros(num_classes + 1, feature_dim))
+        self.register_buffer("frozen_bias", torch.zeros(num_classes + 1))
+        vector = torch.ones(num_classes + 1) if loss_weights is None else torch.tensor(self.loss_weights)
+        self.register_buffer("loss_weight_vector", vector, persistent=False)
+        self.scale = nn.Parameter(torch.ones(num_classes + 1))
+        self.offset = nn.Parameter(torch.zeros(num_classes + 1), requires_grad=shift)
+        self.gate_weight = nn.Parameter(torch.zeros(1, feature_dim), requires_grad=gate)
+        self.gate_bias = nn.Parameter(torch.zeros(1), requires_grad=gate)
+
+    @classmethod
+    def from_base(cls, base: LinearClassifier, **options: object) -> LogitTransformClassifier:
+        """Around a trained softmax classifier; before training it scores as that does."""
+        classifier = cls(base.num_classes, base.feature_dim, **options)  # type: ignore[arg-type]
+        classifier.frozen_weight.copy_(base.class_weights())
+        classifier.frozen_bias.copy_(base.class_biases())
+        return classifier
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, d) -> (N, C + 1)."""
+        logits = functional.linear(features, self.frozen_weight, self.frozen_bias)
+        aligned = self.scale * logits + self.offset
+        if not self.gate:
+            return aligned
+        confidence = functional.linear(features, self.gate_weight, self.gate_bias).sigmoid()
+        return confidence * aligned + (1 - confidence) * logits
+
+    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``loss_cls``: mean over RoIs of ``w_y * CE``."""
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+        return {"loss_cls": (losses * self.loss_weight_vector[labels]).mean()}
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """(N, C + 1) softmax probabilities."""
+        return logits.softmax(dim=1)
+
+    def class_weights(self) -> Tensor:
+        """(C + 1, d): the scaled rows, as where the gate is open."""
+        return (self.scale[:, None] * self.frozen_weight).detach()
+
+    def class_biases(self) -> Tensor:
+        """(C + 1,)."""
+        return (self.scale * self.frozen_bias + self.offset).detach()
+
+
+def generalized_weights(counts: Sequence[int] | np.ndarray, rho: float = 0.8) -> list[float]:
+    """DisAlign's C + 1 loss weights ``C pi_c^-rho / sum_k pi_k^-rho``, background's 1 (arXiv 2103.16370)."""
+    prior = np.maximum(np.asarray(counts, dtype=np.float64), 1)
+    weights = (prior / prior.sum()) ** -rho
+    return [*(len(prior) * weights / weights.sum()).tolist(), 1.0]

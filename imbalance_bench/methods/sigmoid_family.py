@@ -1,0 +1,115 @@
+"""Methods beyond the paper that score each class by a sigmoid of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers import (
+    ACSLClassifier,
+    Classifier,
+    DropLossClassifier,
+    ECMClassifier,
+    EQLClassifier,
+    EQLv2Classifier,
+    FederatedClassifier,
+    GumbelClassifier,
+    LinearClassifier,
+    SigmoidClassifier,
+)
+from imbalance_bench.methods.record import Method, classifier_schedule
+
+
+def _started(classifier: SigmoidClassifier, base: LinearClassifier) -> Classifier:
+    """From a softmax classifier: each class against background, and background against the mean of the classes.
+
+    A cosine classifier starts anew: the norms that it takes away are what the softmax classifier had learnt.
+    """
+    if classifier.cosine is None:
+        with torch.no_grad():
+            for own, trained in ((classifier.weight, base.weight), (classifier.bias, base.bias)):
+                own[: base.num_classes] = trained[:-1] - trained[-1]
+                if classifier.has_background_row:
+                    own[-1] = trained[-1] - trained[:-1].mean(dim=0)
+    return classifier
+
+
+def _bce(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, background: str = "none",
+    cosine: float = 0.0,
+) -> Classifier:  # fmt: skip
+    return _started(SigmoidClassifier(categories.num_classes, dims["fc"], background, cosine or None), base)
+
+
+def _eqlv2(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, gamma: float = 12.0, mu: float = 0.8,
+    alpha: float = 4.0, cosine: float = 0.0,
+) -> Classifier:  # fmt: skip
+    return _started(EQLv2Classifier(categories.num_classes, dims["fc"], gamma, mu, alpha, cosine or None), base)
+
+
+def _tail(categories: CategoryTable) -> list[bool]:
+    """Rare and common classes."""
+    return [letter != "f" for letter in categories.frequencies]
+
+
+def _eql(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0) -> Classifier:
+    return _started(EQLClassifier(categories.num_classes, dims["fc"], _tail(categories), cosine or None), base)
+
+
+def _droploss(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0
+) -> Classifier:
+    return _started(DropLossClassifier(categories.num_classes, dims["fc"], _tail(categories), cosine or None), base)
+
+
+def _federated(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, sampled: int = 50, power: float = 0.5,
+    cosine: float = 0.0,
+) -> Classifier:  # fmt: skip
+    counts = categories.image_counts.tolist()
+    return _started(
+        FederatedClassifier(categories.num_classes, dims["fc"], counts, sampled, power, cosine or None), base
+    )
+
+
+def _ecm(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0) -> Classifier:
+    counts = categories.image_counts.tolist()
+    return _started(ECMClassifier(categories.num_classes, dims["fc"], counts, cosine or None), base)
+
+
+def _acsl(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, threshold: float = 0.7,
+    cosine: float = 0.0,
+) -> Classifier:  # fmt: skip
+    frequencies = categories.frequencies
+    return _started(ACSLClassifier(categories.num_classes, dims["fc"], frequencies, threshold, cosine or None), base)
+
+
+def _gumbel(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0
+) -> Classifier:
+    return _started(GumbelClassifier(categories.num_classes, dims["fc"], cosine=cosine or None), base)
+
+
+METHODS = (
+    Method("bce", "Sigmoid", None, "classifier", "baseline", _bce,
+           {"plain": {}, "objectness": {"background": "objectness"}, "own": {"background": "own"}},
+           schedule=classifier_schedule, family="sigmoid loss"),
+    Method("eql", "EQL", None, "classifier", "baseline", _eql, schedule=classifier_schedule, family="sigmoid loss",
+           source="2003.05176"),
+    Method("droploss", "DropLoss", None, "classifier", "baseline", _droploss, schedule=classifier_schedule,
+           family="sigmoid loss", year=2021, source="2104.06402"),
+    Method("eqlv2", "EQLv2", None, "classifier", "baseline", _eqlv2, schedule=classifier_schedule,
+           family="sigmoid loss", year=2021, source="2012.08548", tune={"mu": (0.4, 0.8, 1.2)}),
+    Method("federated", "Federated loss", None, "classifier", "baseline", _federated, schedule=classifier_schedule,
+           family="sigmoid loss", year=2021, source="2103.07461", tune={"sampled": (10, 25, 50)}),
+    Method("acsl", "ACSL", None, "classifier", "baseline", _acsl, schedule=classifier_schedule,
+           family="sigmoid loss", year=2021, source="2104.00885", tune={"threshold": (0.5, 0.7, 0.9)}),
+    Method("gumbel", "Gumbel", None, "classifier", "baseline", _gumbel, schedule=classifier_schedule,
+           family="sigmoid loss", year=2022, source="2207.10936"),
+    Method("ecm", "ECM", None, "classifier", "baseline", _ecm, schedule=classifier_schedule, family="sigmoid loss",
+           year=2023, source="2301.09724"),
+)  # fmt: skip

@@ -1,0 +1,119 @@
+"""Methods beyond the paper that score by a softmax: other logits, other losses, other sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers import (
+    Classifier,
+    EquilibriumClassifier,
+    LinearClassifier,
+    LogitTransformClassifier,
+    LogNClassifier,
+    SeesawClassifier,
+    ShiftedSoftmaxClassifier,
+    SoftmaxClassifier,
+    generalized_weights,
+    ldam_margins,
+    log_prior,
+    logit_adjusted,
+)
+from imbalance_bench.methods.record import Method, classifier_schedule, continued
+
+
+def _cosine(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, scale: float = 20.0
+) -> Classifier:
+    return SoftmaxClassifier(categories.num_classes, dims["fc"], cosine=scale)
+
+
+def _logit_adjusted(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, gamma: float = 1.0, beta: float = 0.0,
+    counts: str = "images",
+) -> Classifier:  # fmt: skip
+    """``counts``: of ``images`` (NorCal) or ``instances``."""
+    numbers = categories.instance_counts if counts == "instances" else categories.image_counts
+    return logit_adjusted(base, numbers, gamma, beta)
+
+
+def _balanced_softmax(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, tau: float = 1.0, cosine: float = 0.0
+) -> Classifier:
+    shift = log_prior(categories.instance_counts, tau)
+    classifier = ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, cosine=cosine or None)
+    return classifier if cosine else continued(classifier, base)
+
+
+def _fresh(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier) -> Classifier:
+    return SoftmaxClassifier(categories.num_classes, dims["fc"])
+
+
+def _lws(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier) -> Classifier:
+    return LogitTransformClassifier.from_base(base)
+
+
+def _disalign(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, rho: float = 0.8
+) -> Classifier:
+    weights = generalized_weights(categories.instance_counts, rho)
+    return LogitTransformClassifier.from_base(base, shift=True, gate=True, loss_weights=weights)
+
+
+def _logn(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier) -> Classifier:
+    return continued(LogNClassifier(categories.num_classes, dims["fc"]), base)
+
+
+def _equilibrium(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, momentum: float = 0.9
+) -> Classifier:
+    return continued_loosely(EquilibriumClassifier(categories.num_classes, dims["fc"], momentum), base)
+
+
+def _ldam(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, margin: float = 0.5,
+    scale: float = 30.0,
+) -> Classifier:  # fmt: skip
+    shift = ldam_margins(categories.instance_counts, margin, scale)
+    return ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, margin=True, cosine=scale)
+
+
+def _seesaw(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, p: float = 0.8, q: float = 2.0,
+    cosine: float = 20.0,
+) -> Classifier:  # fmt: skip
+    return SeesawClassifier(categories.num_classes, dims["fc"], p, q, cosine or None)
+
+
+def continued_loosely(classifier: LinearClassifier, base: LinearClassifier) -> LinearClassifier:
+    """W and b of a trained classifier; what else the other holds stays as it is."""
+    with torch.no_grad():
+        classifier.weight.copy_(base.weight)
+        classifier.bias.copy_(base.bias)
+    return classifier
+
+
+METHODS = (
+    Method("cosine", "Cosine classifier", None, "classifier", "baseline", _cosine, schedule=classifier_schedule,
+           family="softmax loss", source="2008.10032", tune={"scale": (10.0, 20.0, 40.0)}),
+    Method("logit-adjust", "Logit adjustment", None, "nothing", "baseline", _logit_adjusted,
+           {"norcal": {}, "instances": {"counts": "instances"}, "class-balanced": {"beta": 0.999}},
+           family="post hoc", year=2021, source="2107.02170", tune={"gamma": (0.0, 0.25, 0.5, 0.75, 1.0)}),
+    Method("balanced-softmax", "Balanced softmax", None, "classifier", "baseline", _balanced_softmax,
+           schedule=classifier_schedule, family="softmax loss", source="2007.10740", tune={"tau": (0.25, 0.5, 1.0)}),
+    Method("crt", "cRT", None, "classifier", "baseline", _fresh, sampling="class-balanced",
+           schedule=classifier_schedule, family="sampling", source="1910.09217"),
+    Method("lws", "LWS", None, "classifier", "baseline", _lws, sampling="class-balanced",
+           schedule=classifier_schedule, family="sampling", source="1910.09217"),
+    Method("disalign", "DisAlign", None, "classifier", "baseline", _disalign, schedule=classifier_schedule,
+           family="softmax loss", year=2021, source="2103.16370", tune={"rho": (0.4, 0.8, 1.2)}),
+    Method("logn", "LogN", None, "nothing", "baseline", _logn, family="post hoc", year=2022, source="2203.17020"),
+    Method("ebl", "Equilibrium loss", None, "classifier", "baseline", _equilibrium, schedule=classifier_schedule,
+           family="softmax loss", year=2021, source="2108.07507"),
+    Method("ldam", "LDAM", None, "classifier", "baseline", _ldam, schedule=classifier_schedule,
+           family="softmax loss", year=2019, source="1906.07413", tune={"margin": (0.1, 0.3, 0.5)}),
+    Method("seesaw", "Seesaw loss", None, "classifier", "baseline", _seesaw, schedule=classifier_schedule,
+           family="softmax loss", source="2008.10032", tune={"p": (0.4, 0.8, 1.2)}),
+)  # fmt: skip
