@@ -9,6 +9,7 @@ import typer
 
 from imbalance_bench.commands import (
     analyses,
+    beyond,
     compare,
     datasets,
     demo,
@@ -42,6 +43,7 @@ app.command("methods")(runs.methods)
 app.add_typer(detectors.app, name="detectors")
 app.command("run-baseline")(runs.run_baseline)
 app.command("run-all")(run_all.run_all)
+app.command()(beyond.beyond)
 app.command("runs")(run_all.runs)
 app.command("export")(run_all.export)
 app.command("evaluate")(runs.evaluate)

@@ -105,6 +105,21 @@ def benchmark(
     return Benchmark.named(dataset, detector, data_dir, work_dir, Reporter(console), seed=seed, **options)
 
 
+def parse_seeds(text: str) -> list[int]:
+    """Seeds separated by commas.
+
+    Raises:
+        InputError: not such a list, or one twice.
+    """
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"option '--seeds' is '{text}', expected numbers separated by commas") from error
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise InputError(f"option '--seeds' is '{text}', expected different numbers from 0")
+    return seeds
+
+
 def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
     """A DataFrame as a table on the console; every cell as it stands, numbers to the right."""
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=0)

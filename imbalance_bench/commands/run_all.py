@@ -24,6 +24,7 @@ from imbalance_bench.commands.options import (
     WorkDirOption,
     benchmark,
     console,
+    parse_seeds,
     show,
 )
 from imbalance_bench.errors import InputError, look_up
@@ -84,7 +85,7 @@ def run_all(
     benches = {
         (name, seed): benchmark(dataset, name, data_dir, work_dir, seed, device, **options)
         for name in dict.fromkeys(row.detector(detector) for row in rows)
-        for seed in _seeds(seeds)
+        for seed in parse_seeds(seeds)
     }
     jobs = [
         (bench, row)
@@ -153,16 +154,6 @@ def order(rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         place(row)
     return list(placed.values())
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"option '--seeds' is '{text}', expected numbers separated by commas") from error
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise InputError(f"option '--seeds' is '{text}', expected different numbers from 0")
-    return seeds
 
 
 def _show_plan(jobs: list[Job]) -> None:

@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from imbalance_bench import checkpoints
 from imbalance_bench.classifiers import SoftmaxClassifier
-from imbalance_bench.detectors.foreign import ForeignDetector
 from imbalance_bench.detectors.inference import test_proposals
 from imbalance_bench.diagnosis.conclusions import (
     ap_groups,
@@ -28,15 +27,7 @@ from imbalance_bench.diagnosis.conclusions import (
 from imbalance_bench.diagnosis.export import export as write_export
 from imbalance_bench.diagnosis.inputs import Given, Inputs, check
 from imbalance_bench.diagnosis.result import Diagnosis
-from imbalance_bench.diagnosis.trials import (
-    FixedDetector,
-    adopt,
-    candidates,
-    choose,
-    drop_checkpoint,
-    settings_to_try,
-    with_checkpoint,
-)
+from imbalance_bench.diagnosis.trials import GivenDetector
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import detections, predictions
 from imbalance_bench.evaluation.bootstrap import draw_images
@@ -45,6 +36,7 @@ from imbalance_bench.files import sha256, write_text
 from imbalance_bench.methods import Method
 from imbalance_bench.progress import Reporter, duration
 from imbalance_bench.runs import RunFolder, provenance
+from imbalance_bench.tuning import candidates, choose, drop_checkpoint, settings_to_try, with_checkpoint
 
 RESAMPLES = 200
 RUNS = "runs"
@@ -156,14 +148,14 @@ def diagnose(
     return diagnosis
 
 
-def open_benches(given: Given, inputs: Inputs, out: Path, reporter: Reporter) -> tuple[FixedDetector, FixedDetector]:
+def open_benches(given: Given, inputs: Inputs, out: Path, reporter: Reporter) -> tuple[GivenDetector, GivenDetector]:
     """Runs on all chosen training images, measured on validation; and those that settings are chosen by."""
     options: dict[str, Any] = {"seed": given.seed, "views": 1, "pretrained": given.checkpoint, "reporter": reporter}
-    tuning = FixedDetector(inputs.tuning, inputs.detector, out / RUNS, **options)
-    return FixedDetector(inputs.final, inputs.detector, out / RUNS, beside=tuning, **options), tuning
+    tuning = GivenDetector(inputs.tuning, inputs.detector, out / RUNS, **options)
+    return GivenDetector(inputs.final, inputs.detector, out / RUNS, beside=tuning, **options), tuning
 
 
-def cache(bench: FixedDetector, tuning: FixedDetector) -> RunFolder:
+def cache(bench: GivenDetector, tuning: GivenDetector) -> RunFolder:
     """Measure the detector as it is, and cache what all that follows reads; its run folder."""
     tuning.run("baseline")
     folder = bench.run("baseline")
@@ -173,11 +165,9 @@ def cache(bench: FixedDetector, tuning: FixedDetector) -> RunFolder:
     return folder
 
 
-def estimate(bench: FixedDetector, tuning: FixedDetector, tried: list[Method], tune: bool) -> float:
+def estimate(bench: GivenDetector, tuning: GivenDetector, tried: list[Method], tune: bool) -> float:
     """Seconds that a diagnosis takes, from a pass of the detector over a few images and a few steps of training."""
-    assert isinstance(bench.detector, ForeignDetector)
-    assert bench.pretrained is not None
-    model = adopt(bench.detector, bench.pretrained).to(bench.device)
+    model = bench.given().to(bench.device)
     images, batch = bench.validation_set(), bench.detector.images_at_once
     few = range(min(batch, len(images)))
     samplers = model.roi_head.bbox_sampler
@@ -223,7 +213,7 @@ def _settings(given: Given) -> dict[str, Any]:
 
 
 def _conclude(
-    bench: FixedDetector,
+    bench: GivenDetector,
     inputs: Inputs,
     given: Given,
     notes: list[str],
@@ -269,7 +259,7 @@ def _conclude(
     return Diagnosis(bench.work_dir.parent, summary, table, bins, destinations, losses, curve, fixes)
 
 
-def _drawn_ap(bench: FixedDetector, runs: dict[str, RunFolder]) -> dict[str, pd.DataFrame]:
+def _drawn_ap(bench: GivenDetector, runs: dict[str, RunFolder]) -> dict[str, pd.DataFrame]:
     """Of each run the mean AP of each group: on all validation images (row 0), then on images drawn."""
     truth, groups = bench.ground_truth, ap_groups(bench.categories)
     count = len(truth.image_ids)

@@ -19,12 +19,11 @@ from imbalance_bench import checkpoints
 from imbalance_bench.categories import LVIS_BIN_EDGES, CategoryTable, read_json
 from imbalance_bench.classifiers import LinearClassifier
 from imbalance_bench.datasets import coco_format
+from imbalance_bench.datasets.held_out import hold_out
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.foreign import ForeignDetector
 from imbalance_bench.errors import InputError
 
-HELD_OUT = 0.2
-"""Share of the training images that hyper-parameters are chosen on."""
 KEPT = 10
 """Images of a class that are kept, where only some of the images are looked at."""
 
@@ -107,7 +106,7 @@ def check(given: Given, folder: Path) -> tuple[Inputs, dict[Path, str]]:
     notes += said
     rng = np.random.default_rng(given.seed)
     train, val = _some(train, given.max_images, rng, KEPT), _some(val, given.max_images, rng, 0)
-    fitting, held_out = _split(train, rng)
+    fitting, held_out = hold_out(train, rng)
     notes.append(
         f"{len(train['images']):,} training images, of them {len(held_out['images']):,} to choose hyper-parameters "
         f"on; {len(val['images']):,} validation images"
@@ -317,26 +316,6 @@ def _some(content: dict[str, Any], most: int | None, rng: np.random.Generator, k
             break
         chosen[image] = None
     return coco_format.without_images(content, set(images) - chosen.keys())
-
-
-def _split(content: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(fitting, held out): at random, but every class that has images keeps one for fitting.
-
-    Raises:
-        InputError: too few images.
-    """
-    annotated = sorted({a["image_id"] for a in coco_format.objects(content)})
-    held = set(rng.permutation(annotated)[: round(HELD_OUT * len(annotated))].tolist())
-    of_class: dict[int, set[int]] = {}
-    for annotation in coco_format.objects(content):
-        of_class.setdefault(annotation["category_id"], set()).add(annotation["image_id"])
-    for _, holders in sorted(of_class.items()):
-        if holders <= held:
-            held.discard(min(holders))
-    if not held or len(held) == len(annotated):
-        raise InputError(f"{len(annotated)} annotated training images are too few to hold some out")
-    every = {image["id"] for image in content["images"]}
-    return coco_format.without_images(content, held), coco_format.without_images(content, every - held)
 
 
 def _first(names: Sequence[str], count: int = 5) -> str:

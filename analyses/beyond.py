@@ -1,0 +1,143 @@
+"""Every classifier-level method on one frozen detector a seed: default settings, and those chosen on training images."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analyses import per_category
+from imbalance_bench.errors import InputError
+from imbalance_bench.methods import METHODS, Method
+from imbalance_bench.runs import RunFolder
+from imbalance_bench.tuning import candidates
+
+CONTROL = "x2-cls"
+"""W and b as they are, trained as much longer: what a method must beat."""
+GAINS = ("mAP", "tail", "head")
+
+
+def collect(root: Path) -> pd.DataFrame:
+    """Finished runs, a row a method, kind of settings and seed.
+
+    Args:
+        root: ``work_dir/<dataset>/<detector>``, which holds ``seed0``, ``seed1``, ...
+
+    Returns:
+        ``method``, ``kind`` (``default`` or ``tuned``), ``settings``, ``seed``, the measures as fractions with
+        ``tail`` and ``head`` (mean AP over the classes of the lower and of the upper half of the bins), and where
+        each comes from. A method whose chosen settings are its default's has them twice.
+
+    Raises:
+        InputError: no finished baseline there.
+    """
+    baseline = METHODS["baseline"]
+    rows = []
+    for seed in sorted(root.glob("seed*")):
+        for method in (baseline, *candidates()):
+            settings = {"default": method.default_variant, "tuned": chosen(seed, method)}
+            for kind, variant in settings.items():
+                folder = RunFolder(seed / method.folder(variant)) if variant else None
+                if folder is not None and folder.is_done:
+                    rows.append({"method": method.name, "kind": kind, "settings": variant, **_measures(folder)})
+    if not rows:
+        raise InputError(f"{root}: no finished run, 'beyond' makes them")
+    return pd.DataFrame(rows)
+
+
+def chosen(seed: Path, method: Method) -> str | None:
+    """The settings that were chosen for a method; None where nothing was tried."""
+    path = seed / "tuning" / f"{method.name}.json"
+    return str(json.loads(path.read_text())["chosen"]) if path.exists() else None
+
+
+def _measures(folder: RunFolder) -> dict[str, Any]:
+    record = folder.record()
+    table = per_category.foreground(folder.per_category)
+    bins = len(record["settings"]["bin_edges"]) + 1
+    in_tail = table["bin"] <= bins // 2
+    provenance = record["provenance"]
+    return {
+        "seed": record["settings"]["seed"],
+        "tail": table.loc[in_tail, "ap"].mean(),
+        "head": table.loc[~in_tail, "ap"].mean(),
+        **{name: value for name, value in record["metrics"].items() if not name.endswith("_classes")},
+        "dataset": record["settings"]["dataset"],
+        "detector": record["settings"]["detector"],
+        "train_seconds": provenance["seconds"].get("train"),
+        "machine": provenance["machine"],
+        "date": provenance["date"],
+        "versions": "; ".join(f"{name} {version}" for name, version in provenance["versions"].items()),
+        "command": provenance["command"],
+    }
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds, a row a method and kind; gains over the baseline and over the control, paired by seed.
+
+    Returns:
+        ``method``, ``title``, ``family``, ``year``, ``source``, ``kind``, ``settings`` (all that were chosen),
+        ``seeds``; each measure's mean and, as ``<name>_std``, its deviation over seeds; of mAP, tail and head
+        ``<name>_gain`` over the baseline and ``<name>_over_control``, both with ``_low`` and ``_high``: 95 % intervals
+        of the mean over seeds (Student's t; NaN for one seed).
+    """
+    measures = ["mAP", "tail", "head", *(c for c in runs if c.startswith(("AP", "ACC")))]
+    by_seed = {key: part.set_index("seed") for key, part in runs.groupby(["method", "kind"], sort=False)}
+    rows = []
+    for (name, kind), part in by_seed.items():
+        method = METHODS[name]
+        row: dict[str, Any] = {
+            "method": name, "title": method.title, "family": method.family, "year": method.year,
+            "source": method.source, "kind": kind, "settings": " / ".join(dict.fromkeys(part["settings"])),
+            "seeds": len(part), **part[measures].mean(), **part[measures].std().add_suffix("_std"),
+        }  # fmt: skip
+        for other, suffix in (("baseline", "gain"), (CONTROL, "over_control")):
+            if (other, "default") not in by_seed:
+                continue
+            for group in GAINS:
+                difference = (part[group] - by_seed[other, "default"][group]).dropna()
+                mean, half = difference.mean(), half_width(difference)
+                row |= {f"{group}_{suffix}": mean, f"{group}_{suffix}_low": mean - half}
+                row |= {f"{group}_{suffix}_high": mean + half}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def half_width(values: pd.Series) -> float:
+    """Of the 95 % interval of a mean by Student's t; NaN of fewer than two values."""
+    from scipy import stats
+
+    if len(values) < 2:
+        return math.nan
+    return float(stats.t.ppf(0.975, len(values) - 1) * values.std() / math.sqrt(len(values)))
+
+
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table that people read: AP in percent, gains over the control, best mAP first."""
+
+    def cell(mean: float, half: float, sign: str = "") -> str:
+        if math.isnan(mean):
+            return "-"
+        return f"{100 * mean:{sign}.1f}" + ("" if math.isnan(half) else f"±{100 * half:.1f}")
+
+    tuned = frame["kind"] == "tuned"
+    columns: dict[str, list[str]] = {
+        "method": frame["method"].tolist(),
+        "settings": frame["settings"].where(~tuned, frame["settings"] + " (chosen)").tolist(),
+    }
+    for name in ("mAP", "tail", "head", *(c for c in frame if c.startswith("AP") and c[2:].isdigit())):
+        columns[name] = [cell(*pair) for pair in zip(frame[name], frame[f"{name}_std"], strict=True)]
+    for group in GAINS:
+        means, highs = frame[f"{group}_over_control"], frame[f"{group}_over_control_high"]
+        columns[f"{group} over {CONTROL}"] = [cell(m, h - m, "+") for m, h in zip(means, highs, strict=True)]
+    order = frame["mAP"].sort_values(ascending=False, kind="stable").index
+    return pd.DataFrame(columns).loc[order]
+
+
+def points(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a method for ``diagnosis_figures.gains``: the chosen settings where there are any, else the default."""
+    last = frame.drop_duplicates("method", keep="last").set_index("method")
+    return last.rename(columns=lambda name: name.replace("_gain_low", "_low").replace("_gain_high", "_high"))

@@ -1,0 +1,80 @@
+"""The command that puts every remedy that a frozen detector can host into one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imbalance_bench.commands.options import (
+    DATA_DIR,
+    DATASET,
+    DETECTOR,
+    WORK_DIR,
+    DataDirOption,
+    DatasetOption,
+    DetectorOption,
+    DeviceOption,
+    WorkDirOption,
+    benchmark,
+    console,
+    parse_seeds,
+    show,
+    written,
+)
+
+
+def beyond(
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, separated by commas.")] = "0",
+    tune: Annotated[
+        bool, typer.Option("--tune/--no-tune", help="Also choose settings on held-out training images.")
+    ] = True,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Methods, separated by commas, if not all that fit.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder that takes beyond.csv, beyond.md and beyond.png.")
+    ] = None,
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = DATA_DIR,
+    work_dir: WorkDirOption = WORK_DIR,
+) -> None:
+    """Every method that trains the classifier alone, or nothing, on one frozen detector a seed.
+
+    Each with its default settings and with those that do best on held-out training images, chosen for all by the same
+    rule. Finished runs are kept; killed at any moment, the same command goes on.
+
+    Example: imbalance-bench beyond --seeds 0,1,2 --output results
+    """
+    from imbalance_bench import tuning
+
+    tried = tuning.candidates(tuple(methods.split(",")) if methods else None)
+    for seed in parse_seeds(seeds):
+        bench = benchmark(dataset, detector, data_dir, work_dir, seed, device)
+        bench.run("baseline")
+        for method in tried:
+            bench.run(method.name)
+            if tune and method.tune:
+                bench.run(method.name, tuning.tune(bench, method.name))
+
+    from analyses import beyond as analysis
+
+    frame = analysis.summary(analysis.collect(work_dir / dataset / detector))
+    table = analysis.shown(frame)
+    caption = f"percent; ±: deviation over seeds; gains over {analysis.CONTROL}: 95 % interval of the mean over seeds"
+    show(table, f"{dataset}, {detector}: every method on a frozen detector", caption)
+    if output is not None:
+        from analyses import figures
+        from analyses.diagnosis_figures import gains
+        from analyses.tables import markdown
+        from imbalance_bench.files import write_text
+
+        write_text(output / "beyond.csv", frame.to_csv(index=False))
+        write_text(output / "beyond.md", markdown(table) + "\n")
+        figure = gains(analysis.points(frame), None, f"{dataset}, {detector}")
+        for path in (output / "beyond.csv", output / "beyond.md", figures.save(figure, output / "beyond.png")):
+            written(path)
+    console.print(f"run folders: {work_dir / dataset / detector}", highlight=False, soft_wrap=True)

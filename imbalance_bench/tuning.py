@@ -1,0 +1,148 @@
+"""Hyper-parameters chosen on held-out training images, by one rule for every method; never on validation images."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from mmdet.models.detectors import TwoStageDetector
+
+from imbalance_bench import checkpoints, methods
+from imbalance_bench.benchmark import Benchmark
+from imbalance_bench.categories import read_json
+from imbalance_bench.classifiers import Classifier
+from imbalance_bench.datasets.held_out import hold_out
+from imbalance_bench.detectors.inference import box_heads
+from imbalance_bench.errors import InputError
+from imbalance_bench.files import write_text
+from imbalance_bench.methods import METHODS, Method
+from imbalance_bench.progress import Reporter
+from imbalance_bench.runs import RunFolder
+
+
+@dataclass
+class FixedDetector(Benchmark):
+    """Runs whose baseline is a detector that is trained already (``pretrained``), as it is."""
+
+    def given(self) -> TwoStageDetector:
+        """The detector, its heads hosting its classifiers, in evaluation mode."""
+        assert self.pretrained is not None
+        return self.load_detector(self.pretrained)
+
+    def _train(self, method: Method, variant: str, folder: RunFolder, start: RunFolder | None) -> list[Classifier]:
+        if method.starts_from != "scratch":
+            return super()._train(method, variant, folder, start)
+        model = self.given()
+        classifiers = [head.fc_cls for head in box_heads(model)]
+        checkpoints.save(folder.checkpoint, model.state_dict(), classifiers[0], self.categories)
+        return classifiers
+
+
+def candidates(names: tuple[str, ...] | None = None) -> list[Method]:
+    """Methods that can be tried on a finished detector: post hoc, or training the classifier alone.
+
+    Without names those that read what the classifier reads; ``conv``, say, is twelve times as wide.
+
+    Raises:
+        InputError: an unknown method, or one that trains more.
+    """
+    if names is None:
+        fits = [m for m in METHODS.values() if m.trains in ("classifier", "nothing") and m.starts_from == "baseline"]
+        return [method for method in fits if not method.name.endswith("-conv")]
+    chosen = [methods.get(name) for name in names]
+    for method in chosen:
+        if method.trains not in ("classifier", "nothing") or method.starts_from != "baseline":
+            raise InputError(f"'{method.name}' trains more than the classifier, expected a method that does not")
+    return chosen
+
+
+def settings_to_try(method: Method) -> list[str]:
+    """Variants of a method, one for each combination of the values worth trying; its default variant among them."""
+    if not method.tune:
+        return []
+    variants = []
+    for values in itertools.product(*method.tune.values()):
+        text = ",".join(f"{name}={value:g}" for name, value in zip(method.tune, values, strict=True))
+        variants.append(method.resolve(text)[0])
+    return list(dict.fromkeys(variants))
+
+
+def choose(bench: Benchmark, method: Method, variants: list[str]) -> tuple[str, dict[str, float]]:
+    """The variant with the best mAP on the images of ``bench``, of equal ones the default; and all their mAPs."""
+    found = {}
+    for variant in variants:
+        folder = bench.run(method.name, variant)
+        found[variant] = float(folder.record()["metrics"]["mAP"])
+        drop_checkpoint(folder)
+    order = sorted(found, key=lambda variant: (-found[variant], variant != method.default_variant))
+    return order[0], found
+
+
+def tune(bench: Benchmark, name: str) -> str:
+    """The variant of a method that does best on held-out training images of a benchmark, its detector as it is.
+
+    What was tried is kept in the benchmark's ``tuning/<method>.json``, and not tried again.
+    """
+    (method,) = candidates((name,))
+    variants = settings_to_try(method)
+    if not variants:
+        return method.default_variant
+    kept = tuning_folder(bench) / f"{name}.json"
+    if kept.exists():
+        content = read_json(kept)
+        if list(content.get("held_out", ())) == variants:
+            return str(content["chosen"])
+    bench.reporter.say(f"  choosing {', '.join(method.tune)} of {method.title} on held-out training images")
+    chosen, found = choose(tuning_bench(bench), method, variants)
+    write_text(kept, json.dumps({"chosen": chosen, "measure": "mAP", "held_out": found}, indent=1) + "\n")
+    return chosen
+
+
+def tuning_folder(bench: Benchmark) -> Path:
+    """Where a benchmark keeps what was tried."""
+    return bench.root / "tuning"
+
+
+def tuning_bench(bench: Benchmark) -> FixedDetector:
+    """Runs on a benchmark's detector, fitted to some of its training images and measured on the others."""
+    baseline, folder, data = bench.run("baseline"), tuning_folder(bench), bench.dataset
+    parts = hold_out(read_json(data.train_annotations), np.random.default_rng(bench.seed))
+    files = [folder / "fitting.json", folder / "held_out.json"]
+    for path, part in zip(files, parts, strict=True):
+        write_text(path, json.dumps(part, separators=(",", ":")))
+    held_out = replace(
+        data,
+        name="held-out",
+        train_annotations=files[0],
+        val_annotations=files[1],
+        val_images=data.train_images,
+        counted=data.counted or data.train_annotations,
+    )
+    return FixedDetector(
+        held_out,
+        bench.detector,
+        folder,
+        schedule=bench.schedule,
+        batch_size=bench.batch_size,
+        seed=bench.seed,
+        views=bench.views,
+        pretrained=baseline.verified(baseline.checkpoint),
+        reporter=Reporter(),
+    )
+
+
+def drop_checkpoint(folder: RunFolder) -> None:
+    """A fix's whole detector, which its settings make again in seconds."""
+    for path in (folder.checkpoint, *folder.path.glob("classifier*_epoch.pth")):
+        path.unlink(missing_ok=True)
+
+
+def with_checkpoint(bench: Benchmark, method: str, variant: str) -> RunFolder:
+    """A run whose checkpoint is there: it is run again where that was dropped."""
+    folder = bench.folder(methods.get(method), variant)
+    if folder.is_done and not folder.checkpoint.exists():
+        (folder.path / "record.json").unlink()
+    return bench.run(method, variant)
