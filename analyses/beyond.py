@@ -1,4 +1,4 @@
-"""Every classifier-level method on one frozen detector a seed: default settings, and those chosen on training images."""
+"""Every classifier-level method on one frozen detector a seed: default settings, and chosen ones."""
 
 from __future__ import annotations
 

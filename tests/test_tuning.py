@@ -1,0 +1,99 @@
+"""Settings are chosen on training images that classifiers tried were not fitted to; the table of all methods."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyses import beyond
+from imbalance_bench.benchmark import Benchmark
+from imbalance_bench.categories import read_json
+from imbalance_bench.datasets.generated import generate
+from imbalance_bench.datasets.held_out import hold_out
+from imbalance_bench.detectors import catalogue
+from imbalance_bench.errors import InputError
+from imbalance_bench.methods import METHODS
+from imbalance_bench.schedule import Schedule
+from imbalance_bench.tuning import settings_to_try, tune, tuning_folder
+
+SHORT = Schedule(epochs=1, lr=0.02, batch_size=4, warmup_iterations=2)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    folder = tmp_path_factory.mktemp("tuning")
+    data = generate(folder / "data", classes=6, train_images=12, val_images=3, size=(96, 128))
+    return Benchmark(data, catalogue.get("tiny"), folder / "work_dirs", schedule=SHORT, views=1)
+
+
+def test_the_best_on_held_out_images_is_chosen(bench: Benchmark) -> None:
+    chosen = tune(bench, "logit-adjust")
+    kept = read_json(tuning_folder(bench) / "logit-adjust.json")
+    assert kept["chosen"] == chosen
+    assert list(kept["held_out"]) == settings_to_try(METHODS["logit-adjust"])
+    assert kept["held_out"][chosen] == max(kept["held_out"].values())
+    assert "norcal" in kept["held_out"], "the default is among them"
+    train = read_json(bench.dataset.train_annotations)
+    parts = [read_json(tuning_folder(bench) / f"{name}.json") for name in ("fitting", "held_out")]
+    held = {image["id"] for image in parts[1]["images"]}
+    assert {image["id"] for image in parts[0]["images"]} == {image["id"] for image in train["images"]} - held
+    files = {image["file_name"] for image in parts[1]["images"]}
+    assert files <= {image["file_name"] for image in train["images"]}
+    for path in tuning_folder(bench).glob("*/*/*/*/detections.npz"):
+        assert set(np.load(path)["image_ids"].tolist()) <= held
+
+
+def test_what_was_tried_is_not_tried_again(bench: Benchmark) -> None:
+    chosen = tune(bench, "logit-adjust")
+    times = {path: path.stat().st_mtime_ns for path in tuning_folder(bench).rglob("record.json")}
+    assert times
+    assert tune(bench, "logit-adjust") == chosen
+    assert {path: path.stat().st_mtime_ns for path in tuning_folder(bench).rglob("record.json")} == times
+
+
+def test_bins_are_those_of_all_training_images(bench: Benchmark) -> None:
+    tune(bench, "logit-adjust")
+    record = json.loads(next(tuning_folder(bench).glob("*/*/*/baseline/record.json")).read_text())
+    assert record["settings"]["bin_edges"] == list(bench.categories.bin_edges)
+    table = pd.read_csv(next(tuning_folder(bench).glob("*/*/*/baseline/per_category.csv")))
+    assert table["instance_count"].iloc[:-1].tolist() == bench.categories.instance_counts.tolist()
+
+
+def test_methods_without_settings_and_beyond_the_classifier(bench: Benchmark) -> None:
+    assert tune(bench, "logn") == METHODS["logn"].default_variant
+    with pytest.raises(InputError, match="'rfs' trains more"):
+        tune(bench, "rfs")
+
+
+def test_hold_out() -> None:
+    images = [{"id": n} for n in range(40)]
+    annotations = [{"image_id": n, "category_id": 1 + (n == 7)} for n in range(40)]
+    for seed in range(20):
+        fitting, held = hold_out({"images": images, "annotations": annotations}, np.random.default_rng(seed))
+        assert 7 in {a["image_id"] for a in fitting["annotations"]}, "the one image of a class is fitted to"
+        assert len(held["images"]) in (7, 8)
+        assert len(fitting["images"]) + len(held["images"]) == 40
+    with pytest.raises(InputError, match="too few"):
+        hold_out({"images": images[:1], "annotations": annotations[:1]}, np.random.default_rng(0))
+
+
+def test_the_table_of_all_methods(bench: Benchmark) -> None:
+    for run in ("x2-cls", "logit-adjust", "eqlv2"):
+        bench.run(run)
+    bench.run("logit-adjust", tune(bench, "logit-adjust"))
+    runs = beyond.collect(bench.root.parent)
+    assert set(runs["method"]) == {"baseline", "x2-cls", "logit-adjust", "eqlv2"}
+    tuned = runs[runs["kind"] == "tuned"]
+    assert tuned["method"].tolist() == ["logit-adjust"]
+    frame = beyond.summary(runs)
+    row = frame[(frame["method"] == "eqlv2")].iloc[0]
+    by_method = runs[runs["kind"] == "default"].set_index("method")
+    assert row["mAP_gain"] == pytest.approx(by_method.loc["eqlv2", "mAP"] - by_method.loc["baseline", "mAP"])
+    assert row["mAP_over_control"] == pytest.approx(by_method.loc["eqlv2", "mAP"] - by_method.loc["x2-cls", "mAP"])
+    assert len(beyond.shown(frame)) == len(frame)
+
+
+def test_intervals_over_seeds() -> None:
+    assert beyond.half_width(pd.Series([1.0, 2.0, 3.0])) == pytest.approx(4.302653 / np.sqrt(3))
+    assert np.isnan(beyond.half_width(pd.Series([1.0])))
