@@ -19,8 +19,8 @@ def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "") -> Figu
         title: above.
     """
     use_style()
-    figure, axis = plt.subplots(figsize=(6.6, 4.2), layout="constrained")
-    shown = fixes.drop(index="baseline").dropna(subset=["tail_gain", "head_gain"])
+    shown = fixes.drop(index="baseline").dropna(subset=["tail_gain", "head_gain"]).sort_values("tail_gain")
+    figure, axis = plt.subplots(figsize=(7.2, max(3.6, 0.19 * len(shown) + 0.8)), layout="constrained")
     axis.axhline(0, color="0.7", lw=0.8)
     axis.axvline(0, color="0.7", lw=0.8)
     for method, row in shown.iterrows():
@@ -31,9 +31,15 @@ def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "") -> Figu
             xerr=[[max(0, x - 100 * row["head_low"])], [max(0, 100 * row["head_high"] - x)]],
             yerr=[[max(0, y - 100 * row["tail_low"])], [max(0, 100 * row["tail_high"] - y)]],
         )  # fmt: skip
+    low, high = axis.get_ylim()
+    heights = spread((100 * shown["tail_gain"].to_numpy() - low) / (high - low))
+    for (method, row), height in zip(shown.iterrows(), heights, strict=True):
         axis.annotate(
-            str(method), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7, color=colour,
+            str(method), (100 * row["head_gain"], 100 * row["tail_gain"]), (1.05, height),
+            textcoords="axes fraction", fontsize=7.5, va="center", annotation_clip=False,
+            color=CORRECT if method == recommended else "0.25",
             weight="bold" if method == recommended else "normal",
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.7", "shrinkA": 1, "shrinkB": 3},
         )  # fmt: skip
     front = pareto(shown["head_gain"].to_numpy(), shown["tail_gain"].to_numpy())
     axis.plot(
@@ -42,6 +48,19 @@ def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "") -> Figu
     )  # fmt: skip
     axis.set(xlabel="AP gained on head classes (points)", ylabel="AP gained on tail classes (points)", title=title)
     return figure
+
+
+def spread(heights: np.ndarray) -> np.ndarray:
+    """Ascending heights in 0..1 moved apart as little as needed, in their order."""
+    gap = min(0.05, 1 / max(len(heights), 1))
+    moved = heights.clip(0, 1)
+    for place in range(1, len(moved)):
+        moved[place] = max(moved[place], moved[place - 1] + gap)
+    if len(moved) and moved[-1] > 1:
+        moved[-1] = 1
+        for place in range(len(moved) - 2, -1, -1):
+            moved[place] = min(moved[place], moved[place + 1] - gap)
+    return moved
 
 
 def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
