@@ -152,6 +152,31 @@ def test_a_cascade(cascade: Theirs, tmp_path: Path) -> None:
     assert "weight_norm_stage3" in found.per_category
 
 
+def _four_convolutions(model: Any) -> None:
+    model.roi_head.bbox_head.type = "Shared4Conv1FCBBoxHead"
+
+
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        ("mask_rcnn/mask-rcnn_r50_fpn_1x_coco", lambda model: None),
+        ("htc/htc_r50_fpn_1x_coco", lambda model: None),
+        ("faster_rcnn/faster-rcnn_r50_fpn_1x_coco", _four_convolutions),
+    ],
+    ids=["mask", "htc", "4conv-1fc"],
+)
+def test_every_framework(base: str, change: Any, their_data: Path, tmp_path: Path) -> None:
+    """With masks and a semantic branch, of which boxes alone are looked at, and convolutions in the head."""
+    detector = save(their_data, base.partition("/")[2], plain_config(base, change))
+    found = diagnose(
+        **detector.arguments, out=tmp_path / "out", skip_missing=True, methods=("tau-norm",), tune=False,
+        max_images=8, export="tau-norm",
+    )  # fmt: skip
+    assert found.fixes["mAP"].notna().all()
+    exported = Config.fromfile(tmp_path / "out" / "export-tau-norm" / "config.py")
+    assert exported.model.type == Config.fromfile(detector.config).model.type
+
+
 @pytest.mark.parametrize("loss", ["CrossEntropyCustomLoss", "FocalCustomLoss", "CrossEntropyLoss"])
 def test_a_sigmoid(loss: str, their_data: Path, tmp_path: Path) -> None:
     """mmdet's two sigmoids of C logits, and that of C + 1, which mmdet scores by a softmax."""
