@@ -56,6 +56,7 @@ class Setup:
         seed: of everything random.
         views: cached views of each training image; odd ones are flipped.
         reporter: shows progress.
+        fixed: measure AP_fixed and AP_pool too.
     """
 
     dataset: DataSet
@@ -63,6 +64,7 @@ class Setup:
     seed: int = field(default=0, kw_only=True)
     views: int = field(default=2, kw_only=True)
     reporter: Reporter = field(default_factory=Reporter, kw_only=True)
+    fixed: bool = field(default=True, kw_only=True)
 
     @cached_property
     def categories(self) -> CategoryTable:
@@ -234,6 +236,7 @@ class Setup:
             val,
             self.ground_truth,
             boxes_of_pairs=boxes_of_pairs,
+            fixed=self.fixed,
             device=self.device,
             reporter=self.reporter,
         )

@@ -131,6 +131,7 @@ def tuning_bench(bench: Benchmark) -> FixedDetector:
         views=bench.views,
         pretrained=baseline.verified(baseline.checkpoint),
         reporter=Reporter(),
+        fixed=False,
     )
 
 

@@ -150,7 +150,13 @@ def diagnose(
 
 def open_benches(given: Given, inputs: Inputs, out: Path, reporter: Reporter) -> tuple[GivenDetector, GivenDetector]:
     """Runs on all chosen training images, measured on validation; and those that settings are chosen by."""
-    options: dict[str, Any] = {"seed": given.seed, "views": 1, "pretrained": given.checkpoint, "reporter": reporter}
+    options: dict[str, Any] = {
+        "seed": given.seed,
+        "views": 1,
+        "pretrained": given.checkpoint,
+        "reporter": reporter,
+        "fixed": False,
+    }
     tuning = GivenDetector(inputs.tuning, inputs.detector, out / RUNS, **options)
     return GivenDetector(inputs.final, inputs.detector, out / RUNS, beside=tuning, **options), tuning
 

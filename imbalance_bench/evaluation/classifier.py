@@ -17,6 +17,7 @@ from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.grouping import summarize_accuracy, summarize_ap
 from imbalance_bench.evaluation.postprocess import BoxesOfPairs, detect
+from imbalance_bench.evaluation.unlimited import BestOfEachClass, fixed_ap
 from imbalance_bench.progress import Reporter
 from imbalance_bench.proposals import ProposalSet
 
@@ -30,6 +31,7 @@ def evaluate_classifier(
     truth: GroundTruth,
     *,
     boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None,
+    fixed: bool = True,
     device: str = "cpu",
     reporter: Reporter | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any], Detections]:
@@ -42,6 +44,7 @@ def evaluate_classifier(
         val: cached validation proposals with the features that the classifier reads, one a stage.
         truth: the validation annotations.
         boxes_of_pairs: where boxes are class-specific: position of an image -> boxes of its (proposal, class) pairs.
+        fixed: also AP_fixed and AP_pool, which know no limit of detections an image.
         device: where scores are computed.
         reporter: shows progress.
 
@@ -53,6 +56,7 @@ def evaluate_classifier(
     categories = truth.categories
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     reporter = reporter or Reporter()
+    best = BestOfEachClass(categories.num_classes)
 
     def scored() -> Iterator[tuple[Tensor, Tensor]]:
         last = val[-1]
@@ -60,6 +64,8 @@ def evaluate_classifier(
             for images, rows, scores in scores_of(classifiers, val, device):
                 yield scores, torch.from_numpy(last.labels[rows]).to(device).long()
                 scores, boxes = scores.cpu(), last.boxes.tensor([rows])
+                if fixed:
+                    best.add(scores, rows.start)
                 for position in images:
                     own = slice(last.offsets[position] - rows.start, last.offsets[position + 1] - rows.start)
                     found.append(detect(scores[own], boxes_of_pairs(position) if boxes_of_pairs else boxes[own]))
@@ -69,10 +75,17 @@ def evaluate_classifier(
     detections = Detections.from_images(val[0].image_ids, found)
     with reporter.task("average precision", 1) as advance:
         precision = evaluate(detections, truth)
+        unlimited = {}
+        if fixed:
+            ap_fixed, ap_pool = fixed_ap(best.detections(val[-1], boxes_of_pairs), truth)
+            precision = precision.assign(ap_fixed=ap_fixed)
+            unlimited = {f"{name}_fixed": value for name, value in summarize_ap(
+                precision.assign(ap=ap_fixed), categories).items() if not name.endswith("_classes")}  # fmt: skip
+            unlimited["AP_pool"] = ap_pool
         advance()
     weights = _weights(classifiers).set_index(accuracy.index)
     table = categories.frame(background=True).join([weights, precision, accuracy])
-    metrics = summarize_ap(precision, categories) | summarize_accuracy(accuracy, categories)
+    metrics = summarize_ap(precision, categories) | unlimited | summarize_accuracy(accuracy, categories)
     return table, metrics, detections
 
 

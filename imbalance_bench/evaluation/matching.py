@@ -33,12 +33,14 @@ class CategoryMatches:
         true: (10, D) bool, whether a detection has a box at each IoU.
         ignored: (10, D) bool, whether it counts neither as true nor as false.
         truth_images: (G,) index of each ground-truth box's image, ignored ones left out.
+        scores: (D,) of the detections.
     """
 
     images: np.ndarray
     true: np.ndarray
     ignored: np.ndarray
     truth_images: np.ndarray
+    scores: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,14 @@ def match(detections: Detections, truth: GroundTruth, max_detections: int = 300)
     kept = np.flatnonzero(~ignored.all(axis=0))
     kept = kept[np.lexsort((images[kept], -scores[kept], labels[kept]))]
     true = (has_box & ~ignored)[:, kept]
-    ignored, images, labels = ignored[:, kept], images[kept], labels[kept]
+    ignored, images, labels, scores = ignored[:, kept], images[kept], labels[kept], scores[kept]
     counted = ~truth.ignored
     truth_images, truth_labels = truth.images[counted], truth.labels[counted]
     all_labels = np.arange(truth.categories.num_classes + 1)
     return Matches(
         truth.image_ids,
         tuple(
-            CategoryMatches(images[a:b], true[:, a:b], ignored[:, a:b], truth_images[c:d])
+            CategoryMatches(images[a:b], true[:, a:b], ignored[:, a:b], truth_images[c:d], scores[a:b])
             for (a, b), (c, d) in zip(
                 pairwise(np.searchsorted(labels, all_labels)),
                 pairwise(np.searchsorted(truth_labels, all_labels)),
