@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 from mmengine import dist
+from torch import Tensor
 
 from imbalance_bench.errors import InputError
 
@@ -91,6 +92,13 @@ def on_main(work: Callable[[], T]) -> T:
     if failed:
         raise SystemExit(1)
     return value
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of every process's values, in each of them and in place; the values themselves within ``on_main``."""
+    if rank_and_world()[1] > 1:
+        dist.all_reduce(values)
+    return values
 
 
 def wait_for_all() -> None:

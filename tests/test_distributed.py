@@ -179,6 +179,36 @@ def test_a_run_by_two_processes(mini: DataSet, tmp_path: Path) -> None:
         assert torch.equal(alone.batch(everything)[0], features) and torch.equal(alone.boxes.tensor(everything), boxes)
 
 
+COUNTERS = """
+    import imbalance_bench
+    import torch
+    from imbalance_bench.classifiers import EQLv2Classifier, EquilibriumClassifier, SeesawClassifier
+    from imbalance_bench.distributed import launched, on_main, rank_and_world
+
+    torch.set_num_threads(1)
+    labels = torch.tensor([0, 0, 1, 3, 3, 2, 0, 3])
+    with launched("pytorch"):
+        half = slice(0, 3) if rank_and_world()[0] == 0 else slice(3, 8)
+        for kind, width in ((SeesawClassifier, 5), (EquilibriumClassifier, 4), (EQLv2Classifier, 4)):
+            logits = torch.randn(8, width, generator=torch.Generator().manual_seed(0))
+            together, alone = kind(3, 2), kind(3, 2)
+            together.loss(logits[half], labels[half])
+            on_main(lambda: alone.loss(logits, labels))  # the others wait, and are not waited for
+            alone = on_main(lambda: alone.state_dict())
+            for name in ("counts", "mean_scores", "positive_gradients"):
+                if name in alone:
+                    torch.testing.assert_close(together.state_dict()[name], alone[name])
+                    print(kind.__name__, "counted")
+"""
+
+
+def test_losses_that_count_do_so_in_all_processes(tmp_path: Path) -> None:
+    status, out, err = torchrun(tmp_path / "script.py", COUNTERS)
+    assert status == 0, err
+    assert out.count("SeesawClassifier counted") == out.count("EquilibriumClassifier counted") == 2
+    assert out.count("EQLv2Classifier counted") == 2
+
+
 def test_an_error_ends_every_process_with_one_line(mini: DataSet, tmp_path: Path) -> None:
     arguments = ["--data-dir", str(mini.train_images.parents[1]), "--work-dir", str(tmp_path), "--batch-size", "15"]
     status, _, err = torchrun(tmp_path / "script.py", TORCHRUN.format(arguments=arguments))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from imbalance_bench.classifiers.base import LinearClassifier
+from imbalance_bench.classifiers.sigmoid import SigmoidClassifier
 
 
-class SigmoidFocalClassifier(LinearClassifier):
+class SigmoidFocalClassifier(SigmoidClassifier):
     """Sigmoid focal loss over C classes, one-hot targets, divided by the number of foreground RoIs.
 
     Background has no logit: its score is 1 - max_j p_j, so that a RoI is called background exactly where no
@@ -25,8 +24,6 @@ class SigmoidFocalClassifier(LinearClassifier):
         cosine: of LinearClassifier.
     """
 
-    has_background_row = False
-
     def __init__(
         self,
         num_classes: int,
@@ -35,28 +32,14 @@ class SigmoidFocalClassifier(LinearClassifier):
         alpha: float = 0.25,
         cosine: float | None = None,
     ) -> None:
-        super().__init__(num_classes, feature_dim, num_classes, cosine)
+        super().__init__(num_classes, feature_dim, cosine=cosine)
         self.gamma, self.alpha = gamma, alpha
-        torch.nn.init.constant_(self.bias, -math.log(99))  # a prior of .01, as the focal loss paper starts
 
     def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """``loss_cls`` over (N, C) logits."""
         target = functional.one_hot(labels, self.num_classes + 1)[:, :-1].to(logits.dtype)
         positives = target.sum().clamp(min=1)
         return {"loss_cls": focal_terms(logits, target, self.gamma, self.alpha).sum() / positives}
-
-    def scores(self, logits: Tensor) -> Tensor:
-        """(N, C + 1) sigmoid probabilities, background 1 - max."""
-        foreground = logits.sigmoid()
-        return torch.cat([foreground, 1 - foreground.amax(dim=1, keepdim=True)], dim=1)
-
-    def class_weights(self) -> Tensor:
-        """(C + 1, d); the row of background is NaN."""
-        return functional.pad(self.effective_weight().detach(), (0, 0, 0, 1), value=math.nan)
-
-    def class_biases(self) -> Tensor:
-        """(C + 1,); NaN for background."""
-        return functional.pad(self.bias.detach(), (0, 1), value=math.nan)
 
 
 class ReleasedFocalClassifier(LinearClassifier):

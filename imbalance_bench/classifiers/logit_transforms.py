@@ -17,9 +17,9 @@ from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 
 
 def log_prior(counts: Sequence[int] | np.ndarray, strength: float = 1.0, beta: float = 0.0) -> list[float]:
-    """C + 1 log priors relative to the class with most instances, which like background has 0.
+    """C + 1 log priors relative to the mean class, ``log(C pi_c)``; background has 0, as a class of mean size has.
 
-    A class without instances counts as one of one instance.
+    So equal counts change nothing, of classes or background. A class without instances counts as one of one instance.
 
     Args:
         counts: N_c of the foreground classes.
@@ -29,7 +29,7 @@ def log_prior(counts: Sequence[int] | np.ndarray, strength: float = 1.0, beta: f
     numbers = np.maximum(np.asarray(counts, dtype=np.float64), 1)
     if beta > 0:
         numbers = (1 - beta**numbers) / (1 - beta)
-    return [*(strength * np.log(numbers / numbers.max())).tolist(), 0.0]
+    return [*(strength * np.log(numbers / numbers.mean())).tolist(), 0.0]
 
 
 def logit_adjusted(
@@ -38,8 +38,8 @@ def logit_adjusted(
     """Post-hoc logit adjustment (arXiv 2007.07314) as NorCal calibrates detectors (2107.02170).
 
     ``z_c - gamma log N_c``, background's logit as it is, and a softmax: the same as NorCal's ``exp(z_c) / N_c^gamma``
-    normalised with background. N is relative to the most frequent class here, which so keeps its odds against
-    background, where NorCal's published form lowers all of the foreground.
+    normalised with background. N is relative to the mean class here (``log_prior``), where NorCal's published form
+    lowers all of the foreground.
 
     Args:
         base: the trained softmax classifier.

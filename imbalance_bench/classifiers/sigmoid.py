@@ -8,11 +8,11 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from mmengine import dist
 from torch import Tensor
 from torch.nn import functional
 
 from imbalance_bench.classifiers.base import LinearClassifier
+from imbalance_bench.distributed import sum_over_processes
 
 BACKGROUNDS = ("none", "objectness", "own")
 
@@ -158,7 +158,7 @@ class EQLv2Classifier(SigmoidClassifier):
         """Add this batch's gradients, of all processes."""
         gradients = weight * torch.where(target, 1 - logits.sigmoid(), logits.sigmoid())
         both = torch.stack([(gradients * target).sum(dim=0), (gradients * ~target).sum(dim=0)]).float()
-        dist.all_reduce(both)
+        sum_over_processes(both)
         self.positive_gradients += both[0]
         self.negative_gradients += both[1]
 

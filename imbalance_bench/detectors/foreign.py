@@ -18,7 +18,7 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
-from imbalance_bench.classifiers import Classifier, SigmoidFocalClassifier, SoftmaxClassifier
+from imbalance_bench.classifiers import Classifier, SigmoidClassifier, SoftmaxClassifier
 from imbalance_bench.detectors import hosting, pipelines
 from imbalance_bench.detectors.detector import Detector
 from imbalance_bench.detectors.inference import box_heads, check_cacheable
@@ -137,7 +137,7 @@ class ForeignDetector(Detector):
         ):
             return SoftmaxClassifier(num_classes, feature_dim)
         if loss.get_cls_channels(head.num_classes) == head.num_classes:
-            return SigmoidFocalClassifier(num_classes, feature_dim)
+            return SigmoidClassifier(num_classes, feature_dim)
         raise InputError(
             f"{where}.loss_cls' is {type(loss).__name__}, expected a softmax over C + 1 or a sigmoid over C logits"
         )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.classifiers import Classifier, LinearClassifier, SoftmaxClassifier
+from imbalance_bench.classifiers import Classifier, LinearClassifier, SigmoidClassifier, SoftmaxClassifier
 from imbalance_bench.errors import InputError
 from imbalance_bench.schedule import Schedule
 
@@ -160,9 +160,7 @@ def softmax_start(classifier: Classifier) -> Classifier:
 
     In both, ``exp(z_c)`` is how much likelier class c is than background.
     """
-    if classifier.has_background_row or not isinstance(classifier, LinearClassifier):
-        return classifier
-    if len(classifier.weight) != classifier.num_classes or classifier.cosine is not None:
+    if not isinstance(classifier, SigmoidClassifier) or classifier.has_background_row or classifier.cosine is not None:
         return classifier
     start = SoftmaxClassifier(classifier.num_classes, classifier.feature_dim)
     with torch.no_grad():

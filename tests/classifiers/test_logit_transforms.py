@@ -32,10 +32,10 @@ def features() -> Tensor:
 
 
 def test_log_prior() -> None:
-    expected = [0.5 * np.log(max(n, 1) / 1000) for n in COUNTS]
+    expected = [0.5 * np.log(max(n, 1) / 259) for n in COUNTS]
     np.testing.assert_allclose(log_prior(COUNTS, 0.5), [*expected, 0])
     effective = [sum(0.9**i for i in range(max(n, 1))) for n in COUNTS]
-    np.testing.assert_allclose(log_prior(COUNTS, 1.0, beta=0.9)[:-1], np.log(np.array(effective) / max(effective)))
+    np.testing.assert_allclose(log_prior(COUNTS, 1.0, beta=0.9)[:-1], np.log(effective / np.mean(effective)))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.6, 1.0])
@@ -44,7 +44,7 @@ def test_logit_adjustment_is_norcal(gamma: float, base: SoftmaxClassifier, featu
     adjusted = logit_adjusted(base, COUNTS, gamma)
     scores = adjusted.scores(adjusted(features)).detach().numpy()
     for row, logits in zip(scores, base(features).detach().double().numpy(), strict=True):
-        calibrated = [np.exp(z) / (max(n, 1) / 1000) ** gamma for z, n in zip(logits, COUNTS, strict=False)]
+        calibrated = [np.exp(z) / (max(n, 1) / 259) ** gamma for z, n in zip(logits, COUNTS, strict=False)]
         calibrated.append(np.exp(logits[-1]))
         np.testing.assert_allclose(row, np.array(calibrated) / sum(calibrated), rtol=1e-4)
     if gamma == 0:
