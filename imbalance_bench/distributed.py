@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 from mmengine import dist
+from torch import Tensor
 
 from imbalance_bench.errors import InputError
 
@@ -61,6 +62,13 @@ def launched(launcher: str) -> Iterator[None]:
 def rank_and_world() -> tuple[int, int]:
     """This process's number and how many there are; (0, 1) within ``on_main``, too."""
     return (0, 1) if _alone else dist.get_dist_info()
+
+
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """A tensor's sum over all processes, in its place; itself within ``on_main``, where the others are not there."""
+    if rank_and_world()[1] > 1:
+        dist.all_reduce(tensor)
+    return tensor
 
 
 def on_main(work: Callable[[], T]) -> T:

@@ -179,6 +179,38 @@ def test_a_run_by_two_processes(mini: DataSet, tmp_path: Path) -> None:
         assert torch.equal(alone.batch(everything)[0], features) and torch.equal(alone.boxes.tensor(everything), boxes)
 
 
+COUNTED = """
+    import imbalance_bench
+    import torch
+    from imbalance_bench import classifiers
+    from imbalance_bench.distributed import launched, on_main, rank_and_world
+
+    def state(name, rows):
+        classifier = getattr(classifiers, name)(4, 6).train()
+        generator = torch.Generator().manual_seed(1)
+        logits, labels = torch.randn(8, len(classifier.weight), generator=generator), torch.arange(8) % 5
+        for _ in range(2):
+            classifier.loss(logits[rows], labels[rows])
+        return dict(classifier.named_buffers())
+
+    with launched("pytorch"):
+        rank, _ = rank_and_world()
+        for name in {names!r}:
+            together = state(name, slice(4 * rank, 4 * rank + 4))
+            alone = on_main(lambda: state(name, slice(0, 8)))
+            for buffer, value in alone.items():
+                torch.testing.assert_close(together[buffer], value)
+                print("as one:", name, buffer)
+"""
+
+
+def test_losses_count_over_processes_but_not_where_one_works_alone(tmp_path: Path) -> None:
+    names = ["EQLv2Classifier", "FCBLClassifier"]
+    status, out, err = torchrun(tmp_path / "script.py", COUNTED.format(names=names))
+    assert status == 0, err
+    assert [out.count(f"as one: {name}") for name in names] == [4, 2], "each buffer, in both processes"
+
+
 def test_an_error_ends_every_process_with_one_line(mini: DataSet, tmp_path: Path) -> None:
     arguments = ["--data-dir", str(mini.train_images.parents[1]), "--work-dir", str(tmp_path), "--batch-size", "15"]
     status, _, err = torchrun(tmp_path / "script.py", TORCHRUN.format(arguments=arguments))
