@@ -65,10 +65,12 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
-    """A tensor's sum over all processes, in its place; itself within ``on_main``, where the others are not there."""
-    if rank_and_world()[1] > 1:
-        dist.all_reduce(tensor)
-    return tensor
+    """A tensor's sum over all processes; itself where there is one, or within ``on_main``, where others only wait."""
+    if rank_and_world()[1] == 1:
+        return tensor
+    total = tensor.contiguous()  # of a slice of a tensor, gloo would sum what lies beside it
+    dist.all_reduce(total)
+    return total
 
 
 def on_main(work: Callable[[], T]) -> T:
