@@ -150,8 +150,8 @@ class FederatedClassifier(SigmoidClassifier):
         # Of clocks that ring at these rates the first k are a draw of k without replacement; a rate of 0 never rings.
         rings = (torch.empty_like(self.rates).exponential_() / self.rates).masked_fill(present, -1.0)
         first = rings.topk(min(self.sampled, self.num_classes), largest=False)
-        drawn = present.scatter(0, first.indices, first.values.isfinite())
-        return Weights(negative=(present | drawn).to(logits.dtype))
+        counted = present.scatter(0, first.indices, first.values.isfinite())
+        return Weights(negative=counted.to(logits.dtype))
 
 
 class ECMClassifier(SigmoidClassifier):
