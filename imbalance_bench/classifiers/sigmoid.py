@@ -46,7 +46,7 @@ class SigmoidClassifier(LinearClassifier):
             raise ValueError(f"background is {background!r}, expected one of {', '.join(BACKGROUNDS)}")
         super().__init__(num_classes, feature_dim, num_classes + (background != "none"), cosine)
         self.background = background
-        torch.nn.init.constant_(self.bias, -math.log(99))  # a prior of .01
+        torch.nn.init.constant_(self.bias, self.logit(0.01))  # a prior, as the focal loss paper starts
 
     @property
     def has_background_row(self) -> bool:  # type: ignore[override]
@@ -86,6 +86,10 @@ class SigmoidClassifier(LinearClassifier):
         """(N, K) of each logit for itself."""
         return logits.sigmoid()
 
+    def logit(self, probability: float) -> float:
+        """What ``probabilities`` makes a probability of."""
+        return math.log(probability / (1 - probability))
+
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1), background last."""
         probabilities = self.probabilities(logits)
@@ -122,3 +126,7 @@ class GumbelClassifier(SigmoidClassifier):
     def probabilities(self, logits: Tensor) -> Tensor:
         """(N, K)."""
         return torch.exp(-torch.exp(-logits.float().clamp(-4, 10))).to(logits)
+
+    def logit(self, probability: float) -> float:
+        """The sigmoid's would lie below the clamp, where a positive has no gradient."""
+        return -math.log(-math.log(probability))

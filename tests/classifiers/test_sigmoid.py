@@ -75,6 +75,16 @@ def test_a_batch_of_lvis_in_half_precision_is_that_in_single() -> None:
         torch.testing.assert_close(classifier.loss(logits.to(dtype), labels), classifier.loss(logits, labels))
 
 
+@pytest.mark.parametrize("kind", [SigmoidClassifier, GumbelClassifier])
+def test_it_starts_at_a_prior_from_which_positives_are_learnt(kind: type[SigmoidClassifier]) -> None:
+    classifier = kind(4, 6)
+    logits = classifier(torch.zeros(4, 6))
+    torch.testing.assert_close(classifier.scores(logits)[:, :4], torch.full((4, 4), 0.01))
+    classifier.loss(logits, torch.arange(4))["loss_cls"].backward()
+    assert classifier.bias.grad is not None
+    assert (classifier.bias.grad < -0.2).all()
+
+
 def test_no_roi() -> None:
     for background, width in BACKGROUNDS:
         assert SigmoidClassifier(4, 6, background).loss(torch.zeros(0, width), LABELS[:0])["loss_cls"] == 0
