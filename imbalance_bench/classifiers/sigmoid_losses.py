@@ -140,8 +140,8 @@ class FederatedClassifier(SigmoidClassifier):
         if len(counts) != num_classes or sampled < 1:
             raise ValueError(f"expected {num_classes} counts and sampled >= 1, got {len(counts)} and {sampled}")
         self.counts, self.sampled, self.power = [int(count) for count in counts], sampled, power
-        # One to the zeroth power would let in a class without images.
-        rates = torch.tensor([count**power if count else 0.0 for count in self.counts])
+        # 0^0 is 1, and would let in a class without images.
+        rates = torch.tensor([count**power if count else 0.0 for count in self.counts], dtype=torch.float)
         self.register_buffer("rates", rates, persistent=False)
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
@@ -158,7 +158,7 @@ class ECMClassifier(SigmoidClassifier):
     """Effective class margins (arXiv 2301.09724): sigmoids with a margin and a weight by each class's share of RoIs.
 
     ``p = sigmoid(2 z + log(n+ / n-) / 4)`` in training, ``w = a log((1 + a) / a)`` with ``a = n- / n+``; at test the
-    plain sigmoid, times 1 - p_bg. LVIS v1 mask AP 27.5 (2x, RFS). Background counts as 6.3313 times all instances.
+    plain sigmoid, times 1 - p_bg. LVIS v1 mask AP 27.5 (2x, RFS). Background counts as 6.3313 times all classes.
 
     Args:
         num_classes: C.
