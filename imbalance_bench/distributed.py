@@ -64,6 +64,15 @@ def rank_and_world() -> tuple[int, int]:
     return (0, 1) if _alone else dist.get_dist_info()
 
 
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """A tensor's sum over all processes; itself where there is one, or within ``on_main``, where others only wait."""
+    if rank_and_world()[1] == 1:
+        return tensor
+    total = tensor.contiguous()  # of a slice of a tensor, gloo would sum what lies beside it
+    dist.all_reduce(total)
+    return total
+
+
 def on_main(work: Callable[[], T]) -> T:
     """What the main process alone makes of ``work``, in every process; the others wait for it.
 
@@ -92,13 +101,6 @@ def on_main(work: Callable[[], T]) -> T:
     if failed:
         raise SystemExit(1)
     return value
-
-
-def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of every process's values, in each of them and in place; the values themselves within ``on_main``."""
-    if rank_and_world()[1] > 1:
-        dist.all_reduce(values)
-    return values
 
 
 def wait_for_all() -> None:

@@ -11,15 +11,15 @@ from imbalance_bench.classifiers.logit_transforms import (
     logit_adjusted,
 )
 from imbalance_bench.classifiers.ncm import NCMClassifier
-from imbalance_bench.classifiers.sigmoid import (
+from imbalance_bench.classifiers.sigmoid import GumbelClassifier, SigmoidClassifier
+from imbalance_bench.classifiers.sigmoid_losses import (
     ACSLClassifier,
     DropLossClassifier,
     ECMClassifier,
     EQLClassifier,
     EQLv2Classifier,
+    FCBLClassifier,
     FederatedClassifier,
-    GumbelClassifier,
-    SigmoidClassifier,
 )
 from imbalance_bench.classifiers.softmax import SoftmaxClassifier, class_balanced_weights
 from imbalance_bench.classifiers.softmax_losses import (
@@ -39,6 +39,7 @@ __all__ = [
     "EQLClassifier",
     "EQLv2Classifier",
     "EquilibriumClassifier",
+    "FCBLClassifier",
     "FederatedClassifier",
     "GroupSoftmaxClassifier",
     "GumbelClassifier",

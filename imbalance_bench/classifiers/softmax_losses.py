@@ -92,9 +92,7 @@ class EquilibriumClassifier(SoftmaxClassifier):
         own = logits.float().softmax(dim=1).gather(1, labels[:, None])[:, 0]
         sums = torch.zeros_like(self.mean_scores).scatter_add_(0, labels, own)
         numbers = torch.zeros_like(sums).scatter_add_(0, labels, torch.ones_like(own))
-        both = torch.stack([sums, numbers])
-        sum_over_processes(both)
-        sums, numbers = both
+        sums, numbers = sum_over_processes(torch.stack([sums, numbers]))
         mean = self.momentum * self.mean_scores + (1 - self.momentum) * sums / numbers.clamp(min=1)
         present = numbers > 0
         present[-1] = False
@@ -138,8 +136,7 @@ class SeesawClassifier(LinearClassifier):
         """``loss_cls`` among classes over the RoIs of the batch, and ``loss_objectness``."""
         if self.training:
             seen = torch.zeros_like(self.counts).scatter_add_(0, labels, torch.ones_like(labels, dtype=torch.float))
-            sum_over_processes(seen)
-            self.counts += seen
+            self.counts += sum_over_processes(seen)
         classes, objectness = logits[:, : self.num_classes], logits[:, self.num_classes :]
         is_background = labels == self.num_classes
         target = labels.clamp(max=self.num_classes - 1)

@@ -14,6 +14,7 @@ from imbalance_bench.classifiers import (
     ECMClassifier,
     EQLClassifier,
     EQLv2Classifier,
+    FCBLClassifier,
     FederatedClassifier,
     GumbelClassifier,
     LinearClassifier,
@@ -50,19 +51,20 @@ def _eqlv2(
     return _started(EQLv2Classifier(categories.num_classes, dims["fc"], gamma, mu, alpha, cosine or None), base)
 
 
-def _tail(categories: CategoryTable) -> list[bool]:
-    """Rare and common classes."""
-    return [letter != "f" for letter in categories.frequencies]
-
-
-def _eql(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0) -> Classifier:
-    return _started(EQLClassifier(categories.num_classes, dims["fc"], _tail(categories), cosine or None), base)
+def _eql(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, images: int = 100, cosine: float = 0.0
+) -> Classifier:
+    """``images``: classes in so many training images, or fewer, are the tail; LVIS's rare and common ones at 100."""
+    tail = (categories.image_counts <= images).tolist()
+    return _started(EQLClassifier(categories.num_classes, dims["fc"], tail, cosine or None), base)
 
 
 def _droploss(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, images: int = 100, cosine: float = 0.0
 ) -> Classifier:
-    return _started(DropLossClassifier(categories.num_classes, dims["fc"], _tail(categories), cosine or None), base)
+    """``images``: as of EQL."""
+    tail = (categories.image_counts <= images).tolist()
+    return _started(DropLossClassifier(categories.num_classes, dims["fc"], tail, cosine or None), base)
 
 
 def _federated(
@@ -88,6 +90,13 @@ def _acsl(
     return _started(ACSLClassifier(categories.num_classes, dims["fc"], frequencies, threshold, cosine or None), base)
 
 
+def _fcbl(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, alpha: float = 0.85,
+    threshold: float = 0.7, cosine: float = 0.0,
+) -> Classifier:  # fmt: skip
+    return _started(FCBLClassifier(categories.num_classes, dims["fc"], alpha, threshold, cosine or None), base)
+
+
 def _gumbel(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0
 ) -> Classifier:
@@ -99,9 +108,9 @@ METHODS = (
            {"plain": {}, "objectness": {"background": "objectness"}, "own": {"background": "own"}},
            schedule=classifier_schedule, family="sigmoid loss"),
     Method("eql", "EQL", None, "classifier", "baseline", _eql, schedule=classifier_schedule, family="sigmoid loss",
-           source="2003.05176"),
+           source="2003.05176", tune={"images": (30, 100, 300)}),
     Method("droploss", "DropLoss", None, "classifier", "baseline", _droploss, schedule=classifier_schedule,
-           family="sigmoid loss", year=2021, source="2104.06402"),
+           family="sigmoid loss", year=2021, source="2104.06402", tune={"images": (30, 100, 300)}),
     Method("eqlv2", "EQLv2", None, "classifier", "baseline", _eqlv2, schedule=classifier_schedule,
            family="sigmoid loss", year=2021, source="2012.08548", tune={"mu": (0.4, 0.8, 1.2)}),
     Method("federated", "Federated loss", None, "classifier", "baseline", _federated, schedule=classifier_schedule,
@@ -111,5 +120,7 @@ METHODS = (
     Method("gumbel", "Gumbel", None, "classifier", "baseline", _gumbel, schedule=classifier_schedule,
            family="sigmoid loss", year=2022, source="2207.10936"),
     Method("ecm", "ECM", None, "classifier", "baseline", _ecm, schedule=classifier_schedule, family="sigmoid loss",
-           year=2023, source="2301.09724"),
+           year=2022, source="2301.09724"),
+    Method("bacl-fcbl", "FCBL (BACL)", None, "classifier", "baseline", _fcbl, schedule=classifier_schedule,
+           family="sigmoid loss", year=2023, source="2308.02213", tune={"alpha": (0.5, 0.85, 1.2)}),
 )  # fmt: skip
