@@ -1,4 +1,4 @@
-"""Every classifier-level method on one frozen detector a seed: default settings, and chosen ones."""
+"""Every classifier-level method on one frozen detector a seed: default settings, chosen ones, and a cosine head."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from analyses import per_category
 from imbalance_bench.errors import InputError
 from imbalance_bench.methods import METHODS, Method
 from imbalance_bench.runs import RunFolder
-from imbalance_bench.tuning import candidates
+from imbalance_bench.tuning import candidates, under_a_cosine
 
-CONTROL = "x2-cls"
-"""W and b as they are, trained as much longer: what a method must beat."""
+CONTROL, COSINE_CONTROL = "x2-cls", "cosine"
+"""W and b as they are, trained as much longer: what a method must beat; and the same of a cosine classifier."""
 GAINS = ("mAP", "tail", "head")
+CAPTION = (
+    f"gains over {CONTROL}, over '{COSINE_CONTROL}' for cosine=20: 95 % interval of the mean over seeds; "
+    "fixed: 10,000 detections a class, no limit an image"
+)
 
 
 def collect(root: Path) -> pd.DataFrame:
@@ -27,9 +31,10 @@ def collect(root: Path) -> pd.DataFrame:
         root: ``work_dir/<dataset>/<detector>``, which holds ``seed0``, ``seed1``, ...
 
     Returns:
-        ``method``, ``kind`` (``default`` or ``tuned``), ``settings``, ``seed``, the measures as fractions with
-        ``tail`` and ``head`` (mean AP over the classes of the lower and of the upper half of the bins), and where
-        each comes from. A method whose chosen settings are its default's has them twice.
+        ``method``, ``kind`` (``default``, ``tuned``, ``cosine``), ``settings``, ``seed``, the measures as fractions
+        with ``tail`` and ``head`` (mean AP over the classes of the lower and of the upper half of the bins, under
+        AP_fixed ``tail_fixed`` and ``head_fixed``), and where each comes from. A method whose chosen settings are its
+        default's has them twice.
 
     Raises:
         InputError: no finished baseline there.
@@ -38,8 +43,12 @@ def collect(root: Path) -> pd.DataFrame:
     rows = []
     for seed in sorted(root.glob("seed*")):
         for method in (baseline, *candidates()):
-            settings = {"default": method.default_variant, "tuned": chosen(seed, method)}
-            for kind, variant in settings.items():
+            kinds = {
+                "default": method.default_variant,
+                "tuned": chosen(seed, method),
+                "cosine": under_a_cosine(method),
+            }
+            for kind, variant in kinds.items():
                 folder = RunFolder(seed / method.folder(variant)) if variant else None
                 if folder is not None and folder.is_done:
                     rows.append({"method": method.name, "kind": kind, "settings": variant, **_measures(folder)})
@@ -57,13 +66,14 @@ def chosen(seed: Path, method: Method) -> str | None:
 def _measures(folder: RunFolder) -> dict[str, Any]:
     record = folder.record()
     table = per_category.foreground(folder.per_category)
+    table = table.assign(ap_fixed=table.get("ap_fixed", math.nan))  # not measured by earlier versions
     bins = len(record["settings"]["bin_edges"]) + 1
     in_tail = table["bin"] <= bins // 2
     provenance = record["provenance"]
     return {
         "seed": record["settings"]["seed"],
-        "tail": table.loc[in_tail, "ap"].mean(),
-        "head": table.loc[~in_tail, "ap"].mean(),
+        **{f"tail{kind}": table.loc[in_tail, f"ap{kind}"].mean() for kind in ("", "_fixed")},
+        **{f"head{kind}": table.loc[~in_tail, f"ap{kind}"].mean() for kind in ("", "_fixed")},
         **{name: value for name, value in record["metrics"].items() if not name.endswith("_classes")},
         "dataset": record["settings"]["dataset"],
         "detector": record["settings"]["detector"],
@@ -80,11 +90,13 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``method``, ``title``, ``family``, ``year``, ``source``, ``kind``, ``settings`` (all that were chosen),
-        ``seeds``; each measure's mean and, as ``<name>_std``, its deviation over seeds; of mAP, tail and head
-        ``<name>_gain`` over the baseline and ``<name>_over_control``, both with ``_low`` and ``_high``: 95 % intervals
-        of the mean over seeds (Student's t; NaN for one seed).
+        ``seeds``; each measure's mean and, as ``<name>_std``, its deviation over seeds; of mAP, tail and head, and of
+        the same under AP_fixed, ``<name>_gain`` over the baseline and ``<name>_over_control`` (of the cosine kind, over
+        the cosine classifier's), both with ``_low`` and ``_high``: 95 % intervals of the mean over seeds (Student's
+        t; NaN for one seed); data set, detector and provenance.
     """
-    measures = ["mAP", "tail", "head", *(c for c in runs if c.startswith(("AP", "ACC")))]
+    compared = [f"{group}{kind}" for kind in ("", "_fixed") for group in GAINS]
+    measures = [*compared, *(c for c in runs if c.startswith(("AP", "ACC")))]
     by_seed = {key: part.set_index("seed") for key, part in runs.groupby(["method", "kind"], sort=False)}
     rows = []
     for (name, kind), part in by_seed.items():
@@ -94,14 +106,17 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
             "source": method.source, "kind": kind, "settings": " / ".join(dict.fromkeys(part["settings"])),
             "seeds": len(part), **part[measures].mean(), **part[measures].std().add_suffix("_std"),
         }  # fmt: skip
-        for other, suffix in (("baseline", "gain"), (CONTROL, "over_control")):
+        control = COSINE_CONTROL if kind == "cosine" else CONTROL
+        for other, suffix in (("baseline", "gain"), (control, "over_control")):
             if (other, "default") not in by_seed:
                 continue
-            for group in GAINS:
+            for group in compared:
                 difference = (part[group] - by_seed[other, "default"][group]).dropna()
                 mean, half = difference.mean(), half_width(difference)
                 row |= {f"{group}_{suffix}": mean, f"{group}_{suffix}_low": mean - half}
                 row |= {f"{group}_{suffix}_high": mean + half}
+        provenance = ("dataset", "detector", "machine", "date", "versions")
+        row |= {name: " / ".join(dict.fromkeys(part[name].astype(str))) for name in provenance}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -116,7 +131,7 @@ def half_width(values: pd.Series) -> float:
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table that people read: AP in percent, gains over the control, best mAP first."""
+    """The table that people read: AP in percent, gains over the control (``CAPTION``), best mAP first."""
 
     def cell(mean: float, half: float, sign: str = "") -> str:
         if math.isnan(mean):
@@ -128,16 +143,17 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
         "method": frame["method"].tolist(),
         "settings": frame["settings"].where(~tuned, frame["settings"] + " (chosen)").tolist(),
     }
-    for name in ("mAP", "tail", "head", *(c for c in frame if c.startswith("AP") and c[2:].isdigit())):
+    by_bin = [c for c in frame if c.startswith("AP") and c[2:].isdigit()]
+    for name in ("mAP", "tail", "head", *by_bin, "mAP_fixed", "tail_fixed"):
         columns[name] = [cell(*pair) for pair in zip(frame[name], frame[f"{name}_std"], strict=True)]
     for group in GAINS:
         means, highs = frame[f"{group}_over_control"], frame[f"{group}_over_control_high"]
-        columns[f"{group} over {CONTROL}"] = [cell(m, h - m, "+") for m, h in zip(means, highs, strict=True)]
+        columns[f"{group} over control"] = [cell(m, h - m, "+") for m, h in zip(means, highs, strict=True)]
     order = frame["mAP"].sort_values(ascending=False, kind="stable").index
     return pd.DataFrame(columns).loc[order]
 
 
 def points(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a method for ``diagnosis_figures.gains``: the chosen settings where there are any, else the default."""
-    last = frame.drop_duplicates("method", keep="last").set_index("method")
+    last = frame[frame["kind"] != "cosine"].drop_duplicates("method", keep="last").set_index("method")
     return last.rename(columns=lambda name: name.replace("_gain_low", "_low").replace("_gain_high", "_high"))

@@ -17,6 +17,11 @@ COLUMNS = (
     "val_instances", "ap", "ap50", "ap75", "recall", "proposals", "correct", "accuracy",
 )  # fmt: skip
 
+OPTIONAL = ("ap_fixed",)
+"""Columns that tables of earlier versions, and a diagnosis', do not have."""
+
+_EMPTY = {column: [""] for column in (*COLUMNS, *OPTIONAL) if column != "name"}
+
 
 def read(source: Source) -> pd.DataFrame:
     """A run's table, index ``label``: one row a category in label order, the last row background (id 0, no AP).
@@ -33,7 +38,7 @@ def read(source: Source) -> pd.DataFrame:
         name = str(source)
         try:
             # A category may well be called "nan" or "None".
-            frame = pd.read_csv(source, keep_default_na=False, na_values={c: [""] for c in COLUMNS if c != "name"})
+            frame = pd.read_csv(source, keep_default_na=False, na_values=_EMPTY)
         except FileNotFoundError as error:
             raise InputError(f"{name}: no such file, expected a run's per_category.csv") from error
         except (OSError, ValueError) as error:

@@ -59,6 +59,11 @@ def candidates(names: tuple[str, ...] | None = None) -> list[Method]:
     return chosen
 
 
+def under_a_cosine(method: Method) -> str | None:
+    """The variant of a method whose classifier is a cosine one (s = 20); None where that is no option of it."""
+    return method.resolve("cosine=20")[0] if method.parameters.get("cosine") == 0 else None
+
+
 def settings_to_try(method: Method) -> list[str]:
     """Variants of a method, one for each combination of the values worth trying; its default variant among them."""
     if not method.tune:

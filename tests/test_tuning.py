@@ -9,13 +9,14 @@ import pytest
 from analyses import beyond
 from imbalance_bench.benchmark import Benchmark
 from imbalance_bench.categories import read_json
+from imbalance_bench.classifiers import SoftmaxClassifier
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.held_out import hold_out
 from imbalance_bench.detectors import catalogue
 from imbalance_bench.errors import InputError
 from imbalance_bench.methods import METHODS
 from imbalance_bench.schedule import Schedule
-from imbalance_bench.tuning import settings_to_try, tune, tuning_folder
+from imbalance_bench.tuning import settings_to_try, tune, tuning_folder, under_a_cosine
 
 SHORT = Schedule(epochs=1, lr=0.02, batch_size=4, warmup_iterations=2)
 
@@ -82,16 +83,34 @@ def test_the_table_of_all_methods(bench: Benchmark) -> None:
     for run in ("x2-cls", "logit-adjust", "eqlv2"):
         bench.run(run)
     bench.run("logit-adjust", tune(bench, "logit-adjust"))
+    bench.run("cosine")
+    bench.run("eqlv2", "cosine=20")
     runs = beyond.collect(bench.root.parent)
-    assert set(runs["method"]) == {"baseline", "x2-cls", "logit-adjust", "eqlv2"}
+    assert set(runs["method"]) == {"baseline", "x2-cls", "logit-adjust", "eqlv2", "cosine"}
     tuned = runs[runs["kind"] == "tuned"]
     assert tuned["method"].tolist() == ["logit-adjust"]
     frame = beyond.summary(runs)
-    row = frame[(frame["method"] == "eqlv2")].iloc[0]
+    row, cosine = frame[frame["method"] == "eqlv2"].to_dict("records")
     by_method = runs[runs["kind"] == "default"].set_index("method")
     assert row["mAP_gain"] == pytest.approx(by_method.loc["eqlv2", "mAP"] - by_method.loc["baseline", "mAP"])
     assert row["mAP_over_control"] == pytest.approx(by_method.loc["eqlv2", "mAP"] - by_method.loc["x2-cls", "mAP"])
+    assert cosine["kind"] == "cosine"
+    own = runs[(runs["method"] == "eqlv2") & (runs["kind"] == "cosine")].iloc[0]
+    control = by_method.loc["cosine"]
+    assert cosine["tail_fixed_over_control"] == pytest.approx(own["tail_fixed"] - control["tail_fixed"])
+    assert 0 <= own["tail_fixed"] <= 1
     assert len(beyond.shown(frame)) == len(frame)
+    assert len(beyond.points(frame)) == runs["method"].nunique()
+
+
+def test_the_cosine_option_reaches_the_classifier(bench: Benchmark) -> None:
+    names = [name for name, method in METHODS.items() if under_a_cosine(method)]
+    assert {"bags", "reweight-cls", "focal-cls", "balanced-softmax", "acsl"} <= set(names)
+    base = SoftmaxClassifier(bench.categories.num_classes, 8)
+    for name in names:
+        options = METHODS[name].options("cosine=20")
+        built = METHODS[name].build(bench.categories, {"fc": 8}, base, **options)
+        assert built.cosine == 20, name
 
 
 def test_intervals_over_seeds() -> None:

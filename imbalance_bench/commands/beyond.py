@@ -30,6 +30,9 @@ def beyond(
     tune: Annotated[
         bool, typer.Option("--tune/--no-tune", help="Also choose settings on held-out training images.")
     ] = True,
+    cosine: Annotated[
+        bool, typer.Option("--cosine/--no-cosine", help="Also each trained loss under a cosine classifier.")
+    ] = True,
     methods: Annotated[
         str | None, typer.Option("--methods", help="Methods, separated by commas, if not all that fit.")
     ] = None,
@@ -44,8 +47,9 @@ def beyond(
 ) -> None:
     """Every method that trains the classifier alone, or nothing, on one frozen detector a seed.
 
-    Each with its default settings and with those that do best on held-out training images, chosen for all by the same
-    rule. Finished runs are kept; killed at any moment, the same command goes on.
+    Each with its default settings, with those that do best on held-out training images, chosen for all by the same
+    rule, and, where it trains a linear classifier, with a cosine one in its place. Finished runs are kept; killed at
+    any moment, the same command goes on.
 
     Example: imbalance-bench beyond --seeds 0,1,2 --output results
     """
@@ -59,12 +63,14 @@ def beyond(
             bench.run(method.name)
             if tune and method.tune:
                 bench.run(method.name, tuning.tune(bench, method.name))
+            if cosine and (variant := tuning.under_a_cosine(method)):
+                bench.run(method.name, variant)
 
     from analyses import beyond as analysis
 
     frame = analysis.summary(analysis.collect(work_dir / dataset / detector))
     table = analysis.shown(frame)
-    caption = f"percent; ±: deviation over seeds; gains over {analysis.CONTROL}: 95 % interval of the mean over seeds"
+    caption = f"percent; ±: deviation over seeds; {analysis.CAPTION}"
     show(table, f"{dataset}, {detector}: every method on a frozen detector", caption)
     if output is not None:
         from analyses import figures

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import (
     Classifier,
@@ -26,7 +24,14 @@ from imbalance_bench.classifiers import (
     tau_norm,
 )
 from imbalance_bench.errors import InputError
-from imbalance_bench.methods.record import Method, classifier_schedule, continued, tail_labels, tune_schedule
+from imbalance_bench.methods.record import (
+    Method,
+    classifier_schedule,
+    continued,
+    sigmoid_start,
+    tail_labels,
+    tune_schedule,
+)
 
 
 def _softmax(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier | None) -> Classifier:
@@ -42,22 +47,24 @@ def _reweighted(
     truncate: bool = True,
     low: float = 0.01,
     high: float = 5.0,
+    cosine: float = 0.0,
 ) -> Classifier:
     weights = class_balanced_weights(categories.instance_counts, beta, (low, high) if truncate else None)
-    return continued(SoftmaxClassifier(categories.num_classes, dims["fc"], weights), base)
+    classifier = SoftmaxClassifier(categories.num_classes, dims["fc"], weights, cosine or None)
+    return classifier if cosine else continued(classifier, base)
 
 
 def _focal(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, released: bool = False
-) -> Classifier:
-    if released:
-        return continued(ReleasedFocalClassifier(categories.num_classes, dims["fc"]), base)
-    classifier = SigmoidFocalClassifier(categories.num_classes, dims["fc"])
-    # A sigmoid per class against background: the softmax classifier's logits relative to background's.
-    with torch.no_grad():
-        classifier.weight.copy_(base.weight[:-1] - base.weight[-1])
-        classifier.bias.copy_(base.bias[:-1] - base.bias[-1])
-    return classifier
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, released: bool = False,
+    cosine: float = 0.0,
+) -> Classifier:  # fmt: skip
+    if not released:
+        return sigmoid_start(
+            SigmoidFocalClassifier(categories.num_classes, dims["fc"], cosine=cosine or None), base
+        )  # fmt: skip
+    if cosine:
+        raise InputError("option 'cosine' of 'focal': the released loss has none")
+    return continued(ReleasedFocalClassifier(categories.num_classes, dims["fc"]), base)
 
 
 def _ncm(tap: str) -> Callable[..., Classifier]:
@@ -106,6 +113,7 @@ def _bags(
     others: bool = True,
     background: bool = True,
     background_loss: str = "softmax",
+    cosine: float = 0.0,
 ) -> Classifier:
     """``groups``: 4, the paper's, is one a bin, however many bins the data have; 2 and 8 join and split four."""
     try:
@@ -114,7 +122,7 @@ def _bags(
         raise InputError(f"option 'groups' of 'bags': {error}") from error
     grouped = groups_by_count(categories.instance_counts, edges)
     return GroupSoftmaxClassifier(
-        categories.num_classes, dims["fc"], grouped, beta, others, background, background_loss
+        categories.num_classes, dims["fc"], grouped, beta, others, background, background_loss, cosine or None
     )
 
 

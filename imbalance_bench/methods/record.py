@@ -169,6 +169,20 @@ def softmax_start(classifier: Classifier) -> Classifier:
     return start
 
 
+def sigmoid_start(classifier: SigmoidClassifier, base: LinearClassifier) -> Classifier:
+    """From a softmax classifier: each class against background, and background against the mean of the classes.
+
+    A cosine classifier starts anew: the norms that it takes away are what the softmax classifier had learnt.
+    """
+    if classifier.cosine is None:
+        with torch.no_grad():
+            for own, trained in ((classifier.weight, base.weight), (classifier.bias, base.bias)):
+                own[: base.num_classes] = trained[:-1] - trained[-1]
+                if classifier.has_background_row:
+                    own[-1] = trained[-1] - trained[:-1].mean(dim=0)
+    return classifier
+
+
 def tail_labels(categories: CategoryTable) -> list[int]:
     """Labels of the classes in the tail bins."""
     return [label for label, bin_number in enumerate(categories.bins) if bin_number in TAIL_BINS]

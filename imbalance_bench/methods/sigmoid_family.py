@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import (
     ACSLClassifier,
@@ -20,35 +18,21 @@ from imbalance_bench.classifiers import (
     LinearClassifier,
     SigmoidClassifier,
 )
-from imbalance_bench.methods.record import Method, classifier_schedule
-
-
-def _started(classifier: SigmoidClassifier, base: LinearClassifier) -> Classifier:
-    """From a softmax classifier: each class against background, and background against the mean of the classes.
-
-    A cosine classifier starts anew: the norms that it takes away are what the softmax classifier had learnt.
-    """
-    if classifier.cosine is None:
-        with torch.no_grad():
-            for own, trained in ((classifier.weight, base.weight), (classifier.bias, base.bias)):
-                own[: base.num_classes] = trained[:-1] - trained[-1]
-                if classifier.has_background_row:
-                    own[-1] = trained[-1] - trained[:-1].mean(dim=0)
-    return classifier
+from imbalance_bench.methods.record import Method, classifier_schedule, sigmoid_start
 
 
 def _bce(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, background: str = "none",
     cosine: float = 0.0,
 ) -> Classifier:  # fmt: skip
-    return _started(SigmoidClassifier(categories.num_classes, dims["fc"], background, cosine or None), base)
+    return sigmoid_start(SigmoidClassifier(categories.num_classes, dims["fc"], background, cosine or None), base)
 
 
 def _eqlv2(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, gamma: float = 12.0, mu: float = 0.8,
     alpha: float = 4.0, cosine: float = 0.0,
 ) -> Classifier:  # fmt: skip
-    return _started(EQLv2Classifier(categories.num_classes, dims["fc"], gamma, mu, alpha, cosine or None), base)
+    return sigmoid_start(EQLv2Classifier(categories.num_classes, dims["fc"], gamma, mu, alpha, cosine or None), base)
 
 
 def _eql(
@@ -56,7 +40,7 @@ def _eql(
 ) -> Classifier:
     """``images``: classes in so many training images, or fewer, are the tail; LVIS's rare and common ones at 100."""
     tail = (categories.image_counts <= images).tolist()
-    return _started(EQLClassifier(categories.num_classes, dims["fc"], tail, cosine or None), base)
+    return sigmoid_start(EQLClassifier(categories.num_classes, dims["fc"], tail, cosine or None), base)
 
 
 def _droploss(
@@ -64,7 +48,7 @@ def _droploss(
 ) -> Classifier:
     """``images``: as of EQL."""
     tail = (categories.image_counts <= images).tolist()
-    return _started(DropLossClassifier(categories.num_classes, dims["fc"], tail, cosine or None), base)
+    return sigmoid_start(DropLossClassifier(categories.num_classes, dims["fc"], tail, cosine or None), base)
 
 
 def _federated(
@@ -72,14 +56,14 @@ def _federated(
     cosine: float = 0.0,
 ) -> Classifier:  # fmt: skip
     counts = categories.image_counts.tolist()
-    return _started(
+    return sigmoid_start(
         FederatedClassifier(categories.num_classes, dims["fc"], counts, sampled, power, cosine or None), base
     )
 
 
 def _ecm(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0) -> Classifier:
     counts = categories.image_counts.tolist()
-    return _started(ECMClassifier(categories.num_classes, dims["fc"], counts, cosine or None), base)
+    return sigmoid_start(ECMClassifier(categories.num_classes, dims["fc"], counts, cosine or None), base)
 
 
 def _acsl(
@@ -87,20 +71,22 @@ def _acsl(
     cosine: float = 0.0,
 ) -> Classifier:  # fmt: skip
     frequencies = categories.frequencies
-    return _started(ACSLClassifier(categories.num_classes, dims["fc"], frequencies, threshold, cosine or None), base)
+    return sigmoid_start(
+        ACSLClassifier(categories.num_classes, dims["fc"], frequencies, threshold, cosine or None), base
+    )
 
 
 def _fcbl(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, alpha: float = 0.85,
     threshold: float = 0.7, cosine: float = 0.0,
 ) -> Classifier:  # fmt: skip
-    return _started(FCBLClassifier(categories.num_classes, dims["fc"], alpha, threshold, cosine or None), base)
+    return sigmoid_start(FCBLClassifier(categories.num_classes, dims["fc"], alpha, threshold, cosine or None), base)
 
 
 def _gumbel(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0
 ) -> Classifier:
-    return _started(GumbelClassifier(categories.num_classes, dims["fc"], cosine=cosine or None), base)
+    return sigmoid_start(GumbelClassifier(categories.num_classes, dims["fc"], cosine=cosine or None), base)
 
 
 METHODS = (
