@@ -97,8 +97,8 @@ def test_the_table_of_all_methods(bench: Benchmark) -> None:
     assert cosine["kind"] == "cosine"
     own = runs[(runs["method"] == "eqlv2") & (runs["kind"] == "cosine")].iloc[0]
     control = by_method.loc["cosine"]
-    assert cosine["tail_fixed_over_control"] == pytest.approx(own["tail_fixed"] - control["tail_fixed"])
-    assert 0 <= own["tail_fixed"] <= 1
+    assert cosine["mAP_fixed_over_control"] == pytest.approx(own["mAP_fixed"] - control["mAP_fixed"])
+    assert 0 <= own["mAP_fixed"] <= 1
     assert len(beyond.shown(frame)) == len(frame)
     assert len(beyond.points(frame)) == runs["method"].nunique()
 
