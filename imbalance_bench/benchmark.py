@@ -165,6 +165,8 @@ class Benchmark(Setup):
             found = checkpoints.classifiers_of(content, start.checkpoint)
             bases = [methods.softmax_start(classifier) for classifier in found.values()]
         torch.manual_seed(self.seed)
+        for name, measure in method.statistics.items():
+            options[name] = measure(self.dataset.train_annotations, self.categories)
         classifiers = [method.build(self.categories, self.detector.tap_dims, base, **options) for base in bases]
         if method.trains not in ("classifier", "nothing"):
             return self._train_end_to_end(method, classifiers, folder, content, protocol)

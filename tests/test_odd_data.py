@@ -55,6 +55,8 @@ def test_every_method_is_built_for_a_class_without_instances(bench: Benchmark, m
     assert bench.categories.instance_counts[ABSENT] == 0
     options = record.options(variant)
     options = {name: value for name, value in options.items() if name not in record.protocol}
+    for name, measure in record.statistics.items():
+        options[name] = measure(bench.dataset.train_annotations, bench.categories)
     base = None
     if record.starts_from != "scratch":
         name, start = parse(record.starts_from)

@@ -6,6 +6,8 @@ from imbalance_bench.classifiers.group_softmax import GroupSoftmaxClassifier, gr
 from imbalance_bench.classifiers.logit_transforms import (
     LogitTransformClassifier,
     LogNClassifier,
+    fractal_calibrated,
+    fractal_dimensions,
     generalized_weights,
     log_prior,
     logit_adjusted,
@@ -56,6 +58,8 @@ __all__ = [
     "TauNormSelectClassifier",
     "build",
     "class_balanced_weights",
+    "fractal_calibrated",
+    "fractal_dimensions",
     "generalized_weights",
     "group_edges",
     "groups_by_count",

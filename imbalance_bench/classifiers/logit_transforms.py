@@ -47,11 +47,59 @@ def logit_adjusted(
         gamma: 0 leaves the scores.
         beta: of ``log_prior``.
     """
+    return _lowered(base, log_prior(counts, gamma, beta))
+
+
+def _lowered(base: LinearClassifier, shift: Sequence[float]) -> SoftmaxClassifier:
+    """The softmax classifier whose C + 1 logits are lower by so much."""
     classifier = SoftmaxClassifier(base.num_classes, base.feature_dim)
     with torch.no_grad():
         classifier.weight.copy_(base.class_weights())
-        classifier.bias.copy_(base.class_biases() - torch.tensor(log_prior(counts, gamma, beta)))
+        classifier.bias.copy_(base.class_biases() - torch.tensor(shift))
     return classifier
+
+
+def fractal_calibrated(
+    base: LinearClassifier, counts: Sequence[int] | np.ndarray, dimensions: np.ndarray, power: float = 2.0,
+    strength: float = 1.0,
+) -> SoftmaxClassifier:  # fmt: skip
+    """FRACAL (arXiv 2410.11774): logit adjustment by the decadic logarithm, then ``p_c / D_c^power``, normalised again.
+
+    A class whose boxes are spread over the whole image (D near 2) is lowered against one that keeps to a place.
+    Background has D = 1. LVIS v1 mask AP 28.5. All of it is a change of b.
+
+    Args:
+        base: the trained softmax classifier.
+        counts: train images of each class.
+        dimensions: (C,) of ``fractal_dimensions``.
+        power: the published lambda.
+        strength: of the logit adjustment; 1 is ``z_c - log10 N_c``.
+    """
+    prior = log_prior(counts, strength / np.log(10))
+    return _lowered(base, (np.array(prior) + power * np.log(np.append(dimensions, 1.0))).tolist())
+
+
+def fractal_dimensions(labels: np.ndarray, centres: np.ndarray, num_classes: int, finest: int = 64) -> np.ndarray:
+    """(C,) box-counting dimensions of where each class's boxes are (FRACAL): 1 for a place or a line, 2 for the plane.
+
+    The image is cut into G x G cells, G = 1, 2, ... as long as G^2 <= N_c, and D is the slope of the log of the
+    number of cells that hold a centre against log G, at least 1; with fewer than four boxes it is 1.
+
+    Args:
+        labels: (N,) of the training boxes.
+        centres: (N, 2) x and y over the image's width and height.
+        num_classes: C.
+        finest: greatest G.
+    """
+    numbers = np.bincount(labels, minlength=num_classes)
+    dimensions = np.ones(num_classes)
+    for label in np.flatnonzero(numbers >= 4):
+        own = centres[labels == label].clip(0, np.nextafter(1, 0))
+        grids = np.arange(1, min(finest, int(np.sqrt(numbers[label]))) + 1)
+        cells = [len(np.unique((own * grid).astype(np.int64) @ [1, grid])) for grid in grids]
+        slope, _ = np.polyfit(np.log(grids), np.log(cells), 1)
+        dimensions[label] = max(1.0, slope)
+    return dimensions
 
 
 class LogNClassifier(SoftmaxClassifier):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -49,6 +50,7 @@ class Method:
         family: what it is at its core.
         year: of its publication.
         source: where it was published, an arXiv number.
+        statistics: arguments of ``build`` beyond the counts, by name: from the training annotations and categories.
         tune: options worth choosing on held-out training images, and the values to try; the default is one of them.
     """
 
@@ -65,6 +67,7 @@ class Method:
     family: Family = "plain"
     year: int = 2020
     source: str = "2006.10408"
+    statistics: Mapping[str, Callable[[Path, CategoryTable], Any]] = field(default_factory=dict)
     tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
@@ -85,7 +88,8 @@ class Method:
     def parameters(self) -> dict[str, Any]:
         """Every option a variant may set, with its default."""
         arguments = list(inspect.signature(self.build).parameters.values())[3:]
-        return {argument.name: argument.default for argument in arguments} | dict(self.protocol)
+        options = {a.name: a.default for a in arguments if a.name not in self.statistics}
+        return options | dict(self.protocol)
 
     def options(self, variant: str | None) -> dict[str, Any]:
         """All options of a variant."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from imbalance_bench.categories import CategoryTable
@@ -16,11 +18,14 @@ from imbalance_bench.classifiers import (
     SeesawClassifier,
     ShiftedSoftmaxClassifier,
     SoftmaxClassifier,
+    fractal_calibrated,
+    fractal_dimensions,
     generalized_weights,
     ldam_margins,
     log_prior,
     logit_adjusted,
 )
+from imbalance_bench.datasets.positions import box_centres
 from imbalance_bench.methods.record import Method, classifier_schedule, continued
 
 
@@ -37,6 +42,17 @@ def _logit_adjusted(
     """``counts``: of ``images`` (NorCal) or ``instances``."""
     numbers = categories.instance_counts if counts == "instances" else categories.image_counts
     return logit_adjusted(base, numbers, gamma, beta)
+
+
+def _dimensions(annotations: Path, categories: CategoryTable) -> np.ndarray:
+    return fractal_dimensions(*box_centres(annotations, categories), categories.num_classes)
+
+
+def _fractal(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, dimensions: np.ndarray,
+    power: float = 2.0, strength: float = 1.0,
+) -> Classifier:  # fmt: skip
+    return fractal_calibrated(base, categories.image_counts, dimensions, power, strength)
 
 
 def _balanced_softmax(
@@ -101,6 +117,9 @@ METHODS = (
     Method("logit-adjust", "Logit adjustment", None, "nothing", "baseline", _logit_adjusted,
            {"norcal": {}, "instances": {"counts": "instances"}, "class-balanced": {"beta": 0.999}},
            family="post hoc", year=2021, source="2107.02170", tune={"gamma": (0.0, 0.25, 0.5, 0.75, 1.0)}),
+    Method("fracal", "FRACAL", None, "nothing", "baseline", _fractal, family="post hoc", year=2024,
+           source="2410.11774", statistics={"dimensions": _dimensions},
+           tune={"power": (0.0, 1.0, 2.0), "strength": (0.0, 0.5, 1.0)}),
     Method("balanced-softmax", "Balanced softmax", None, "classifier", "baseline", _balanced_softmax,
            schedule=classifier_schedule, family="softmax loss", source="2007.10740", tune={"tau": (0.25, 0.5, 1.0)}),
     Method("crt", "cRT", None, "classifier", "baseline", _fresh, sampling="class-balanced",

@@ -9,6 +9,8 @@ from imbalance_bench.classifiers import (
     LogitTransformClassifier,
     LogNClassifier,
     SoftmaxClassifier,
+    fractal_calibrated,
+    fractal_dimensions,
     generalized_weights,
     log_prior,
     logit_adjusted,
@@ -127,3 +129,40 @@ def test_only_background_and_extreme_logits(base: SoftmaxClassifier) -> None:
     assert loss.isfinite()
     extreme = torch.tensor([[6e4, -6e4, 0, 6e4, -6e4]], dtype=torch.float16)
     assert classifier.scores(extreme).isfinite().all()
+
+
+def test_fractal_dimensions() -> None:
+    generator = np.random.default_rng(0)
+    plane, line, few = generator.random((4096, 2)), generator.random((4096, 2)), generator.random((3, 2))
+    line[:, 1] = 0.3
+    labels = np.repeat([0, 1, 2], [4096, 4096, 3])
+    centres = np.concatenate([plane, line, few])
+    dimensions = fractal_dimensions(labels, centres, 5, finest=16)
+    assert dimensions[0] == pytest.approx(2, abs=0.02), "the plane"
+    assert dimensions[1] == pytest.approx(1, abs=0.02), "a line"
+    assert dimensions[2:].tolist() == [1, 1, 1], "too few, none, and none beyond the last label"
+    assert fractal_dimensions(np.zeros(100, int), np.full((100, 2), 0.5), 1).tolist() == [1], "a place"
+    # Cell by cell; the image's far edge belongs to the last cell.
+    points = np.array([[0.1, 0.1], [0.6, 0.2], [0.6, 0.9], [1.0, 1.0], [0.2, 0.2], [0.3, 0.8], [0.9, 0.1], [0.5, 0.5],
+                       [0.35, 0.4]])  # fmt: skip
+    counted = []
+    for grid in (1, 2, 3):
+        hit = set()
+        for x, y in points:
+            hit.add((min(int(x * grid), grid - 1), min(int(y * grid), grid - 1)))
+        counted.append(len(hit))
+    slope = np.cov(np.log([1, 2, 3]), np.log(counted))[0, 1] / np.var(np.log([1, 2, 3]), ddof=1)
+    assert fractal_dimensions(np.zeros(9, int), points, 1)[0] == pytest.approx(slope)
+
+
+def test_fractal_calibration(base: SoftmaxClassifier, features: Tensor) -> None:
+    """As published: adjusted by log10, a softmax, divided by D^2, normalised again; one proposal at a time."""
+    dimensions = np.array([2.0, 1.5, 1.2, 1.0])
+    calibrated = fractal_calibrated(base, COUNTS, dimensions)
+    images = np.maximum(COUNTS, 1)
+    for logits, scores in zip(base(features).detach().numpy(), calibrated.scores(calibrated(features)), strict=True):
+        adjusted = np.append(logits[:-1] - np.log10(images / images.mean()), logits[-1])
+        probabilities = np.exp(adjusted) / np.exp(adjusted).sum() / np.append(dimensions, 1) ** 2
+        np.testing.assert_allclose(scores.detach(), probabilities / probabilities.sum(), rtol=1e-4)
+    same = fractal_calibrated(base, [7] * 4, np.ones(4))
+    torch.testing.assert_close(same(features), base(features))
