@@ -16,7 +16,7 @@ from imbalance_bench import checkpoints, methods
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.datasets import registry
 from imbalance_bench.datasets.annotations import image_labels
-from imbalance_bench.datasets.sampling import RepeatFactorSampler, repeat_factors
+from imbalance_bench.datasets.sampling import RepeatFactorSampler, class_balanced_factors, repeat_factors
 from imbalance_bench.detectors import catalogue
 from imbalance_bench.detectors.inference import box_heads
 from imbalance_bench.distributed import held_by_main, log_file, on_main, per_process
@@ -96,7 +96,7 @@ class Benchmark(Setup):
         Raises:
             InputError: unknown names, a folder in use or made with other settings.
         """
-        method = methods.get(name)
+        method = methods.get(name).at(variant)
         variant, _ = method.resolve(variant)
         folder = self.folder(method, variant)
         needed = {name: self.run(*methods.parse(name)) for name in method.needs}
@@ -158,7 +158,7 @@ class Benchmark(Setup):
     def _train(self, method: Method, variant: str, folder: RunFolder, start: RunFolder | None) -> list[Classifier]:
         """The trained classifiers, one a stage; the run's checkpoint is on disk afterwards."""
         options = method.options(variant)
-        protocol = {name: options.pop(name) for name in method.protocol}
+        conduct = {name: options.pop(name) for name in method.conduct}
         content = checkpoints.load(start.checkpoint) if start else None
         bases: list[Any] = [None] * self.detector.num_stages
         if start is not None and content is not None:
@@ -169,10 +169,10 @@ class Benchmark(Setup):
             options[name] = measure(self.dataset.train_annotations, self.categories)
         classifiers = [method.build(self.categories, self.detector.tap_dims, base, **options) for base in bases]
         if method.trains not in ("classifier", "nothing"):
-            return self._train_end_to_end(method, classifiers, folder, content, protocol)
+            return self._train_end_to_end(method, classifiers, folder, content, conduct)
         assert start is not None and content is not None
         self.cache(start, "train", classifiers)
-        on_main(lambda: self._train_on_cache(method, classifiers, folder, start, content, protocol))
+        on_main(lambda: self._train_on_cache(method, classifiers, folder, start, content, conduct))
         return classifiers
 
     def _train_on_cache(
@@ -182,12 +182,12 @@ class Benchmark(Setup):
         folder: RunFolder,
         start: RunFolder,
         content: dict[str, Any],
-        protocol: dict[str, Any],
+        conduct: dict[str, Any],
     ) -> None:
         train = self.cached_features(start, "train", classifiers)
         for stage, (classifier, cached) in enumerate(zip(classifiers, train, strict=True)):
             if method.trains == "nothing":
-                classifier.fit(cached.chunks(ground_truth_only=protocol.get("centres") == "ground-truth"))
+                classifier.fit(cached.chunks(ground_truth_only=conduct.get("centres") == "ground-truth"))
                 continue
             train_classifier(
                 classifier,
@@ -208,7 +208,7 @@ class Benchmark(Setup):
         classifiers: list[Classifier],
         folder: RunFolder,
         start: dict[str, Any] | None,
-        protocol: dict[str, Any],
+        conduct: dict[str, Any],
     ) -> list[Classifier]:
         keep = methods.tail_labels(self.categories) if method.sampling == "tail-only" else None
         with logged_to(log_file(folder.path / "console.log")):
@@ -220,11 +220,13 @@ class Benchmark(Setup):
             load_features(model, start["state_dict"])
         elif self.pretrained is not None:
             self.reporter.say(load_pretrained(model, self.pretrained))
-        sampler = None
+        sampler, num_classes = None, self.categories.num_classes
         if method.sampling == "repeat-factor":
-            labels, ceil = image_labels(dataset), protocol["repeat"] == "ceil"
-            factors = repeat_factors(labels, self.categories.num_classes, protocol["threshold"], ceil)
+            ceil = conduct["repeat"] == "ceil"
+            factors = repeat_factors(image_labels(dataset), num_classes, conduct["threshold"], ceil)
             sampler = RepeatFactorSampler(factors, self.seed)
+        elif method.sampling == "class-balanced":
+            sampler = RepeatFactorSampler(class_balanced_factors(image_labels(dataset), num_classes), self.seed)
         train_detector(
             self.detector,
             model,

@@ -25,7 +25,8 @@ class Row:
     @property
     def method(self) -> Method:
         """Of the run."""
-        return METHODS[parse(self.run)[0]]
+        name, variant = parse(self.run)
+        return METHODS[name].at(variant)
 
     @property
     def variant(self) -> str:

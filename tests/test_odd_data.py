@@ -54,7 +54,7 @@ def test_every_method_is_built_for_a_class_without_instances(bench: Benchmark, m
     record, dims = METHODS[method], bench.detector.tap_dims
     assert bench.categories.instance_counts[ABSENT] == 0
     options = record.options(variant)
-    options = {name: value for name, value in options.items() if name not in record.protocol}
+    options = {name: value for name, value in options.items() if name not in record.conduct}
     for name, measure in record.statistics.items():
         options[name] = measure(bench.dataset.train_annotations, bench.categories)
     base = None

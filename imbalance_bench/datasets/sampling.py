@@ -1,4 +1,4 @@
-"""Repeat factor sampling, RFS (section 7.1.2; Table 1 rows 4 and 5)."""
+"""Sampling of images: repeat factors, RFS (section 7.1.2; Table 1 rows 4 and 5), and class-balanced."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ def repeat_factors(
     by_class = np.maximum(1, np.sqrt(threshold / frequency))
     factors = np.array([by_class[labels].max(initial=1.0) for labels in image_labels])
     return 1 + np.ceil(factors) if ceil else factors
+
+
+def class_balanced_factors(image_labels: Sequence[np.ndarray], num_classes: int) -> np.ndarray:
+    """(I,) expected draws of each image in I draws of a class at random, then an image that holds it (1910.09217).
+
+    Args:
+        image_labels: distinct labels of each image.
+        num_classes: C; a class without an image is never drawn.
+    """
+    images_of_class = np.bincount(np.concatenate(image_labels), minlength=num_classes)
+    weights = np.array([(1 / images_of_class[labels]).sum() for labels in image_labels])
+    return weights * (len(image_labels) / weights.sum())
 
 
 class RepeatFactorSampler(Sampler[int]):

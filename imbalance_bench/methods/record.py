@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -80,6 +80,15 @@ class Method:
         return tuple(dict.fromkeys(runs))
 
     @property
+    def conduct(self) -> dict[str, Any]:
+        """Options that say how it is trained, not what is built, with their defaults.
+
+        ``trains``, of a method that trains the classifier alone: ``all`` or ``head`` train that end to end with its
+        loss, from the baseline, by the detector's own schedule, as x2 does.
+        """
+        return dict(self.protocol) | ({"trains": "classifier"} if self.trains == "classifier" else {})
+
+    @property
     def default_variant(self) -> str:
         """The variant taken when none is named."""
         return next(iter(self.variants))
@@ -89,11 +98,25 @@ class Method:
         """Every option a variant may set, with its default."""
         arguments = list(inspect.signature(self.build).parameters.values())[3:]
         options = {a.name: a.default for a in arguments if a.name not in self.statistics}
-        return options | dict(self.protocol)
+        return options | self.conduct
 
     def options(self, variant: str | None) -> dict[str, Any]:
         """All options of a variant."""
         return self.parameters | dict(self.resolve(variant)[1])
+
+    def at(self, variant: str | None) -> Method:
+        """This method with the scope and the schedule that the variant's setting ``trains`` gives it.
+
+        Raises:
+            InputError: a scope that there is not.
+        """
+        scope = self.options(variant).get("trains", self.trains)
+        if scope == self.trains:
+            return self
+        if scope not in get_args(Scope) or scope == "nothing":
+            known = ", ".join(name for name in get_args(Scope) if name != "nothing")
+            raise InputError(f"option 'trains' of '{self.name}': '{scope}', expected one of {known}")
+        return replace(self, trains=scope, schedule=lambda schedule: schedule, protocol=self.conduct)
 
     def folder(self, variant: str | None) -> str:
         """Name of a variant's run folder; the default variant's has no suffix."""

@@ -9,7 +9,7 @@ import pytest
 from mmengine.dataset import ClassBalancedDataset
 
 from imbalance_bench.datasets import sampling
-from imbalance_bench.datasets.sampling import RepeatFactorSampler, repeat_factors
+from imbalance_bench.datasets.sampling import RepeatFactorSampler, class_balanced_factors, repeat_factors
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_train_image_categories.npz"
 # Class 0 is in all of 1000 images, class 1 in 4 of them, class 2 in one.
@@ -26,6 +26,16 @@ def test_factors_by_hand() -> None:
 
 def test_an_image_without_a_label_is_not_repeated() -> None:
     assert repeat_factors([np.array([0]), np.array([], dtype=int)], 1).tolist() == [1, 1]
+
+
+def test_class_balanced_factors_are_draws_of_classes() -> None:
+    factors = class_balanced_factors(LABELS, 4)
+    generator, drawn = np.random.default_rng(0), np.zeros(len(LABELS))
+    holding = [[i for i, labels in enumerate(LABELS) if label in labels] for label in range(3)]
+    for label in generator.integers(3, size=30000):
+        drawn[generator.choice(holding[label])] += 1
+    np.testing.assert_allclose(factors[:4], drawn[:4] / 30000 * len(LABELS), rtol=0.05)
+    assert factors.sum() == pytest.approx(len(LABELS))
 
 
 def test_sampler_repeats_on_average_and_by_seed() -> None:
