@@ -153,6 +153,13 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).loc[order]
 
 
+def brief(frame: pd.DataFrame) -> pd.DataFrame:
+    """``shown``, of every method its default settings only, most AP on the tail first."""
+    chosen = frame[frame["kind"] == "default"].sort_values("tail", ascending=False, kind="stable")
+    columns = ["method", "mAP", "tail", "head", "tail_fixed", "tail over control", "head over control"]
+    return shown(chosen).loc[chosen.index, columns].assign(year=chosen["year"].astype(str))
+
+
 def points(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a method for ``diagnosis_figures.gains``: the chosen settings where there are any, else the default."""
     last = frame[frame["kind"] != "cosine"].drop_duplicates("method", keep="last").set_index("method")

@@ -39,7 +39,7 @@ def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "") -> Figu
             textcoords="axes fraction", fontsize=7.5, va="center", annotation_clip=False,
             color=CORRECT if method == recommended else "0.25",
             weight="bold" if method == recommended else "normal",
-            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.7", "shrinkA": 1, "shrinkB": 3},
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.7", "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)},
         )  # fmt: skip
     front = pareto(shown["head_gain"].to_numpy(), shown["tail_gain"].to_numpy())
     axis.plot(

@@ -106,6 +106,15 @@ def tune(bench: Benchmark, name: str) -> str:
     return chosen
 
 
+def run_tuned(bench: Benchmark, name: str) -> RunFolder:
+    """The run of a method with its chosen settings; what was tried for them stands in it as ``tuning.json``."""
+    folder = bench.run(name, tune(bench, name))
+    kept = tuning_folder(bench) / f"{name}.json"
+    if kept.exists():
+        write_text(folder.path / "tuning.json", kept.read_text())
+    return folder
+
+
 def tuning_folder(bench: Benchmark) -> Path:
     """Where a benchmark keeps what was tried."""
     return bench.root / "tuning"

@@ -1,9 +1,14 @@
 """What the README shows, works."""
 
 import re
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from analyses import readme
+from imbalance_bench.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,3 +49,16 @@ def test_no_addresses_of_registries(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "index-url" not in text
     assert name != "constraints.txt" or "://" not in text
+
+
+def test_its_tables_are_the_results(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    results = ROOT / "results" / "measured" / "emoji-lt-small"
+    assert readme.rewritten(text, results) == text, "python -m analyses.readme writes them"
+    for name, column in (("table1.csv", "mAP"), ("beyond.csv", "tail")):
+        changed = shutil.copytree(results, tmp_path / name, ignore=shutil.ignore_patterns("tiny*", "*.png"))
+        frame = pd.read_csv(changed / name)
+        frame.assign(**{column: frame[column] / 2}).to_csv(changed / name, index=False)
+        assert readme.rewritten(text, changed) != text
+    with pytest.raises(InputError, match="no '<!-- table 1 -->'"):
+        readme.rewritten("# nothing", results)

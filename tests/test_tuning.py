@@ -16,7 +16,7 @@ from imbalance_bench.detectors import catalogue
 from imbalance_bench.errors import InputError
 from imbalance_bench.methods import METHODS
 from imbalance_bench.schedule import Schedule
-from imbalance_bench.tuning import settings_to_try, tune, tuning_folder, under_a_cosine
+from imbalance_bench.tuning import run_tuned, settings_to_try, tune, tuning_folder, under_a_cosine
 
 SHORT = Schedule(epochs=1, lr=0.02, batch_size=4, warmup_iterations=2)
 
@@ -43,6 +43,12 @@ def test_the_best_on_held_out_images_is_chosen(bench: Benchmark) -> None:
     assert files <= {image["file_name"] for image in train["images"]}
     for path in tuning_folder(bench).glob("*/*/*/*/detections.npz"):
         assert set(np.load(path)["image_ids"].tolist()) <= held
+
+
+def test_a_tuned_run_says_what_was_tried(bench: Benchmark) -> None:
+    folder = run_tuned(bench, "logit-adjust")
+    assert read_json(folder.path / "tuning.json") == read_json(tuning_folder(bench) / "logit-adjust.json")
+    assert folder.record()["settings"]["variant"] == tune(bench, "logit-adjust")
 
 
 def test_what_was_tried_is_not_tried_again(bench: Benchmark) -> None:
@@ -109,6 +115,7 @@ def test_the_cosine_option_reaches_the_classifier(bench: Benchmark) -> None:
     base = SoftmaxClassifier(bench.categories.num_classes, 8)
     for name in names:
         options = METHODS[name].options("cosine=20")
+        options = {option: value for option, value in options.items() if option not in METHODS[name].conduct}
         built = METHODS[name].build(bench.categories, {"fc": 8}, base, **options)
         assert built.cosine == 20, name
 

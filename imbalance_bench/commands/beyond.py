@@ -62,7 +62,7 @@ def beyond(
         for method in tried:
             bench.run(method.name)
             if tune and method.tune:
-                bench.run(method.name, tuning.tune(bench, method.name))
+                tuning.run_tuned(bench, method.name)
             if cosine and (variant := tuning.under_a_cosine(method)):
                 bench.run(method.name, variant)
 

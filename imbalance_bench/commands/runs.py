@@ -27,6 +27,7 @@ from imbalance_bench.commands.options import (
     console,
     joined,
     show,
+    written,
 )
 from imbalance_bench.errors import InputError
 
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 AP_CAPTION = "low, high: 95 % bootstrap interval over the classes of a group"
 
 
-def methods() -> None:
+def methods(output: OutputOption = None) -> None:
     """Show the methods: their row in the paper's Table 1, what they train, their variants and where they come from.
 
-    Example: imbalance-bench methods
+    Example: imbalance-bench methods -o methods.csv
     """
     import pandas as pd
 
@@ -50,20 +51,33 @@ def methods() -> None:
             "name": method.name,
             "Table 1": "-" if method.paper_row is None else f"({method.paper_row})",
             "family": method.family,
-            "trains": {"all": "everything", "classifier": "W, b"}.get(method.trains, method.trains),
-            "starts from": method.starts_from,
-            "variants (default first)": ", ".join(method.variants),
+            "trains": {"classifier": "W, b"}.get(method.trains, method.trains),
+            "from": method.starts_from,
+            "variants": ", ".join(method.variants),
             "year": method.year,
             "arXiv": method.source,
         }
         for method in METHODS.values()
     ]
-    show(pd.DataFrame(rows), "methods")
+    frame = pd.DataFrame(rows)
+    address = "https://arxiv.org/abs/" + frame["arXiv"]
+    show(
+        frame.assign(arXiv="[link=" + address + "]" + frame["arXiv"] + "[/link]"),
+        "methods, their default variant first",
+    )
+    if output is not None:
+        from imbalance_bench.files import write_text
+
+        write_text(output, frame.assign(source=address).to_csv(index=False))
+        written(output)
 
 
 def run_baseline(
     method: Annotated[str, typer.Option("--method", help="Method ('methods' lists them).")] = "baseline",
     variant: Annotated[str | None, typer.Option("--variant", help="Variant, if not the default.")] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Choose the method's settings on held-out training images.")
+    ] = False,
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
     seed: SeedOption = 0,
@@ -84,11 +98,23 @@ def run_baseline(
     """
     from imbalance_bench import methods as catalogue
 
-    catalogue.get(method).options(variant)
+    catalogue.get(method).at(variant)
+    if tune and (variant is not None or launcher != "none"):
+        raise InputError(
+            "option '--tune' chooses the variant itself, in one process: expected no --variant, --launcher"
+        )
+    if tune and not catalogue.get(method).tune:
+        choices = ", ".join(name for name, record in catalogue.METHODS.items() if record.tune)
+        raise InputError(f"option '--tune': '{method}' has no settings to choose, expected one of {choices}")
     options = {"batch_size": batch_size, "pretrained": pretrained, "track": track}
     with joined(launcher, device):
         bench = benchmark(dataset, detector, data_dir, work_dir, seed, device, **options)
-        folder = bench.run(method, variant)
+        if tune:
+            from imbalance_bench.tuning import run_tuned
+
+            folder = run_tuned(bench, method)
+        else:
+            folder = bench.run(method, variant)
     if console.quiet:
         return
 

@@ -71,12 +71,29 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     assert f"Example: imbalance-bench {command}" in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
-def test_methods(run: Run) -> None:
+def test_methods(run: Run, tmp_path: Path) -> None:
     status, out, _ = run("methods")
     assert status == 0
     for name, row in (("bags", "(14)"), ("tau-norm", "(12)"), ("x2-cls", "-"), ("finetune-tail", "(3)")):
         assert any(line.split()[:2] == [name, row] for line in out.splitlines())
     assert all(name in out for name in METHODS)
+    status, _, _ = run("methods", "-o", tmp_path / "methods.csv")
+    frame = pd.read_csv(tmp_path / "methods.csv", dtype=str).set_index("name")
+    assert status == 0 and set(frame.index) == set(METHODS)
+    assert frame.loc["tau-norm", "source"] == "https://arxiv.org/abs/1910.09217"
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--method", "x2-cls", "--tune"), "'x2-cls' has no settings to choose"),
+        (("--method", "bags", "--tune", "--variant", "beta=2"), "expected no --variant"),
+        (("--method", "bags", "--variant", "trains=nothing"), "option 'trains' of 'bags'"),
+    ],
+)
+def test_what_run_baseline_does_not_take(options: tuple[str, ...], line: str, run: Run) -> None:
+    status, _, error = run("run-baseline", *options)
+    assert status == 2 and line in " ".join(error.split())
 
 
 def test_datasets(run: Run, data_root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""The README's tables, written from the results in this repository: ``python -m analyses.readme``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from analyses import beyond, tables
+from imbalance_bench.errors import InputError
+from imbalance_bench.files import write_text
+from imbalance_bench.studies import STUDIES
+
+
+def _table1(folder: Path) -> str:
+    runs, study = pd.read_csv(folder / "table1.csv"), STUDIES["table 1"]
+    frame = tables.shown(tables.summary(runs, study), study, [*tables.AP_COLUMNS, *tables.ACC_COLUMNS])
+    return f"{tables.markdown(frame)}\n\n{tables.caption(runs)}"
+
+
+def _beyond(folder: Path) -> str:
+    return tables.markdown(beyond.brief(pd.read_csv(folder / "beyond.csv")))
+
+
+TABLES: dict[str, Callable[[Path], str]] = {"table 1": _table1, "beyond": _beyond}
+"""What stands between the comments ``<!-- NAME -->`` and ``<!-- end -->``, from a folder of results."""
+
+
+def rewritten(text: str, folder: Path) -> str:
+    """A README with every table anew.
+
+    Raises:
+        InputError: the comments of a table are not there.
+    """
+    for name, table in TABLES.items():
+        found = re.search(rf"(?<=<!-- {name} -->\n).*?(?=\n<!-- end -->)", text, re.DOTALL)
+        if found is None:
+            raise InputError(f"README.md: no '<!-- {name} -->' with '<!-- end -->' after it")
+        text = f"{text[: found.start()]}\n{table(folder)}\n{text[found.end() :]}"
+    return text
+
+
+if __name__ == "__main__":
+    ROOT = Path(__file__).resolve().parents[1]
+    readme = (ROOT / "README.md").read_text()
+    write_text(ROOT / "README.md", rewritten(readme, ROOT / "results" / "measured" / "emoji-lt-small"))
