@@ -1,10 +1,12 @@
 """The catalogue: its rows are the paper's, and its variants set what they say."""
 
+import numpy as np
 import pytest
 import torch
 
 from analyses import published
 from imbalance_bench import methods
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import SigmoidFocalClassifier, SoftmaxClassifier
 from imbalance_bench.errors import InputError
 from imbalance_bench.methods import METHODS
@@ -43,6 +45,17 @@ def test_settings_of_a_variant() -> None:
     assert METHODS["ncm-fc"].resolve("scale=20")[0] == "fixed"
     assert METHODS["rfs"].options("threshold=0.01") == {"repeat": "stochastic", "threshold": 0.01}
     assert METHODS["tau-norm"].options("tau=0.3")["tau"] == 0.3
+
+
+def test_groups_of_bags() -> None:
+    counts = np.array([1, 1, 2, 4, 4, 8, 20])
+    categories = CategoryTable(np.arange(1, 8), tuple("abcdefg"), counts, counts, tuple("rrrrrrc"))
+    base = SoftmaxClassifier(7, 4)
+    for variant, expected in (("edges=8-20", [1] * 5 + [2, 3]), ("edges=balanced,groups=3", [1] * 5 + [2, 3])):
+        options = {name: METHODS["bags"].options(variant)[name] for name in ("groups", "edges")}
+        assert METHODS["bags"].build(categories, {"fc": 4}, base, **options).groups == expected
+    with pytest.raises(InputError, match="option 'edges' of 'bags': expected edges that ascend"):
+        METHODS["bags"].build(categories, {"fc": 4}, base, edges="20-8")
 
 
 @pytest.mark.parametrize("variant", ["x", "bta=1", "groups=x", "others=perhaps", "beta=", "beta=1,,"])

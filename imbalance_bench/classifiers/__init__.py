@@ -2,7 +2,8 @@
 
 from imbalance_bench.classifiers.base import CLASSIFIERS, Classifier, LinearClassifier, build
 from imbalance_bench.classifiers.focal import ReleasedFocalClassifier, SigmoidFocalClassifier
-from imbalance_bench.classifiers.group_softmax import GroupSoftmaxClassifier, group_edges, groups_by_count
+from imbalance_bench.classifiers.group_softmax import GroupSoftmaxClassifier
+from imbalance_bench.classifiers.groups import balanced_edges, group_edges, groups_by_count, parse_edges
 from imbalance_bench.classifiers.logit_transforms import (
     LogitTransformClassifier,
     LogNClassifier,
@@ -56,6 +57,7 @@ __all__ = [
     "SigmoidFocalClassifier",
     "SoftmaxClassifier",
     "TauNormSelectClassifier",
+    "balanced_edges",
     "build",
     "class_balanced_weights",
     "fractal_calibrated",
@@ -66,6 +68,7 @@ __all__ = [
     "ldam_margins",
     "log_prior",
     "logit_adjusted",
+    "parse_edges",
     "tau_norm",
     "tau_normalize",
 ]

@@ -6,39 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.categories import bin_index
 from imbalance_bench.classifiers.base import LinearClassifier
-
-
-def group_edges(bin_edges: Sequence[int], groups: int) -> tuple[int, ...]:
-    """Lower bounds of groups 2, 3, ... for N groups of a data set's classes (section 4.1, Table 4).
-
-    As many groups as bins are the bins. Of four bins, 2 groups cut between tail and head; 8 cut each bin in two, at
-    half its upper edge and at five times the last: on LVIS 5, 10, 50, 100, 500, 1000, 5000.
-
-    Raises:
-        ValueError: another N.
-    """
-    if groups == len(bin_edges) + 1:
-        return tuple(bin_edges)
-    if len(bin_edges) != 3 or groups not in (2, 8):
-        raise ValueError(f"expected as many groups as bins ({len(bin_edges) + 1}), or 2 or 8 for 4 bins, got {groups}")
-    if groups == 2:
-        return (bin_edges[1],)
-    halves = [edge // 2 for edge in bin_edges]
-    return (*(edge for pair in zip(halves, bin_edges, strict=True) for edge in pair), 5 * bin_edges[-1])
-
-
-def groups_by_count(instance_counts: Sequence[int] | np.ndarray, edges: Sequence[int]) -> list[int]:
-    """Group 1..N of each class by train instances (Eq. 3); groups without a class are closed up."""
-    groups = bin_index(np.asarray(instance_counts), edges)
-    used = sorted(set(groups.tolist()))
-    return [used.index(group) + 1 for group in groups.tolist()]
 
 
 class _GroupEntropies(torch.autograd.Function):

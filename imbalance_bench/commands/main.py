@@ -16,6 +16,7 @@ from imbalance_bench.commands import (
     detectors,
     diagnose,
     doctor,
+    groups,
     run_all,
     runs,
     weight_norms,
@@ -40,6 +41,7 @@ app.command()(diagnose.diagnose)
 app.command()(doctor.doctor)
 app.add_typer(datasets.app, name="datasets")
 app.command("methods")(runs.methods)
+app.command()(groups.groups)
 app.add_typer(detectors.app, name="detectors")
 app.command("run-baseline")(runs.run_baseline)
 app.command("run-all")(run_all.run_all)

@@ -15,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from imbalance_bench.errors import InputError
 from imbalance_bench.progress import Reporter, logged_to
@@ -136,7 +137,7 @@ def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
 
 def _is_numeric(cell: object) -> bool:
     """A number, or one with its interval: ``+1.2 [+0.3, +2.0]``."""
-    return str(cell).partition(" [")[0].lstrip("+-").replace(".", "").isdigit()
+    return Text.from_markup(str(cell)).plain.partition(" [")[0].lstrip("+-").replace(".", "").isdigit()
 
 
 def image_path(output: Path | None, option: str = "--output") -> Path:

@@ -18,9 +18,11 @@ from imbalance_bench.classifiers import (
     SigmoidFocalClassifier,
     SoftmaxClassifier,
     TauNormSelectClassifier,
+    balanced_edges,
     class_balanced_weights,
     group_edges,
     groups_by_count,
+    parse_edges,
     tau_norm,
 )
 from imbalance_bench.errors import InputError
@@ -104,23 +106,41 @@ def _tau_norm_select(
     return TauNormSelectClassifier.from_base(base, tau, keep_bias, tail_labels(categories) if tail_only else None)
 
 
+def group_bounds(categories: CategoryTable, groups: int = 4, edges: str = "") -> tuple[int, ...]:
+    """Edges of BAGS' groups by its options.
+
+    Raises:
+        ValueError: no such groups.
+    """
+    if edges == "balanced":
+        return balanced_edges(categories.instance_counts, groups)
+    if edges:
+        return parse_edges(edges)
+    return group_edges(categories.bin_edges, categories.num_bins if groups == 4 else groups)
+
+
 def _bags(
     categories: CategoryTable,
     dims: Mapping[str, int],
     base: LinearClassifier,
     groups: int = 4,
+    edges: str = "",
     beta: float = 8.0,
     others: bool = True,
     background: bool = True,
     background_loss: str = "softmax",
     cosine: float = 0.0,
 ) -> Classifier:
-    """``groups``: 4, the paper's, is one a bin, however many bins the data have; 2 and 8 join and split four."""
+    """``groups``: 4, the paper's, is one a bin, however many bins the data have; 2 and 8 join and split four.
+
+    ``edges``: lower bounds of groups 2, 3, ... such as ``10-100-1000``; ``balanced``: as many ``groups`` of about the
+    same total of train instances.
+    """
     try:
-        edges = group_edges(categories.bin_edges, categories.num_bins if groups == 4 else groups)
+        bounds = group_bounds(categories, groups, edges)
     except ValueError as error:
-        raise InputError(f"option 'groups' of 'bags': {error}") from error
-    grouped = groups_by_count(categories.instance_counts, edges)
+        raise InputError(f"option '{'edges' if edges else 'groups'}' of 'bags': {error}") from error
+    grouped = groups_by_count(categories.instance_counts, bounds)
     return GroupSoftmaxClassifier(
         categories.num_classes, dims["fc"], grouped, beta, others, background, background_loss, cosine or None
     )

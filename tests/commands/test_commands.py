@@ -61,7 +61,7 @@ def runs_of(folders: tuple[str, ...]) -> Path:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "datasets list", "datasets prepare", "methods", "run-baseline", "weight-norms", "evaluate",
+    ["demo", "datasets list", "datasets prepare", "methods", "groups", "run-baseline", "weight-norms", "evaluate",
      "proposal-accuracy", "table", "figure weight-norms", "figure ap-by-bin", "figure detections",
      "figure 1", "figure 3", "figure 4", "figure 5", "figure 6", "run-all", "runs", "export", "compare", "doctor"],
 )  # fmt: skip
@@ -94,6 +94,20 @@ def test_methods(run: Run, tmp_path: Path) -> None:
 def test_what_run_baseline_does_not_take(options: tuple[str, ...], line: str, run: Run) -> None:
     status, _, error = run("run-baseline", *options)
     assert status == 2 and line in " ".join(error.split())
+
+
+def test_groups(run: Run, data_root: Path, tmp_path: Path) -> None:
+    counts, out_file = tmp_path / "counts.csv", tmp_path / "groups.csv"
+    counts.write_text("instance_count\n" + "\n".join(map(str, [1, 1, 2, 4, 4, 8, 20])))
+    status, out, _ = run("groups", "--counts", counts, "--groups", "3", "-o", out_file)
+    assert status == 0 and "--variant edges=balanced,groups=3; edges 8-20" in " ".join(out.split())
+    frame = pd.read_csv(out_file)
+    assert frame.loc[frame["groups"] == "balanced", "instances"].tolist() == [12, 8, 20]
+    status, out, _ = run("groups", "--dataset", "emoji-lt-mini", "--data-dir", data_root, "--edges", "5-20")
+    assert status == 0 and "--variant edges=5-20" in out
+    for given, line in ((("--groups", "9"), "option '--groups': expected 1 to 5"), (("--edges", "9-1"), "'--edges'")):
+        status, _, error = run("groups", "--counts", counts, *given)
+        assert status == 2 and line in " ".join(error.split())
 
 
 def test_datasets(run: Run, data_root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""Groups of BAGS against every partition, and by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from imbalance_bench.classifiers import balanced_edges, groups_by_count, parse_edges
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_balanced_groups_are_the_best_of_all(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    counts = generator.integers(0, 40, 9) ** 2
+    distinct = np.unique(counts)
+    number = int(generator.integers(1, min(5, len(distinct)) + 1))
+
+    def largest(edges: tuple[int, ...]) -> int:
+        groups = np.searchsorted(edges, counts, side="right")
+        return max(int(counts[groups == group].sum()) for group in range(len(edges) + 1))
+
+    best = min(largest(edges) for edges in itertools.combinations(distinct[1:].tolist(), number - 1))
+    edges = balanced_edges(counts, number)
+    assert len(edges) == number - 1
+    assert largest(edges) == best
+    assert len(set(groups_by_count(counts, edges))) == number, "no group is empty"
+
+
+def test_balanced_by_hand() -> None:
+    assert balanced_edges([1, 1, 2, 4, 4, 8, 20], 2) == (20,)
+    assert balanced_edges([1, 1, 2, 4, 4, 8, 20], 3) == (8, 20)
+    assert balanced_edges([5, 5, 5], 1) == ()
+    with pytest.raises(ValueError, match="expected 1 to 1 groups"):
+        balanced_edges([5, 5, 5], 2)
+
+
+def test_edges_as_text() -> None:
+    assert parse_edges("5-50-500") == (5, 50, 500)
+    for text in ("", "50-5", "0-5", "5-5", "x", "5--6", "5,6"):
+        with pytest.raises(ValueError, match="expected edges that ascend"):
+            parse_edges(text)
