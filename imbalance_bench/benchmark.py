@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from mmengine import dist
 
@@ -124,6 +125,15 @@ class Benchmark(Setup):
                 metrics = on_main(lambda: self._measure(classifiers, folder, baseline or folder))
             on_main(lambda: folder.finish(settings, metrics, seconds))
         return folder
+
+    def oracles_of(self, name: str, variant: str | None = None) -> pd.DataFrame:
+        """AP of a method's run where a part of the classifier's work is done for it (``evaluation.oracles``)."""
+        run, method = self.run(name, variant), methods.get(name).at(variant)
+        detector_run = self.run("baseline") if method.trains in ("classifier", "nothing") else run
+        content = checkpoints.load(run.verified(run.checkpoint))
+        classifiers = list(checkpoints.classifiers_of(content, run.checkpoint).values())
+        self.cache(detector_run, "val", classifiers)
+        return self.oracles(classifiers, run, detector_run)
 
     def _measure(self, classifiers: list[Classifier], folder: RunFolder, baseline: RunFolder) -> dict[str, Any]:
         """Evaluate a run into its folder; the metrics."""

@@ -6,7 +6,7 @@ import itertools
 import operator
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,6 +38,7 @@ from imbalance_bench.evaluation.detection import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth, IouType
 from imbalance_bench.evaluation.grouping import summarize_ap
+from imbalance_bench.evaluation.oracles import oracle_ap
 from imbalance_bench.evaluation.postprocess import BoxesOfPairs
 from imbalance_bench.files import sha256
 from imbalance_bench.progress import Reporter, logged_to
@@ -218,19 +219,8 @@ class Setup:
             detector_run: whose cached proposals are scored: the same, or the run whose frozen detector it shares.
         """
         val = self.cached_features(detector_run, "val", classifiers)
-        detector = None
-        if self.detector.has_masks or self.detector.has_class_boxes:
-            with logged_to(None):
-                detector = self.load_detector(run.checkpoint).to(self.device)
-        boxes_of_pairs = None
-        if detector is not None and self.detector.has_class_boxes:
-            regressor = ClassBoxes(box_heads(detector)[0])
-            (regressed,) = self._joined(detector_run, "val", [("fc",)])
-
-            def boxes_of_pairs(position: int) -> BoxesOfPairs:
-                features, _, proposals = regressed.image(position, self.device)
-                return regressor.of_image(features, proposals, torch.from_numpy(regressed.frames[position]))
-
+        detector = self._detector_of(run)
+        boxes_of_pairs = self._boxes_of_pairs(detector, detector_run)
         table, metrics, detections = evaluate_classifier(
             classifiers,
             val,
@@ -247,6 +237,33 @@ class Setup:
             table = table.join(precision.add_suffix("_mask"))
             metrics |= {f"{name}^m": value for name, value in summarize_ap(precision, self.categories).items()}
         return table, metrics, detections
+
+    def oracles(self, classifiers: list[Classifier], run: RunFolder, detector_run: RunFolder) -> pd.DataFrame:
+        """AP where a part of the classifier's work is done for it (``oracle_ap``); arguments as of ``evaluate``."""
+        val = self.cached_features(detector_run, "val", classifiers)
+        boxes_of_pairs = self._boxes_of_pairs(self._detector_of(run), detector_run)
+        return oracle_ap(classifiers, val, self.ground_truth, boxes_of_pairs=boxes_of_pairs, device=self.device)
+
+    def _detector_of(self, run: RunFolder) -> TwoStageDetector | None:
+        """The detector whose heads make class-specific boxes or masks, where it has any."""
+        if not (self.detector.has_masks or self.detector.has_class_boxes):
+            return None
+        with logged_to(None):
+            return self.load_detector(run.checkpoint).to(self.device)
+
+    def _boxes_of_pairs(
+        self, detector: TwoStageDetector | None, detector_run: RunFolder
+    ) -> Callable[[int], BoxesOfPairs] | None:
+        if detector is None or not self.detector.has_class_boxes:
+            return None
+        regressor = ClassBoxes(box_heads(detector)[0])
+        (regressed,) = self._joined(detector_run, "val", [("fc",)])
+
+        def boxes_of_pairs(position: int) -> BoxesOfPairs:
+            features, _, proposals = regressed.image(position, self.device)
+            return regressor.of_image(features, proposals, torch.from_numpy(regressed.frames[position]))
+
+        return boxes_of_pairs
 
     def _with_masks(self, detector: TwoStageDetector, detections: Detections) -> Detections:
         """Detections with the masks that the detector's mask branch gives them."""

@@ -216,6 +216,35 @@ def proposal_accuracy(
     _write(frame[["id", "name", "instance_count", "bin", "proposals", "correct", "accuracy"]], output)
 
 
+def oracles(
+    method: Annotated[str, typer.Option("--method", help="Method ('methods' lists them).")] = "baseline",
+    variant: Annotated[str | None, typer.Option("--variant", help="Variant, if not the default.")] = None,
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = DATA_DIR,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = None,
+) -> None:
+    """Is the classifier the bottleneck? AP where background, the class, or the boxes are known; trains what is missing.
+
+    Example: imbalance-bench oracles --method bags --dataset emoji-lt-small
+    """
+    from analyses.tables import percent
+
+    bench = benchmark(dataset, detector, data_dir, work_dir, seed, device)
+    frame = bench.oracles_of(method, variant)
+    shown = frame[[c for c in frame if c == "mAP" or (c.startswith("AP") and c[2:].isdigit())]]
+    cells = shown.map(percent).reset_index()
+    show(
+        cells,
+        f"{method} on {dataset}: AP, percent",
+        f"bins by train instances: {', '.join(bench.categories.bin_names)}",
+    )
+    _write(frame, output)
+
+
 def _show_groups(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
     """A by-group view: counts as they are, fractions in percent."""
     from analyses.tables import percent

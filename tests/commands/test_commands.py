@@ -61,8 +61,8 @@ def runs_of(folders: tuple[str, ...]) -> Path:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "datasets list", "datasets prepare", "methods", "groups", "run-baseline", "weight-norms", "evaluate",
-     "proposal-accuracy", "table", "figure weight-norms", "figure ap-by-bin", "figure detections",
+    ["demo", "datasets list", "datasets prepare", "methods", "groups", "oracles", "run-baseline", "weight-norms",
+     "evaluate",     "proposal-accuracy", "table", "figure weight-norms", "figure ap-by-bin", "figure detections",
      "figure 1", "figure 3", "figure 4", "figure 5", "figure 6", "run-all", "runs", "export", "compare", "doctor"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str], run: Run) -> None:
