@@ -150,7 +150,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
         means, highs = frame[f"{group}_over_control"], frame[f"{group}_over_control_high"]
         columns[f"{group} over control"] = [cell(m, h - m, "+") for m, h in zip(means, highs, strict=True)]
     order = frame["mAP"].sort_values(ascending=False, kind="stable").index
-    return pd.DataFrame(columns).loc[order]
+    return pd.DataFrame(columns, index=frame.index).loc[order]
 
 
 def brief(frame: pd.DataFrame) -> pd.DataFrame:
