@@ -167,8 +167,8 @@ class Benchmark(Setup):
 
     def _train(self, method: Method, variant: str, folder: RunFolder, start: RunFolder | None) -> list[Classifier]:
         """The trained classifiers, one a stage; the run's checkpoint is on disk afterwards."""
-        options = method.options(variant)
-        conduct = {name: options.pop(name) for name in method.conduct}
+        options = method.arguments(variant)
+        conduct = {name: value for name, value in method.options(variant).items() if name in method.conduct}
         content = checkpoints.load(start.checkpoint) if start else None
         bases: list[Any] = [None] * self.detector.num_stages
         if start is not None and content is not None:

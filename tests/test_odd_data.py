@@ -53,15 +53,14 @@ EVERY = [(m.name, variant) for m in METHODS.values() for variant in m.variants]
 def test_every_method_is_built_for_a_class_without_instances(bench: Benchmark, method: str, variant: str) -> None:
     record, dims = METHODS[method], bench.detector.tap_dims
     assert bench.categories.instance_counts[ABSENT] == 0
-    options = record.options(variant)
-    options = {name: value for name, value in options.items() if name not in record.conduct}
+    options = record.arguments(variant)
     for name, measure in record.statistics.items():
         options[name] = measure(bench.dataset.train_annotations, bench.categories)
     base = None
     if record.starts_from != "scratch":
         name, start = parse(record.starts_from)
         base = METHODS["baseline"].build(bench.categories, dims, None)
-        base = METHODS[name].build(bench.categories, dims, base, **METHODS[name].options(start))
+        base = METHODS[name].build(bench.categories, dims, base, **METHODS[name].arguments(start))
     classifier = record.build(bench.categories, dims, base, **options)
     for tensor in (*classifier.parameters(), *classifier.buffers()):
         assert tensor.isfinite().all()

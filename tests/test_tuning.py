@@ -114,8 +114,7 @@ def test_the_cosine_option_reaches_the_classifier(bench: Benchmark) -> None:
     assert {"bags", "reweight-cls", "focal-cls", "balanced-softmax", "acsl"} <= set(names)
     base = SoftmaxClassifier(bench.categories.num_classes, 8)
     for name in names:
-        options = METHODS[name].options("cosine=20")
-        options = {option: value for option, value in options.items() if option not in METHODS[name].conduct}
+        options = METHODS[name].arguments("cosine=20")
         built = METHODS[name].build(bench.categories, {"fc": 8}, base, **options)
         assert built.cosine == 20, name
 

@@ -104,6 +104,10 @@ class Method:
         """All options of a variant."""
         return self.parameters | dict(self.resolve(variant)[1])
 
+    def arguments(self, variant: str | None) -> dict[str, Any]:
+        """Those options of a variant that ``build`` takes."""
+        return {name: value for name, value in self.options(variant).items() if name not in self.conduct}
+
     def at(self, variant: str | None) -> Method:
         """This method with the scope and the schedule that the variant's setting ``trains`` gives it.
 
