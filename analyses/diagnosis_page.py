@@ -24,7 +24,7 @@ from analyses.tables import percent
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.diagnosis import Diagnosis
 from imbalance_bench.evaluation import detections
-from imbalance_bench.evaluation.predictions import calibration_error
+from imbalance_bench.evaluation.calibration import calibration_error
 from imbalance_bench.files import write_text
 
 PAGE = "report.html"

@@ -17,8 +17,8 @@ COLUMNS = (
     "val_instances", "ap", "ap50", "ap75", "recall", "proposals", "correct", "accuracy",
 )  # fmt: skip
 
-OPTIONAL = ("ap_fixed",)
-"""Columns that tables of earlier versions, and a diagnosis', do not have."""
+OPTIONAL = ("ap_fixed", "proposal_recall", "mean_score", "calibration_error")
+"""Columns that tables of earlier versions do not have, the first nor a diagnosis'."""
 
 _EMPTY = {column: [""] for column in (*COLUMNS, *OPTIONAL) if column != "name"}
 

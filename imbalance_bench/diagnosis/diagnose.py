@@ -31,6 +31,7 @@ from imbalance_bench.diagnosis.trials import GivenDetector
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import detections, predictions
 from imbalance_bench.evaluation.bootstrap import draw_images
+from imbalance_bench.evaluation.calibration import calibration_error
 from imbalance_bench.evaluation.matching import average_precision, match
 from imbalance_bench.files import sha256, write_text
 from imbalance_bench.methods import Method
@@ -244,7 +245,7 @@ def _conclude(
     losses["id"] = inputs.category_ids[losses.index]
     ap = _drawn_ap(bench, runs)
     fixes = rank(ap, {name: run.record() for name, run in runs.items()}, settings)
-    bins = by_bin(said, ap["baseline"], categories, predictions.calibration_error(curve))
+    bins = by_bin(said, ap["baseline"], categories, calibration_error(curve))
     correlation = norm_correlation(table, seed=given.seed)
     summary = {
         "detector": str(given.config),

@@ -1,48 +1,71 @@
-"""Proposal classification accuracy, per label (section 5.2): how well the classifier alone does, before NMS."""
+"""What the scores of proposals say of each label, before NMS: accuracy (section 5.2), mean score, calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from imbalance_bench.evaluation.calibration import Calibration
 
-def proposal_accuracy(chunks: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> pd.DataFrame:
-    """Correctly classified proposals of each label; the prediction is the best final score, background included.
 
-    On equal scores the lower label counts as predicted.
+class ProposalAccuracy:
+    """Sums over all test-time proposals, whose scores come by in parts; background competes with the classes.
+
+    The prediction is the best final score; on equal scores the lower label counts as predicted.
 
     Args:
-        chunks: ((n, C + 1) scores with background last, (n,) labels 0..C) of all test-time proposals, in parts.
         num_classes: C.
 
-    Returns:
-        Index ``label`` 0..C (background last); columns ``proposals``, ``correct`` (counts) and ``accuracy``
-        (a fraction, NaN where there is no proposal).
-
-    Raises:
-        ValueError: a width other than C + 1, lengths that differ, a label out of range, or NaN among the scores.
+    Attributes:
+        calibration: of the predictions.
     """
-    proposals = torch.zeros(num_classes + 1, dtype=torch.int64)
-    correct = torch.zeros_like(proposals)
-    for scores, labels in chunks:
-        if scores.ndim != 2 or scores.shape[1] != num_classes + 1 or len(labels) != len(scores):
+
+    def __init__(self, num_classes: int) -> None:
+        self.calibration = Calibration(num_classes)
+        self._width = num_classes + 1
+        self._proposals, self._correct = np.zeros((2, self._width), dtype=np.int64)
+        self._scores = np.zeros(self._width)
+
+    def add(self, scores: Tensor, labels: Tensor) -> None:
+        """Some proposals: (n, C + 1) scores with background last, (n,) labels 0..C, on any device.
+
+        Raises:
+            ValueError: a width other than C + 1, lengths that differ, a label out of range, or NaN among the scores.
+        """
+        if scores.ndim != 2 or scores.shape[1] != self._width or len(labels) != len(scores):
             raise ValueError(
-                f"scores {tuple(scores.shape)}, labels {tuple(labels.shape)}: expected (n, {num_classes + 1}) and (n,)"
+                f"scores {tuple(scores.shape)}, labels {tuple(labels.shape)}: expected (n, {self._width}) and (n,)"
             )
         if len(labels) == 0:
-            continue
-        if labels.min() < 0 or labels.max() > num_classes:
-            raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, expected 0 to {num_classes}")
+            return
+        if labels.min() < 0 or labels.max() >= self._width:
+            raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, expected 0 to {self._width - 1}")
         if scores.isnan().any():
             raise ValueError("scores hold NaN")
-        hits = labels[scores.argmax(dim=1) == labels]
-        proposals += torch.bincount(labels, minlength=num_classes + 1).cpu()
-        correct += torch.bincount(hits, minlength=num_classes + 1).cpu()
-    frame = pd.DataFrame(
-        {"proposals": proposals.numpy(), "correct": correct.numpy()},
-        index=pd.RangeIndex(num_classes + 1, name="label"),
-    )
-    return frame.assign(accuracy=frame["correct"] / frame["proposals"])
+        best, predicted = scores.max(dim=1)
+        own = scores.gather(1, labels[:, None])[:, 0]
+        columns = torch.stack([labels.double(), predicted.double(), best.double(), own.double()]).cpu().numpy()
+        label, guess = columns[:2].astype(np.int64)
+        self.calibration.add(guess, columns[2], guess == label)
+        self._proposals += np.bincount(label, minlength=self._width)
+        self._correct += np.bincount(label[guess == label], minlength=self._width)
+        self._scores += np.bincount(label, columns[3], minlength=self._width)
+
+    def frame(self) -> pd.DataFrame:
+        """The measures of each label.
+
+        Returns:
+            Index ``label`` 0..C (background last); columns ``proposals``, ``correct`` (counts), ``accuracy``,
+            ``mean_score`` (of the label, over its own proposals; both NaN where there is no proposal) and
+            ``calibration_error`` (expected, of the proposals *predicted* as this label; NaN where there is none).
+        """
+        frame = pd.DataFrame(
+            {"proposals": self._proposals, "correct": self._correct}, index=pd.RangeIndex(self._width, name="label")
+        )
+        return frame.assign(
+            accuracy=frame["correct"] / frame["proposals"],
+            mean_score=self._scores / frame["proposals"],
+            calibration_error=self.calibration.error_by_label(),
+        )

@@ -10,12 +10,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier
-from imbalance_bench.evaluation.accuracy import proposal_accuracy
+from imbalance_bench.evaluation.accuracy import ProposalAccuracy
+from imbalance_bench.evaluation.calibration import calibration_error
+from imbalance_bench.evaluation.coverage import best_overlaps, proposal_recall
 from imbalance_bench.evaluation.detection import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.evaluation.grouping import summarize_accuracy, summarize_ap
+from imbalance_bench.evaluation.grouping import bin_groups, summarize_accuracy, summarize_ap, summarize_recall
 from imbalance_bench.evaluation.postprocess import BoxesOfPairs, detect
 from imbalance_bench.evaluation.unlimited import BestOfEachClass, fixed_ap
 from imbalance_bench.progress import Reporter
@@ -35,7 +38,7 @@ def evaluate_classifier(
     device: str = "cpu",
     reporter: Reporter | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any], Detections]:
-    """AP, proposal accuracy and weight norms of a classifier on one detector's validation proposals.
+    """AP, proposal accuracy and recall, calibration and weight norms, on one detector's validation proposals.
 
     A cascade averages the raw logits of its stages and scores them once.
 
@@ -53,40 +56,48 @@ def evaluate_classifier(
         several stages ``weight_norm`` and ``bias`` are means over them, ``weight_norm_stage1`` ... each one's own.
     """
     classifiers = [classifier.to(device).eval() for classifier in classifiers]
-    categories = truth.categories
+    categories, last = truth.categories, val[-1]
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     reporter = reporter or Reporter()
-    best = BestOfEachClass(categories.num_classes)
-
-    def scored() -> Iterator[tuple[Tensor, Tensor]]:
-        last = val[-1]
-        with reporter.task("scoring and suppressing", last.num_images) as advance:
-            for images, rows, scores in scores_of(classifiers, val, device):
-                yield scores, torch.from_numpy(last.labels[rows]).to(device).long()
-                scores, boxes = scores.cpu(), last.boxes.tensor([rows])
-                if fixed:
-                    best.add(scores, rows.start)
-                for position in images:
-                    own = slice(last.offsets[position] - rows.start, last.offsets[position + 1] - rows.start)
-                    found.append(detect(scores[own], boxes_of_pairs(position) if boxes_of_pairs else boxes[own]))
-                    advance()
-
-    accuracy = proposal_accuracy(scored(), categories.num_classes)
+    accuracy, best = ProposalAccuracy(categories.num_classes), BestOfEachClass(categories.num_classes)
+    with reporter.task("scoring and suppressing", last.num_images) as advance:
+        for images, rows, scores in scores_of(classifiers, val, device):
+            accuracy.add(scores, torch.from_numpy(last.labels[rows]).to(device).long())
+            scores, boxes = scores.cpu(), last.boxes.tensor([rows])
+            if fixed:
+                best.add(scores, rows.start)
+            for position in images:
+                own = slice(last.offsets[position] - rows.start, last.offsets[position + 1] - rows.start)
+                found.append(detect(scores[own], boxes_of_pairs(position) if boxes_of_pairs else boxes[own]))
+                advance()
     detections = Detections.from_images(val[0].image_ids, found)
     with reporter.task("average precision", 1) as advance:
-        precision = evaluate(detections, truth)
-        unlimited = {}
+        precision, unlimited = evaluate(detections, truth), {}
         if fixed:
-            ap_fixed, ap_pool = fixed_ap(best.detections(val[-1], boxes_of_pairs), truth)
-            precision = precision.assign(ap_fixed=ap_fixed)
-            unlimited = {f"{name}_fixed": value for name, value in summarize_ap(
-                precision.assign(ap=ap_fixed), categories).items() if not name.endswith("_classes")}  # fmt: skip
+            precision["ap_fixed"], ap_pool = fixed_ap(best.detections(last, boxes_of_pairs), truth)
+            summary = summarize_ap(precision.assign(ap=precision["ap_fixed"]), categories)
+            unlimited = {f"{name}_fixed": value for name, value in summary.items() if not name.endswith("_classes")}
             unlimited["AP_pool"] = ap_pool
         advance()
-    weights = _weights(classifiers).set_index(accuracy.index)
-    table = categories.frame(background=True).join([weights, precision, accuracy])
-    metrics = summarize_ap(precision, categories) | unlimited | summarize_accuracy(accuracy, categories)
+    precision["proposal_recall"] = proposal_recall(best_overlaps(last, truth, boxes_of_pairs), truth)
+    of_labels = accuracy.frame()
+    weights = _weights(classifiers).set_index(of_labels.index)
+    table = categories.frame(background=True).join([weights, precision, of_labels])
+    metrics = {
+        **summarize_ap(precision, categories),
+        **unlimited,
+        **summarize_accuracy(of_labels, categories),
+        **summarize_recall(precision, categories),
+        **_calibration(accuracy, categories),
+    }
     return table, metrics, detections
+
+
+def _calibration(accuracy: ProposalAccuracy, categories: CategoryTable) -> dict[str, float]:
+    """``ECE`` of all foreground predictions, ``ECE1``.. by bin of the predicted class, ``ECEbg``."""
+    keys = {"": np.arange(categories.num_classes), **bin_groups(categories), "bg": np.array([categories.background])}
+    errors = calibration_error(accuracy.calibration.curve(keys))
+    return {f"ECE{key}": float(errors.get(key, float("nan"))) for key in keys}
 
 
 @torch.no_grad()

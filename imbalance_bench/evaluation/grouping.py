@@ -6,6 +6,8 @@ groupers over the result.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -23,6 +25,30 @@ def frequency_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
     return {letter: np.flatnonzero(frequencies == letter) for letter in "rcf"}
 
 
+def label_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
+    """Labels of each bin, and of ``background``."""
+    return {**bin_groups(categories), "background": np.array([categories.background])}
+
+
+def grouped(measure: pd.Series, groups: Mapping[str, np.ndarray], weights: pd.Series | None = None) -> dict[str, float]:
+    """A measure of each label to one of each group: its mean over the labels that have it, NaN where none has.
+
+    Args:
+        measure: index ``label``.
+        groups: labels of each.
+        weights: of the labels, where the measure is a rate over counts: the mean is then over what is counted.
+    """
+    means = {}
+    for name, labels in groups.items():
+        values = measure.reindex(labels).dropna()
+        factors = None if weights is None else weights.reindex(values.index)
+        if len(values) == 0 or (factors is not None and factors.sum() == 0):
+            means[name] = float("nan")
+        else:
+            means[name] = float(np.average(values, weights=factors))
+    return means
+
+
 def summarize_ap(per_category: pd.DataFrame, categories: CategoryTable) -> dict[str, float]:
     """mAP, AP1.., APr, APc and APf: means over the categories that have validation ground truth.
 
@@ -34,13 +60,11 @@ def summarize_ap(per_category: pd.DataFrame, categories: CategoryTable) -> dict[
         Each of ``mAP``, ``AP1``.., ``APr``, ``APc``, ``APf`` (NaN where no category counts) and, under
         ``<name>_classes``, the number of categories it rests on.
     """
-    everything = {"mAP": np.arange(categories.num_classes)}
     parts = {f"AP{key}": labels for key, labels in (bin_groups(categories) | frequency_groups(categories)).items()}
+    groups = {"mAP": np.arange(categories.num_classes)} | parts
     summary: dict[str, float] = {}
-    for name, labels in (everything | parts).items():
-        values = per_category["ap"].reindex(labels).dropna()
-        summary[name] = float(values.mean())
-        summary[f"{name}_classes"] = len(values)
+    for name, value in grouped(per_category["ap"], groups).items():
+        summary |= {name: value, f"{name}_classes": int(per_category["ap"].reindex(groups[name]).notna().sum())}
     return summary
 
 
@@ -48,7 +72,7 @@ def summarize_accuracy(per_label: pd.DataFrame, categories: CategoryTable) -> di
     """Proposal accuracy by group, of proposals (ACC, the paper's) and of classes (ACCmacro).
 
     Args:
-        per_label: of ``accuracy.proposal_accuracy``: index ``label`` 0..C, columns ``proposals``, ``correct``.
+        per_label: of ``accuracy.ProposalAccuracy``: index ``label`` 0..C, columns ``proposals``, ``accuracy``.
         categories: their bins by training counts.
 
     Returns:
@@ -58,15 +82,24 @@ def summarize_accuracy(per_label: pd.DataFrame, categories: CategoryTable) -> di
     bins = bin_groups(categories)
     foreground, background = np.arange(categories.num_classes), np.array([categories.background])
     micro = {"": np.append(foreground, background), **bins, "bg": background}
-    macro = {"": foreground, **bins}
-    per_label = per_label.assign(accuracy=per_label["correct"] / per_label["proposals"])
-    summary = {}
-    for key, labels in micro.items():
-        correct, proposals = per_label.loc[labels, ["correct", "proposals"]].sum()
-        summary[f"ACC{key}"] = float(correct / proposals) if proposals else float("nan")
-    for key, labels in macro.items():
-        summary[f"ACCmacro{key}"] = float(per_label.loc[labels, "accuracy"].mean())
-    return summary
+    accuracy, proposals = per_label["accuracy"], per_label["proposals"]
+    by_proposal = grouped(accuracy, micro, proposals)
+    by_class = grouped(accuracy, {"": foreground, **bins})
+    return {f"ACC{key}": value for key, value in by_proposal.items()} | {
+        f"ACCmacro{key}": value for key, value in by_class.items()
+    }
+
+
+def summarize_recall(per_category: pd.DataFrame, categories: CategoryTable) -> dict[str, float]:
+    """Proposal recall by bin: ``REC``, ``REC1``..: the share of the bin's validation boxes that a proposal covers.
+
+    Args:
+        per_category: index ``label``, columns ``proposal_recall`` and ``val_instances``.
+        categories: their bins by training counts.
+    """
+    groups = {"": np.arange(categories.num_classes), **bin_groups(categories)}
+    recalls = grouped(per_category["proposal_recall"], groups, per_category["val_instances"])
+    return {f"REC{key}": value for key, value in recalls.items()}
 
 
 def ap_interval(

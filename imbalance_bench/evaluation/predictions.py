@@ -11,8 +11,9 @@ import pandas as pd
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.evaluation.bootstrap import bounds, draw_images
+from imbalance_bench.evaluation.calibration import STEPS, Calibration
 from imbalance_bench.evaluation.classifier import scores_of
-from imbalance_bench.evaluation.grouping import bin_groups
+from imbalance_bench.evaluation.grouping import label_groups
 from imbalance_bench.proposals import ProposalSet
 
 
@@ -63,7 +64,7 @@ def accuracy_by_group(
         Index ``group`` (``1``.., ``background``); columns ``proposals``, ``accuracy``, ``low``, ``high`` and
         ``as_background``, the share that is taken for background (fractions, NaN where there is no proposal).
     """
-    groups = {**bin_groups(categories), "background": np.array([categories.background])}
+    groups = label_groups(categories)
     of_label = np.zeros(categories.num_classes + 1, dtype=np.int64)
     for number, labels in enumerate(groups.values()):
         of_label[labels] = number
@@ -157,36 +158,11 @@ def losses_by_class(predictions: Predictions, categories: CategoryTable, most: i
     ).drop(columns="_lost")  # fmt: skip
 
 
-def reliability(predictions: Predictions, categories: CategoryTable, steps: int = 10) -> pd.DataFrame:
-    """Confidence against accuracy by bin of the *predicted* class: the reliability curve, ``steps`` equal intervals.
+def reliability(predictions: Predictions, categories: CategoryTable, steps: int = STEPS) -> pd.DataFrame:
+    """Confidence against accuracy by bin of the *predicted* class (``Calibration.curve``).
 
-    Returns:
-        One row a group (``all``: all foreground predictions, ``1``.., ``background``) and interval that has a
-        proposal; columns ``group``, ``low``, ``high``, ``proposals``, ``confidence``, ``accuracy`` (means).
+    Groups are ``all`` (foreground predictions), ``1``.., ``background``.
     """
-    bins = np.append(categories.bins, 0)[predictions.predicted]
-    step = np.minimum((predictions.confidence * steps).astype(np.int64), steps - 1)
-    frame = pd.DataFrame(
-        {"bin": bins, "step": step, "confidence": predictions.confidence, "correct": predictions.correct}
-    )
-    groups = [("all", frame[frame["bin"] > 0])]
-    groups += [(str(number), frame[frame["bin"] == number]) for number in range(1, categories.num_bins + 1)]
-    groups.append(("background", frame[frame["bin"] == 0]))
-    parts = []
-    for name, part in groups:
-        by_step = part.groupby("step").agg(
-            proposals=("correct", "size"), confidence=("confidence", "mean"), accuracy=("correct", "mean")
-        )
-        by_step = by_step.reset_index()
-        by_step.insert(0, "group", name)
-        by_step.insert(1, "low", by_step["step"] / steps)
-        by_step.insert(2, "high", (by_step["step"] + 1) / steps)
-        parts.append(by_step.drop(columns="step"))
-    return pd.concat(parts, ignore_index=True)
-
-
-def calibration_error(curve: pd.DataFrame) -> pd.Series:
-    """Expected calibration error of each group of ``reliability``: mean distance of confidence and accuracy."""
-    gap = (curve["confidence"] - curve["accuracy"]).abs() * curve["proposals"]
-    weights = curve.groupby("group", sort=False)["proposals"].sum()
-    return (gap.groupby(curve["group"], sort=False).sum() / weights).rename("calibration_error")
+    counts = Calibration(categories.num_classes, steps)
+    counts.add(predictions.predicted, predictions.confidence, predictions.correct)
+    return counts.curve({"all": np.arange(categories.num_classes), **label_groups(categories)})

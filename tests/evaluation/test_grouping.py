@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.evaluation.grouping import ap_interval, summarize_accuracy, summarize_ap
+from imbalance_bench.evaluation.grouping import ap_interval, grouped, summarize_accuracy, summarize_ap, summarize_recall
 
 
 def table(counts, frequencies=None, edges=(10, 100)):
@@ -50,7 +50,7 @@ def test_accuracy_of_proposals_and_of_classes_by_hand():
     per_label = pd.DataFrame(
         {"proposals": [10, 0, 4, 6, 80], "correct": [1, 0, 4, 0, 60]}, index=pd.RangeIndex(5, name="label")
     )
-    summary = summarize_accuracy(per_label, categories)
+    summary = summarize_accuracy(per_label.assign(accuracy=per_label["correct"] / per_label["proposals"]), categories)
     expected = {"ACC": 65 / 100, "ACC1": 1 / 10, "ACC2": 4 / 10, "ACC3": math.nan, "ACCbg": 60 / 80,
                 "ACCmacro": (0.1 + 1 + 0) / 3, "ACCmacro1": 0.1, "ACCmacro2": 0.5, "ACCmacro3": math.nan}  # fmt: skip
     assert summary == pytest.approx(expected, nan_ok=True)
@@ -70,3 +70,19 @@ def test_interval_holds_the_mean_narrows_with_classes_and_repeats():
     assert ap_interval(few, seed=1) != ap_interval(few, seed=2)
     assert ap_interval(np.full(5, 0.3)) == pytest.approx((0.3, 0.3))
     assert all(math.isnan(bound) for bound in ap_interval(np.array([np.nan])))
+
+
+def test_a_rate_is_weighted_by_what_it_counts():
+    measure = pd.Series([0.5, 1.0, np.nan, 0.0])
+    groups = {"all": np.arange(4), "some": np.array([0, 1]), "none": np.array([2])}
+    assert grouped(measure, groups) == pytest.approx({"all": 0.5, "some": 0.75, "none": np.nan}, nan_ok=True)
+    weighted = grouped(measure, groups, pd.Series([2, 1, 0, 1]))
+    assert weighted == pytest.approx({"all": 0.5, "some": 2 / 3, "none": np.nan}, nan_ok=True)
+    assert np.isnan(grouped(measure, {"all": np.arange(4)}, pd.Series(0, index=range(4)))["all"])
+
+
+def test_proposal_recall_is_of_boxes():
+    frame = pd.DataFrame({"proposal_recall": [1.0, 0.5, np.nan, 0.0, 0.5], "val_instances": [1, 4, 0, 3, 2]})
+    summary = summarize_recall(frame, table([3, 50, 4, 60, 5]))
+    expected = {"REC": 4 / 10, "REC1": 2 / 3, "REC2": 2 / 7, "REC3": math.nan}
+    assert summary == pytest.approx(expected, nan_ok=True)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from imbalance_bench.categories import CategoryTable
+from imbalance_bench.evaluation.calibration import calibration_error
 from imbalance_bench.evaluation.predictions import (
     Predictions,
     accuracy_by_group,
-    calibration_error,
     destinations,
     losses_by_class,
     reliability,

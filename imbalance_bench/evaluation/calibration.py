@@ -1,0 +1,69 @@
+"""Calibration: is a prediction of confidence p right in a share p of the cases?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+STEPS = 10
+"""Equal intervals of confidence (Guo et al., arXiv 1706.04599, have 15; 10 leave more predictions in each)."""
+
+
+class Calibration:
+    """Predictions counted by *predicted* label and interval of confidence: all that the curve of any group needs.
+
+    Args:
+        num_classes: C; label C is background.
+        steps: equal intervals of confidence from 0 to 1.
+    """
+
+    def __init__(self, num_classes: int, steps: int = STEPS) -> None:
+        self.steps = steps
+        self._sums = np.zeros((3, num_classes + 1, steps))  # predictions, their confidence, those that are right
+
+    def add(self, predicted: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> None:
+        """Predictions: (n,) labels 0..C, (n,) scores, (n,) bool."""
+        step = np.clip((confidence * self.steps).astype(np.int64), 0, self.steps - 1)
+        cells, shape = predicted * self.steps + step, self._sums.shape[1:]
+        for sums, weights in zip(self._sums, (None, confidence, correct), strict=True):
+            sums += np.bincount(cells, weights, minlength=sums.size).reshape(shape)
+
+    def curve(self, groups: Mapping[str, np.ndarray]) -> pd.DataFrame:
+        """The reliability curve of groups of predicted labels.
+
+        Returns:
+            One row a group and interval that has a prediction; columns ``group``, ``low``, ``high``, ``proposals``
+            (their number), ``confidence`` and ``accuracy`` (means).
+        """
+        parts = []
+        for name, labels in groups.items():
+            count, confidence, correct = self._sums[:, labels].sum(axis=1)
+            step = np.flatnonzero(count)
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "group": name,
+                        "low": step / self.steps,
+                        "high": (step + 1) / self.steps,
+                        "proposals": count[step].astype(np.int64),
+                        "confidence": confidence[step] / count[step],
+                        "accuracy": correct[step] / count[step],
+                    }
+                )
+            )
+        return pd.concat(parts, ignore_index=True)
+
+    def error_by_label(self) -> np.ndarray:
+        """(C + 1,) expected calibration error of the predictions of each label, NaN where there is none."""
+        count, confidence, correct = self._sums
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.abs(confidence - correct).sum(axis=1) / count.sum(axis=1))
+
+
+def calibration_error(curve: pd.DataFrame) -> pd.Series:
+    """Expected calibration error of each group of a curve: the mean distance of confidence and accuracy."""
+    gap = (curve["confidence"] - curve["accuracy"]).abs() * curve["proposals"]
+    weights = curve.groupby("group", sort=False)["proposals"].sum()
+    return (gap.groupby(curve["group"], sort=False).sum() / weights).rename("calibration_error")

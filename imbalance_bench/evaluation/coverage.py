@@ -1,0 +1,59 @@
+"""What proposals cover: the boxes that a classifier could give the right class, were it never wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torchvision.ops import box_convert, box_iou
+
+from imbalance_bench.evaluation.ground_truth import GroundTruth
+from imbalance_bench.evaluation.postprocess import BoxesOfPairs
+from imbalance_bench.proposals import ProposalSet
+
+
+def best_overlaps(
+    val: ProposalSet, truth: GroundTruth, boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None
+) -> np.ndarray:
+    """(G,) best IoU of each ground-truth box with the boxes that its image's proposals end in.
+
+    Args:
+        val: cached validation proposals, of the last stage.
+        truth: boxes.
+        boxes_of_pairs: where boxes are class-specific, as of ``evaluate_classifier``: a ground-truth box is then
+            compared with the boxes of its own class.
+    """
+    best = np.zeros(len(truth.boxes))
+    of_image = np.argsort(truth.images, kind="stable")
+    bounds = np.searchsorted(truth.images[of_image], np.arange(len(truth.image_ids) + 1))
+    exact = box_convert(torch.from_numpy(truth.boxes), "xywh", "xyxy").float()
+    for position, image_id in enumerate(val.image_ids.tolist()):
+        place = np.searchsorted(truth.image_ids, image_id)
+        here = of_image[bounds[place] : bounds[place + 1]]
+        rows = val.rows(position)
+        if len(here) == 0 or rows.start == rows.stop:
+            continue
+        if boxes_of_pairs is None:
+            best[here] = box_iou(exact[here], val.boxes.tensor([rows])).amax(dim=1)
+            continue
+        proposals = torch.arange(rows.stop - rows.start)
+        decode = boxes_of_pairs(position)
+        for label in np.unique(truth.labels[here]):
+            own = here[truth.labels[here] == label]
+            best[own] = box_iou(exact[own], decode(proposals, torch.full_like(proposals, int(label)))).amax(dim=1)
+    return best
+
+
+def proposal_recall(overlaps: np.ndarray, truth: GroundTruth, threshold: float = 0.5) -> np.ndarray:
+    """(C,) share of each category's boxes that a proposal covers, NaN without a box; crowd and ignored ones left out.
+
+    Args:
+        overlaps: of ``best_overlaps``.
+        truth: the same boxes.
+        threshold: IoU from which a box is covered.
+    """
+    counted, width = ~truth.ignored, truth.categories.num_classes
+    covered = np.bincount(truth.labels[counted & (overlaps >= threshold)], minlength=width)
+    boxes = np.bincount(truth.labels[counted], minlength=width)
+    return np.divide(covered, boxes, out=np.full(width, np.nan), where=boxes > 0)
