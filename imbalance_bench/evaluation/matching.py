@@ -25,13 +25,34 @@ _PAIRS = 1 << 20  # of detections and boxes at a time
 
 
 @dataclass(frozen=True)
+class Assignment:
+    """Which box each detection takes, at each IoU.
+
+    Attributes:
+        rows: (D,) of the detections, those that count: of each image and category a run, best first.
+        images: (D,) index of each one's image.
+        labels: (D,).
+        scores: (D,) float64.
+        boxes: (10, D) index of the ground-truth box, -1 without.
+        ignored: (10, D) bool, whether it counts neither as true nor as false.
+    """
+
+    rows: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    ignored: np.ndarray
+
+
+@dataclass(frozen=True)
 class CategoryMatches:
     """What the AP of a category needs; detections best first, ties in the order of the evaluators.
 
     Attributes:
         images: (D,) index of each detection's image; detections that are ignored at all IoUs are left out.
-        true: (10, D) bool, whether a detection has a box at each IoU.
-        ignored: (10, D) bool, whether it counts neither as true nor as false.
+        true: (L, D) bool, whether a detection has a box, at each of L IoUs.
+        ignored: (L, D) bool, whether it counts neither as true nor as false.
         truth_images: (G,) index of each ground-truth box's image, ignored ones left out.
         scores: (D,) of the detections.
     """
@@ -56,7 +77,7 @@ class Matches:
     categories: tuple[CategoryMatches, ...]
 
 
-def match(detections: Detections, truth: GroundTruth, max_detections: int = 300) -> Matches:
+def assign(detections: Detections, truth: GroundTruth, max_detections: int = 300) -> Assignment:
     """Match detections to ground truth by the rules of ``detection.evaluate``.
 
     In each image and category the best detection comes first, and each takes the box it overlaps most of those still
@@ -85,13 +106,38 @@ def match(detections: Detections, truth: GroundTruth, max_detections: int = 300)
     ignored = np.append(truth.ignored, False)[assigned] | (
         ~has_box & leniently
     )  # index -1, no box, is the appended one
+    return Assignment(rows, images, labels, scores, assigned, ignored)
 
+
+def match(detections: Detections, truth: GroundTruth, max_detections: int = 300) -> Matches:
+    """``assign``, by category and in the order of the ranking.
+
+    Raises:
+        InputError: as ``GroundTruth.check``.
+    """
+    found = assign(detections, truth, max_detections)
+    true, counted = (found.boxes >= 0) & ~found.ignored, ~truth.ignored
+    return ranked(found, found.labels, true, found.ignored, truth, counted)
+
+
+def ranked(
+    found: Assignment, labels: np.ndarray, true: np.ndarray, ignored: np.ndarray, truth: GroundTruth, boxes: np.ndarray
+) -> Matches:
+    """Detections by category, best first, as the AP needs them.
+
+    Args:
+        found: their images and scores.
+        labels: (D,) the category that each counts for.
+        true: (L, D) bool, whether it has a box, at each of L IoUs.
+        ignored: (L, D) bool, whether it counts neither as true nor as false.
+        truth: ground truth.
+        boxes: (G,) bool, those to be found.
+    """
     kept = np.flatnonzero(~ignored.all(axis=0))
-    kept = kept[np.lexsort((images[kept], -scores[kept], labels[kept]))]
-    true = (has_box & ~ignored)[:, kept]
-    ignored, images, labels, scores = ignored[:, kept], images[kept], labels[kept], scores[kept]
-    counted = ~truth.ignored
-    truth_images, truth_labels = truth.images[counted], truth.labels[counted]
+    kept = kept[np.lexsort((found.images[kept], -found.scores[kept], labels[kept]))]
+    true, ignored = true[:, kept], ignored[:, kept]
+    labels, images, scores = labels[kept], found.images[kept], found.scores[kept]
+    truth_images, truth_labels = truth.images[boxes], truth.labels[boxes]
     all_labels = np.arange(truth.categories.num_classes + 1)
     return Matches(
         truth.image_ids,
@@ -122,7 +168,7 @@ def _overlapping_pairs(
         repeats = counts[block]
         detection = np.repeat(np.arange(block.start, block.stop), repeats)
         box = np.arange(len(detection)) - np.repeat(np.cumsum(repeats) - repeats - first[block], repeats)
-        iou = (_box_iou if truth.iou_type == "bbox" else _mask_iou)(detections, rows[detection], truth, box)
+        iou = (box_iou if truth.iou_type == "bbox" else _mask_iou)(detections, rows[detection], truth, box)
         enough = np.flatnonzero(iou >= IOU_THRESHOLDS[0])
         found.append((detection[enough], box[enough], iou[enough]))
     detection, box, iou = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -138,7 +184,7 @@ def _blocks(counts: np.ndarray) -> Iterator[slice]:
         yield slice(start, stop)
 
 
-def _box_iou(detections: Detections, rows: np.ndarray, truth: GroundTruth, box: np.ndarray) -> np.ndarray:
+def box_iou(detections: Detections, rows: np.ndarray, truth: GroundTruth, box: np.ndarray) -> np.ndarray:
     """(P,) overlap of pairs, as COCO: with a crowd region, the share of the detection inside it."""
     corners = detections.boxes[rows].astype(np.float64)
     sides, other = corners[:, 2:] - corners[:, :2], truth.boxes[box]
@@ -242,7 +288,7 @@ def _category_ap(category: CategoryMatches, weights: np.ndarray) -> np.ndarray:
     """
     truths = weights[category.truth_images].sum(axis=0)
     seen = np.cumsum(weights[category.images], axis=0, dtype=np.int32)
-    ap = np.zeros((len(IOU_THRESHOLDS), weights.shape[1]))
+    ap = np.zeros((len(category.true), weights.shape[1]))
     for level, (true, ignored) in enumerate(zip(category.true, category.ignored, strict=True)):
         hits, skipped = np.flatnonzero(true), np.flatnonzero(ignored)
         if len(hits) == 0:
