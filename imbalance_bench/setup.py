@@ -34,6 +34,7 @@ from imbalance_bench.detectors.masks import predict_masks
 from imbalance_bench.distributed import held_by_main, log_file, on_main, rank_and_world, share, wait_for_all
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.classifier import evaluate_classifier
+from imbalance_bench.evaluation.coverage import best_overlaps
 from imbalance_bench.evaluation.detection import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth, IouType
@@ -243,6 +244,12 @@ class Setup:
         val = self.cached_features(detector_run, "val", classifiers)
         boxes_of_pairs = self._boxes_of_pairs(self._detector_of(run), detector_run)
         return oracle_ap(classifiers, val, self.ground_truth, boxes_of_pairs=boxes_of_pairs, device=self.device)
+
+    def overlaps(self, run: RunFolder, detector_run: RunFolder) -> np.ndarray:
+        """(G,) best IoU of each validation box with a proposal (``best_overlaps``); arguments as of ``evaluate``."""
+        val = self.proposals(detector_run, "val", "fc_pre_relu")[-1]
+        boxes_of_pairs = self._boxes_of_pairs(self._detector_of(run), detector_run)
+        return best_overlaps(val, self.ground_truth, boxes_of_pairs)
 
     def _detector_of(self, run: RunFolder) -> TwoStageDetector | None:
         """The detector whose heads make class-specific boxes or masks, where it has any."""

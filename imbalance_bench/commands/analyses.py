@@ -68,6 +68,45 @@ def table(
             written(path)
 
 
+def per_category(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or their per-category tables (.csv, .parquet).")],
+    measure: Annotated[
+        str, typer.Option("--measure", help="Column that is shown: ap, ap_fixed, accuracy, mean_score, weight_norm ...")
+    ] = "ap",
+    by: Annotated[str, typer.Option("--by", help="Grouper: bin or frequency.")] = "bin",
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Column to weight by: proposals (of accuracy), val_instances ...")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write all measures of all runs here (.csv or .parquet).")
+    ] = None,
+) -> None:
+    """Any measure of the per-category tables by any grouper, runs below each other; the tables joined on category id.
+
+    Example: imbalance-bench per-category work_dirs/emoji-lt-small/tiny/seed0/* --measure mean_score -o all.parquet
+    """
+    import pandas as pd
+
+    from analyses import per_category as tables
+    from imbalance_bench.runs import RunFolder
+
+    if by not in ("bin", "frequency"):
+        raise InputError(f"option '--by' is '{by}', expected bin or frequency")
+    sources = {}
+    for path in runs:
+        run = RunFolder(path)
+        name = path.name if path.is_dir() else str(path.with_suffix(""))
+        sources[str(path) if name in sources else name] = run.verified(run.per_category) if path.is_dir() else path
+    found = {name: tables.read(source) for name, source in sources.items()}
+    joined = tables.join(found)
+    rows = {name: tables.grouped_by(frame, measure, by, weights) for name, frame in found.items()}
+    frame = pd.DataFrame(rows).T.map("{:.4f}".format).rename_axis("run").reset_index()
+    caption = f"means over categories, weighted by {weights}" if weights else "means over categories"
+    show(frame.replace("nan", "-"), f"{measure} by {by}", caption)
+    if output is not None:
+        written(tables.write(joined, output))
+
+
 def _print_published(frame: pd.DataFrame, number: int) -> None:
     """A table of the paper, eight numbers a line, as printed; notes below."""
     names = [column for column in frame if column in ("ID", "Models", "Backbone", "Mode", "Part", "b", "o", "N")]

@@ -29,6 +29,7 @@ on LVIS the images take 120, the cached proposals of a detector up to 300."""
 OPTIONAL = {
     "notebooks": ("nbclient", "pip install 'imbalance-bench[notebooks]'"),
     "many machines": ("ray", "pip install 'imbalance-bench[cluster]'"),
+    "Parquet files": ("pyarrow", "pip install 'imbalance-bench[parquet]'"),
     "--track tensorboard": ("tensorboard", "pip install tensorboard"),
     "--track wandb": ("wandb", "pip install wandb"),
     "--track mlflow": ("mlflow", "pip install mlflow"),

@@ -17,6 +17,7 @@ from imbalance_bench.commands import (
     diagnose,
     doctor,
     groups,
+    measures,
     run_all,
     runs,
     weight_norms,
@@ -48,12 +49,14 @@ app.command("run-all")(run_all.run_all)
 app.command()(beyond.beyond)
 app.command("runs")(run_all.runs)
 app.command("export")(run_all.export)
-app.command("evaluate")(runs.evaluate)
+app.command("evaluate")(measures.evaluate)
 app.command("compare")(compare.compare)
-app.command("oracles")(runs.oracles)
-app.command("proposal-accuracy")(runs.proposal_accuracy)
+app.command("errors")(measures.errors)
+app.command("oracles")(measures.oracles)
+app.command("proposal-accuracy")(measures.proposal_accuracy)
 app.command("weight-norms")(weight_norms.weight_norms)
 app.command("table")(analyses.table)
+app.command("per-category")(analyses.per_category)
 app.add_typer(analyses.figures, name="figure")
 
 

@@ -62,7 +62,8 @@ def runs_of(folders: tuple[str, ...]) -> Path:
 @pytest.mark.parametrize(
     "command",
     ["demo", "datasets list", "datasets prepare", "methods", "groups", "oracles", "run-baseline", "weight-norms",
-     "evaluate",     "proposal-accuracy", "table", "figure weight-norms", "figure ap-by-bin", "figure detections",
+     "evaluate", "errors", "per-category", "proposal-accuracy",
+     "table", "figure weight-norms", "figure ap-by-bin", "figure detections",
      "figure 1", "figure 3", "figure 4", "figure 5", "figure 6", "run-all", "runs", "export", "compare", "doctor"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str], run: Run) -> None:
@@ -218,12 +219,54 @@ def test_evaluate_and_accuracy(run: Run, folders: tuple[str, ...], mini: DataSet
         )
 
 
+def test_errors(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
+    bags = runs_of(folders) / "bags"
+    status, out, err = run("errors", bags, *folders[2:], "-o", tmp_path)
+    assert status == 0, err
+    assert "no proposal" in out and "gains in AP50" in out
+    frame = pd.read_csv(tmp_path / "errors_per_category.csv")
+    measured = pd.read_csv(bags / "per_category.csv").iloc[:-1]
+    assert np.allclose(frame["ap50"], measured["ap50"], equal_nan=True)
+    assert frame["boxes"].tolist() == measured["val_instances"].tolist()
+    # What no proposal covers is what proposal recall lacks, but for boxes that other detections stand on.
+    lacking = (1 - measured["proposal_recall"]) * measured["val_instances"]
+    assert (frame["box no proposal"] <= lacking + 1e-6).all()
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "errors.png", "errors_best_detections.csv", "errors_boxes.csv", "errors_gains_in_AP50.csv",
+        "errors_per_category.csv",
+    }  # fmt: skip
+    paths = ("--annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
+    status, out, err = run("errors", bags / "detections.npz", *paths)
+    assert status == 0, err
+    assert "no detection" in out and "no proposal" not in out
+
+
+def test_per_category(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
+    runs = [runs_of(folders) / name for name in ("baseline", "bags")]
+    metrics = json.loads((runs[1] / "record.json").read_text())["metrics"]
+    options = ("--measure", "accuracy", "--weights", "proposals", "-o", tmp_path / "joined.parquet")
+    status, out, err = run("per-category", *runs, *options)
+    assert status == 0, err
+    (line,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["bags"]]
+    assert line[-1] == f"{metrics['ACCbg']:.4f}"
+    joined, own = pd.read_parquet(tmp_path / "joined.parquet"), pd.read_csv(runs[1] / "per_category.csv")
+    assert joined["bags.calibration_error"].to_numpy() == pytest.approx(own["calibration_error"], nan_ok=True)
+    status, _, err = run("per-category", *runs, "--measure", "name")
+    assert status == 2 and "no numeric field 'name'" in err
+    status, _, err = run("per-category", *runs, "-o", tmp_path / "joined.txt")
+    assert status == 2 and ".csv or .parquet" in err
+
+
 def test_a_damaged_run_is_refused(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
     bags = tmp_path / "bags"
     shutil.copytree(runs_of(folders) / "bags", bags)
     for name in ("detections.npz", "per_category.csv"):
         (bags / name).write_bytes((bags / name).read_bytes()[:-1])
-    for command, name in (("evaluate", "detections.npz"), ("proposal-accuracy", "per_category.csv")):
+    for command, name in (
+        ("evaluate", "detections.npz"),
+        ("errors", "detections.npz"),
+        ("proposal-accuracy", "per_category.csv"),
+    ):
         status, _, err = run(command, bags, *folders[2:])
         assert status == 2
         assert f"{bags / name}: was changed or damaged" in err and err.count("\n") == 1

@@ -1,0 +1,126 @@
+"""What goes wrong in each bin: kinds of errors, what AP they cost, and who takes the boxes of the tail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analyses.figures import BIN_COLOURS, save, use_style
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.evaluation.error_analysis import Errors, counts, gains, takers
+from imbalance_bench.evaluation.grouping import bin_groups, grouped
+
+DETECTIONS, BOXES, GAINS = "best detections", "boxes", "gains in AP50"
+_PREFIXES = {DETECTIONS: "best ", BOXES: "box ", GAINS: "gain "}
+_COLOURS = {
+    "right": "#009e73", "localisation": "#f0e442", "both": "#cc79a7", "duplicate": "#999999", "background": "0.82",
+    "proposal only": "0.7", "no proposal": "0.85", "no detection": "0.8",
+}  # fmt: skip
+
+
+def per_category(errors: Errors, overlaps: np.ndarray | None = None) -> pd.DataFrame:
+    """Everything of ``evaluation.error_analysis`` side by side, index ``label``.
+
+    Args:
+        errors: of ``analyse``.
+        overlaps: of ``coverage.best_overlaps``.
+
+    Returns:
+        ``best ...``: of ``counts``; ``box ...``: of ``takers``; ``boxes`` and ``missed``; ``ap50`` and ``gain ...``: of
+        ``gains``.
+    """
+    best = counts(errors)
+    boxes = best[["boxes", "missed"]]
+    gained = gains(errors)
+    return pd.concat(
+        [
+            best.drop(columns=["boxes", "missed"]).add_prefix(_PREFIXES[DETECTIONS]),
+            takers(errors, overlaps).add_prefix(_PREFIXES[BOXES]),
+            boxes,
+            gained[["ap50"]],
+            gained.drop(columns="ap50").add_prefix(_PREFIXES[GAINS]),
+        ],
+        axis=1,
+    )
+
+
+def by_bin(frame: pd.DataFrame, categories: CategoryTable) -> dict[str, pd.DataFrame]:
+    """``per_category`` by bin of training instances, and of all categories; fractions.
+
+    Returns:
+        By name, each with index ``bin`` (``all``, ``1``..): ``best detections``, shares of the best detections of each
+        category, as many as it has boxes; ``boxes``, shares of the boxes by the best detection on each, and ``missed``;
+        ``gains in AP50``, means over categories, ``ap50`` first.
+    """
+    groups = {"all": np.arange(categories.num_classes), **bin_groups(categories)}
+    tables = {}
+    for name in (DETECTIONS, BOXES):
+        columns = [column for column in frame if column.startswith(_PREFIXES[name])]
+        sums = pd.DataFrame({key: frame.loc[labels, columns].sum() for key, labels in groups.items()}).T
+        shares = sums.div(sums.sum(axis=1).replace(0, np.nan), axis=0)
+        tables[name] = shares.rename(columns=lambda column, name=name: column.removeprefix(_PREFIXES[name]))
+    missed = {key: frame.loc[labels, ["missed", "boxes"]].sum() for key, labels in groups.items()}
+    tables[BOXES]["missed"] = [m["missed"] / m["boxes"] if m["boxes"] else np.nan for m in missed.values()]
+    gained = [column for column in frame if column.startswith(_PREFIXES[GAINS])]
+    means = pd.DataFrame({column: grouped(frame[column], groups) for column in ("ap50", *gained)})
+    tables[GAINS] = means.rename(columns=lambda column: column.removeprefix(_PREFIXES[GAINS]))
+    return {name: table.rename_axis("bin") for name, table in tables.items()}
+
+
+def captions(categories: CategoryTable) -> dict[str, str]:
+    """What the tables of ``by_bin`` say."""
+    bins = f"bins by train instances: {', '.join(categories.bin_names)}"
+    return {
+        DETECTIONS: "of each category as many of its best detections as it has boxes: right (IoU >= .5), on a box of "
+        "another class (by that class's bin), .1 to .5 off, both, a second one on a box, on background",
+        BOXES: "by the best detection on each box (IoU >= .5): right, of another class (by its bin), none; missed: no "
+        "detection takes it, nor is one near it or on it under another class's name",
+        GAINS: f"AP50, and how it rises where all errors of a kind are mended (TIDE), means over classes; {bins}",
+    }
+
+
+def draw(tables: Mapping[str, pd.DataFrame], path: Path, title: str = "") -> Path:
+    """The tables of ``by_bin`` as one figure, written."""
+    return save(figure(tables, title), path)
+
+
+def figure(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+    """Shares as stacked bars, a bar a bin; below them what mending each kind of error gains."""
+    use_style()
+    sheet, axes = plt.subplots(3, 1, figsize=(7.4, 7.2), height_ratios=(1, 1, 1.25), layout="constrained")
+    _stacked(axes[0], tables[DETECTIONS], "best detections of the bin's classes (%)", "on a box of")
+    boxes = tables[BOXES].drop(columns="missed")
+    _stacked(axes[1], boxes, "boxes of the bin's classes, by the best detection on each (%)", "a class of")
+    gained = 100 * tables[GAINS].drop(columns="ap50").drop(index="all")
+    width = 0.8 / max(len(gained), 1)
+    for number, (name, row) in enumerate(gained.iterrows()):
+        places = np.arange(len(row)) + (number - (len(gained) - 1) / 2) * width
+        colour = BIN_COLOURS[number % len(BIN_COLOURS)]
+        axes[2].bar(places, row.fillna(0), width * 0.92, color=colour, label=f"bin {name}")
+    axes[2].axhline(0, color="0.4", lw=0.6)
+    axes[2].set_xticks(range(len(gained.columns)), gained.columns)
+    axes[2].set(ylabel="gain in AP50 (points)", xlabel="kind of error that is mended")
+    axes[2].legend(fontsize=7, ncols=len(gained))
+    sheet.suptitle(title)
+    return sheet
+
+
+def _stacked(axis: Axes, table: pd.DataFrame, label: str, of: str) -> None:
+    """Shares that sum to one, a bar a row; ``of`` says what columns ``bin 1``.. are."""
+    left = np.zeros(len(table))
+    names = ["all" if name == "all" else f"bin {name}" for name in table.index]
+    for column in table:
+        width = 100 * table[column].fillna(0).to_numpy(dtype=float)
+        of_bin = str(column).startswith("bin ")
+        colour = BIN_COLOURS[(int(column[4:]) - 1) % len(BIN_COLOURS)] if of_bin else _COLOURS[column]
+        axis.barh(names, width, left=left, color=colour, height=0.72, label=f"{of} {column}" if of_bin else column)
+        left += width
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 100), xlabel=label)
+    axis.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
