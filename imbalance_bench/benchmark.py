@@ -204,7 +204,7 @@ class Benchmark(Setup):
                 cached,
                 self.schedule_of(method),
                 self.seed,
-                class_balanced=method.sampling == "class-balanced",
+                sampling=method.sampling,
                 device=self.device,
                 state_file=folder.path / f"classifier{stage}_epoch.pth",
                 reporter=self.reporter,

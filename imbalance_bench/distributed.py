@@ -73,6 +73,20 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
     return total
 
 
+def rows_of_processes(tensor: Tensor) -> Tensor:
+    """The rows of all processes, rank after rank, however many each has; as of ``sum_over_processes``."""
+    rank, world = rank_and_world()
+    if world == 1:
+        return tensor
+    numbers = torch.zeros(world, dtype=torch.long, device=tensor.device)
+    numbers[rank] = len(tensor)
+    numbers = sum_over_processes(numbers)
+    padded = tensor.new_zeros((int(numbers.max()), *tensor.shape[1:]))
+    padded[: len(tensor)] = tensor
+    parts = dist.all_gather(padded)
+    return torch.cat([part[:number] for part, number in zip(parts, numbers.tolist(), strict=True)])
+
+
 def on_main(work: Callable[[], T]) -> T:
     """What the main process alone makes of ``work``, in every process; the others wait for it.
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import remove_partials, write_text
-from imbalance_bench.shards import ShardedRows, ahead
+from imbalance_bench.shards import ShardedRows
 
 if TYPE_CHECKING:
     from imbalance_bench.detectors.inference import ImageProposals
@@ -105,48 +105,6 @@ class ProposalSet:
         """(features, labels, boxes) of the image at a position; boxes stay on the CPU."""
         rows = self.rows(position)
         return *self.batch([rows], device), self.boxes.tensor([rows])
-
-    def epoch(
-        self,
-        images_per_batch: int,
-        generator: torch.Generator,
-        device: torch.device | str = "cpu",
-        weights: Tensor | None = None,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch: every image once, in random order, each in one of its views at random.
-
-        The next batch is read while the present one is in use.
-
-        Args:
-            images_per_batch: images of a batch.
-            generator: of what is random.
-            device: of the batches.
-            weights: of the images in ascending order of ids; as many images are then drawn by them, with replacement.
-        """
-        unique, position = np.unique(self.image_ids, return_inverse=True)
-        views = np.argsort(position, kind="stable").reshape(len(unique), -1)
-        choice = torch.randint(views.shape[1], (len(unique),), generator=generator).numpy()
-        if weights is None:
-            order = torch.randperm(len(unique), generator=generator).numpy()
-        else:
-            order = torch.multinomial(weights, len(unique), replacement=True, generator=generator).numpy()
-        images = views[np.arange(len(unique)), choice][order]
-        batches = (images[start : start + images_per_batch] for start in range(0, len(images), images_per_batch))
-        return ahead(lambda batch: self.batch([self.rows(image) for image in batch], device), batches)
-
-    def balanced_weights(self, num_classes: int) -> Tensor:
-        """Weights of the images, for ``epoch``: of an image drawn for a class that is drawn at random.
-
-        Args:
-            num_classes: C; background is no class here.
-        """
-        unique, position = np.unique(self.image_ids, return_inverse=True)
-        image = np.repeat(position, np.diff(self.offsets))
-        foreground = self.labels < num_classes
-        pairs = np.unique(np.stack([image[foreground], self.labels[foreground]]), axis=1)
-        images_of_class = np.bincount(pairs[1], minlength=num_classes)
-        weights = np.bincount(pairs[0], 1 / images_of_class[pairs[1]], minlength=len(unique))
-        return torch.from_numpy(weights / weights.sum())
 
     def on(self, device: str, share: float = 0.7) -> ProposalSet:
         """The features in a GPU's memory, where they take no more than ``share`` of what is free; else as they are."""

@@ -13,7 +13,7 @@ from imbalance_bench.schedule import Schedule
 from imbalance_bench.studies import Row
 
 SHORT = Schedule(epochs=1, lr=0.02, batch_size=4, warmup_iterations=2)
-TRAINED = [method.name for method in METHODS.values() if method.trains == "classifier"]
+TRAINED = [method.name for method in METHODS.values() if "trains" in method.conduct]
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +59,5 @@ def test_scopes() -> None:
         seesaw.at("trains=nothing")
     with pytest.raises(InputError, match="unknown option 'trains'"):
         METHODS["tau-norm"].at("trains=all")
+    with pytest.raises(InputError, match="unknown option 'trains'"):
+        METHODS["simcal"].at("trains=all")

@@ -94,29 +94,6 @@ def test_concatenated_parts_are_read_as_one(tmp_path: Path) -> None:
     assert both.num_images == whole.num_images
     for position in range(6):
         assert all(map(torch.equal, both.image(position), whole.image(position)))
-    epochs = [part.epoch(2, torch.Generator().manual_seed(0)) for part in (both, whole)]
-    for (features, labels), (same, same_labels) in zip(*epochs, strict=True):
-        assert torch.equal(features, same)
-        assert torch.equal(labels, same_labels)
-
-
-def test_class_balanced_images(tmp_path: Path) -> None:
-    """A class at random among those there are, then an image that holds it at random."""
-    made = images(6, views=2)
-    write(tmp_path / "a", iter(made), {})
-    cache = proposals.read(tmp_path / "a")
-    holders = [sorted({m.image_id for m in made if (m.labels == c).any()}) for c in range(3)]
-    expected = np.zeros(6)
-    for images_of_class in holders:
-        for image_id in images_of_class:
-            expected[image_id - 100] += 1 / len(images_of_class) / sum(map(bool, holders))
-    weights = cache.balanced_weights(3)
-    np.testing.assert_allclose(weights, expected)
-    drawn = np.zeros(6)
-    for seed in range(300):
-        for features, _ in cache.epoch(1, torch.Generator().manual_seed(seed), weights=weights):
-            drawn[len(features) - 3] += 1
-    np.testing.assert_allclose(drawn / drawn.sum(), expected, atol=0.03)
 
 
 def test_different_proposals_do_not_join(tmp_path: Path) -> None:
@@ -124,28 +101,6 @@ def test_different_proposals_do_not_join(tmp_path: Path) -> None:
     write(tmp_path / "b", iter(images(5)), {})
     with pytest.raises(InputError, match="different proposals"):
         proposals.join([proposals.read(tmp_path / "a"), proposals.read(tmp_path / "b")], [False, False])
-
-
-def test_an_epoch_sees_every_image_once_in_one_view(tmp_path: Path) -> None:
-    whole = images(count=6, views=3)
-    write(tmp_path / "train", iter(whole), {}, "float32")
-    cache = proposals.read(tmp_path / "train")
-    blocks = {tuple(image.features.flatten().tolist()): image.image_id for image in whole}
-    seen_views = set()
-    for seed in range(20):
-        batches = list(cache.epoch(4, torch.Generator().manual_seed(seed)))
-        assert len(batches) == 2, "6 images in batches of 4"
-        rows, order = torch.cat([features for features, _ in batches]), []
-        while len(rows):
-            length = next(n for n in range(3, 9) if tuple(rows[:n].flatten().tolist()) in blocks)
-            key = tuple(rows[:length].flatten().tolist())
-            order.append(blocks[key])
-            seen_views.add(list(blocks).index(key) // 6)
-            rows = rows[length:]
-        assert sorted(order) == list(range(100, 106))
-    assert seen_views == {0, 1, 2}
-    first, again = (next(cache.epoch(4, torch.Generator().manual_seed(1)))[0] for _ in range(2))
-    assert torch.equal(first, again)
 
 
 def test_spans_cross_shards(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Classifiers: one file a family, all behind one abstraction."""
 
 from imbalance_bench.classifiers.base import CLASSIFIERS, Classifier, LinearClassifier, build
+from imbalance_bench.classifiers.dual_head import DualHeadClassifier
+from imbalance_bench.classifiers.feature_sampling import BACLClassifier, LOCEClassifier
 from imbalance_bench.classifiers.focal import ReleasedFocalClassifier, SigmoidFocalClassifier
 from imbalance_bench.classifiers.group_softmax import GroupSoftmaxClassifier
 from imbalance_bench.classifiers.groups import balanced_edges, group_edges, groups_by_count, parse_edges
@@ -36,8 +38,10 @@ from imbalance_bench.classifiers.tau_norm import TauNormSelectClassifier, tau_no
 __all__ = [
     "CLASSIFIERS",
     "ACSLClassifier",
+    "BACLClassifier",
     "Classifier",
     "DropLossClassifier",
+    "DualHeadClassifier",
     "ECMClassifier",
     "EQLClassifier",
     "EQLv2Classifier",
@@ -46,6 +50,7 @@ __all__ = [
     "FederatedClassifier",
     "GroupSoftmaxClassifier",
     "GumbelClassifier",
+    "LOCEClassifier",
     "LinearClassifier",
     "LogNClassifier",
     "LogitTransformClassifier",

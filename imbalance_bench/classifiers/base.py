@@ -69,6 +69,9 @@ class Classifier(nn.Module, abc.ABC):
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Compute what is not learned by gradient from (features, labels) batches; nothing by default."""
 
+    def begin_epoch(self, done: float) -> None:
+        """Told before each epoch of training what share of it is done; for losses that change on the way."""
+
     def config(self) -> dict[str, Any]:
         """``type`` and constructor arguments: ``build(config())`` makes an empty twin."""
         names = [name for name in inspect.signature(type(self)).parameters if name != "self"]

@@ -18,17 +18,21 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
     """Cross entropy of ``z + shift``, scored without it: what a class lacks in the prior its logits must make up.
 
     Logit-adjusted loss (arXiv 2007.07314), balanced softmax (2007.10740): ``shift = tau log pi``. With
-    ``margin`` the shift is taken from the target's logit alone: LDAM (1906.07413).
+    ``margin`` the shift is taken from the target's logit alone: LDAM (1906.07413); with ``deferred_weights`` its loss
+    is weighted by class late in training (DRW).
 
     Args:
         num_classes: C.
         feature_dim: d.
         shift: C + 1, background last.
         margin: only the target's logit is shifted.
+        deferred_weights: C + 1 loss weights, background last, that hold from ``DEFERRED`` of the training on.
         cosine: of LinearClassifier.
     """
 
     shift_vector: Tensor
+
+    DEFERRED = 2 / 3
 
     def __init__(
         self,
@@ -37,8 +41,10 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
         shift: Sequence[float],
         margin: bool = False,
         cosine: float | None = None,
+        deferred_weights: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(num_classes, feature_dim, cosine=cosine)
+        super().__init__(num_classes, feature_dim, deferred_weights, cosine)
+        self.deferred_weights, self._weighted = self.loss_weights, False
         if len(shift) != num_classes + 1:
             raise ValueError(f"expected {num_classes + 1} shifts (background last), got {len(shift)}")
         self.shift, self.margin = [float(value) for value in shift], margin
@@ -46,10 +52,17 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
 
     def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """``loss_cls`` over (N, C + 1) logits."""
-        if not self.margin:
-            return {"loss_cls": functional.cross_entropy(logits + self.shift_vector, labels)}
-        shifted = logits.scatter_add(1, labels[:, None], self.shift_vector[labels][:, None].to(logits))
+        if self.margin:
+            shifted = logits.scatter_add(1, labels[:, None], self.shift_vector[labels][:, None].to(logits))
+        else:
+            shifted = logits + self.shift_vector
+        if self._weighted:
+            return super().loss(shifted, labels)
         return {"loss_cls": functional.cross_entropy(shifted, labels)}
+
+    def begin_epoch(self, done: float) -> None:
+        """Weights hold from ``DEFERRED`` on."""
+        self._weighted = self.loss_weights is not None and done >= self.DEFERRED
 
 
 def ldam_margins(counts: Sequence[int] | np.ndarray, greatest: float = 0.5, scale: float = 30.0) -> list[float]:

@@ -45,7 +45,8 @@ class Method:
             ``repeat`` (of RFS: ``stochastic`` or ``ceil``), ``threshold`` (of RFS: t).
         sampling: ``uniform``; ``repeat-factor``: images by their rarest class; ``tail-only``: only annotations of
             tail classes and only images that keep one; ``class-balanced``, of cached images: a class at random, then
-            an image that holds it.
+            an image that holds it; ``bi-level``, of the cache: of that image the class's own RoIs and as many of
+            background.
         schedule: from the detector's schedule to this method's.
         family: what it is at its core.
         year: of its publication.
@@ -62,7 +63,7 @@ class Method:
     build: Callable[..., Classifier]
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"paper": {}})
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    sampling: Literal["uniform", "repeat-factor", "tail-only", "class-balanced"] = "uniform"
+    sampling: Literal["uniform", "repeat-factor", "tail-only", "class-balanced", "bi-level"] = "uniform"
     schedule: Callable[[Schedule], Schedule] = lambda schedule: schedule
     family: Family = "plain"
     year: int = 2020
@@ -84,9 +85,11 @@ class Method:
         """Options that say how it is trained, not what is built, with their defaults.
 
         ``trains``, of a method that trains the classifier alone: ``all`` or ``head`` train that end to end with its
-        loss, from the baseline, by the detector's own schedule, as x2 does.
+        loss, from the baseline, by the detector's own schedule, as x2 does. What draws RoIs calibrates a finished
+        detector, and has no such option.
         """
-        return dict(self.protocol) | ({"trains": "classifier"} if self.trains == "classifier" else {})
+        scoped = self.trains == "classifier" and self.sampling != "bi-level"
+        return dict(self.protocol) | ({"trains": "classifier"} if scoped else {})
 
     @property
     def default_variant(self) -> str:

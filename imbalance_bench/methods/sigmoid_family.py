@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import (
     ACSLClassifier,
+    BACLClassifier,
     Classifier,
     DropLossClassifier,
     ECMClassifier,
@@ -89,6 +90,16 @@ def _gumbel(
     return sigmoid_start(GumbelClassifier(categories.num_classes, dims["fc"], cosine=cosine or None), base)
 
 
+def _bacl(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, alpha: float = 0.85,
+    classes: int = 8, each: int = 12, cosine: float = 0.0,
+) -> Classifier:  # fmt: skip
+    classifier = BACLClassifier(
+        categories.num_classes, dims["fc"], alpha, classes=classes, each=each, cosine=cosine or None
+    )
+    return sigmoid_start(classifier, base)
+
+
 METHODS = (
     Method("bce", "Sigmoid", None, "classifier", "baseline", _bce,
            {"plain": {}, "objectness": {"background": "objectness"}, "own": {"background": "own"}},
@@ -109,4 +120,6 @@ METHODS = (
            year=2022, source="2301.09724"),
     Method("bacl-fcbl", "FCBL (BACL)", None, "classifier", "baseline", _fcbl, schedule=classifier_schedule,
            family="sigmoid loss", year=2023, source="2308.02213", tune={"alpha": (0.5, 0.85, 1.2)}),
+    Method("bacl", "BACL", None, "classifier", "baseline", _bacl, schedule=classifier_schedule, family="sigmoid loss",
+           year=2023, source="2308.02213", tune={"classes": (4, 8, 16)}),
 )  # fmt: skip

@@ -11,13 +11,16 @@ import torch
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import (
     Classifier,
+    DualHeadClassifier,
     EquilibriumClassifier,
     LinearClassifier,
+    LOCEClassifier,
     LogitTransformClassifier,
     LogNClassifier,
     SeesawClassifier,
     ShiftedSoftmaxClassifier,
     SoftmaxClassifier,
+    class_balanced_weights,
     fractal_calibrated,
     fractal_dimensions,
     generalized_weights,
@@ -88,12 +91,41 @@ def _equilibrium(
     return continued_loosely(EquilibriumClassifier(categories.num_classes, dims["fc"], momentum), base)
 
 
+def _loce(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, classes: int = 8, each: int = 4
+) -> Classifier:
+    return continued_loosely(LOCEClassifier(categories.num_classes, dims["fc"], classes=classes, each=each), base)
+
+
+def _simcal(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, below: int = 100, fresh: bool = True
+) -> Classifier:
+    """``below``: so many train instances, a class is scored by the new head; that starts ``fresh``, or from W, b."""
+    tail = (categories.instance_counts < below).tolist()
+    classifier = DualHeadClassifier(categories.num_classes, dims["fc"], tail)
+    with torch.no_grad():
+        classifier.original_weight.copy_(base.weight)
+        classifier.original_bias.copy_(base.bias)
+    return classifier if fresh else continued_loosely(classifier, base)
+
+
 def _ldam(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, margin: float = 0.5,
     scale: float = 30.0,
 ) -> Classifier:  # fmt: skip
     shift = ldam_margins(categories.instance_counts, margin, scale)
     return ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, margin=True, cosine=scale)
+
+
+def _ldam_drw(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, margin: float = 0.5,
+    scale: float = 30.0, beta: float = 0.9999,
+) -> Classifier:  # fmt: skip
+    shift = ldam_margins(categories.instance_counts, margin, scale)
+    weights = class_balanced_weights(categories.instance_counts, beta, clip=None)
+    return ShiftedSoftmaxClassifier(
+        categories.num_classes, dims["fc"], shift, margin=True, cosine=scale, deferred_weights=weights
+    )
 
 
 def _seesaw(
@@ -131,7 +163,14 @@ METHODS = (
     Method("logn", "LogN", None, "nothing", "baseline", _logn, family="post hoc", year=2022, source="2203.17020"),
     Method("ebl", "Equilibrium loss", None, "classifier", "baseline", _equilibrium, schedule=classifier_schedule,
            family="softmax loss", year=2021, source="2108.07507"),
+    Method("loce", "LOCE", None, "classifier", "baseline", _loce, schedule=classifier_schedule,
+           family="softmax loss", year=2021, source="2108.07507", tune={"classes": (4, 8, 16)}),
+    Method("simcal", "SimCal", None, "classifier", "baseline", _simcal,
+           {"fresh": {}, "fine-tuned": {"fresh": False}}, sampling="bi-level", schedule=classifier_schedule,
+           family="sampling", source="2007.11978", tune={"below": (10, 100, 1000)}),
     Method("ldam", "LDAM", None, "classifier", "baseline", _ldam, schedule=classifier_schedule,
+           family="softmax loss", year=2019, source="1906.07413", tune={"margin": (0.1, 0.3, 0.5)}),
+    Method("ldam-drw", "LDAM-DRW", None, "classifier", "baseline", _ldam_drw, schedule=classifier_schedule,
            family="softmax loss", year=2019, source="1906.07413", tune={"margin": (0.1, 0.3, 0.5)}),
     Method("seesaw", "Seesaw loss", None, "classifier", "baseline", _seesaw, schedule=classifier_schedule,
            family="softmax loss", source="2008.10032", tune={"p": (0.4, 0.8, 1.2)}),

@@ -15,6 +15,7 @@ from imbalance_bench.progress import Reporter
 from imbalance_bench.proposals import ProposalSet
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.seeds import epoch_seed
+from imbalance_bench.training.batches import Batches, drawing
 from imbalance_bench.training.divergence import check_losses, check_weights
 
 
@@ -24,21 +25,22 @@ def train_classifier(
     schedule: Schedule,
     seed: int,
     *,
-    class_balanced: bool = False,
+    sampling: str = "uniform",
     device: str = "cpu",
     state_file: Path | None = None,
     reporter: Reporter | None = None,
 ) -> list[float]:
     """Train all parameters of a classifier in place, with the detector's own kind of batches.
 
-    A batch is all cached RoIs of ``schedule.batch_size`` images, each image in one of its cached views.
+    A batch is all cached RoIs of ``schedule.batch_size`` images, each image in one of its cached views, where sampling
+    is uniform.
 
     Args:
         classifier: what to train.
         proposals: the training part of a cache.
         schedule: as the detector's trainer would follow it.
         seed: of the order of images, views, and whatever the loss samples.
-        class_balanced: draw a class at random, then an image that holds it, in place of every image once an epoch.
+        sampling: of ``Method``: which RoIs come; otherwise than ``uniform``, not all images once an epoch.
         device: where.
         state_file: written after every epoch; an interrupted training goes on from it, to the same result.
         reporter: shows progress.
@@ -58,7 +60,7 @@ def train_classifier(
     )
     num_images = len(set(proposals.image_ids.tolist()))
     iterations = -(-num_images // schedule.batch_size)
-    weights = proposals.balanced_weights(classifier.num_classes) if class_balanced else None
+    batches = drawing(proposals, classifier.num_classes, sampling)
     history: list[float] = []
     if state_file is not None and state_file.exists():
         history = _resume(state_file, classifier, optimizer)
@@ -66,7 +68,7 @@ def train_classifier(
         advance(len(history) * iterations)
         for epoch in range(len(history), schedule.epochs):
             own_seed = epoch_seed(seed, epoch)
-            mean = _epoch(classifier, optimizer, proposals, schedule, epoch, iterations, own_seed, device, weights)
+            mean = _epoch(classifier, optimizer, batches, schedule, epoch, iterations, own_seed, device)
             history.append(mean)
             advance(iterations, note=f"loss {history[-1]:.3f}")
             if state_file is not None:
@@ -79,23 +81,23 @@ def train_classifier(
 def _epoch(
     classifier: Classifier,
     optimizer: torch.optim.Optimizer,
-    proposals: ProposalSet,
+    batches: Batches,
     schedule: Schedule,
     epoch: int,
     iterations: int,
     seed: int,
     device: str,
-    weights: Tensor | None,
 ) -> float:
     """One pass; the mean loss."""
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros((), device=device)
     history: list[Tensor] = []
+    classifier.begin_epoch(epoch / schedule.epochs)
     devices = [torch.cuda.current_device()] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        batches = proposals.epoch(schedule.batch_size, generator, device, weights)
-        for iteration, (features, labels) in enumerate(batches, start=epoch * iterations):
+        drawn = batches(schedule.batch_size, generator, device)
+        for iteration, (features, labels) in enumerate(drawn, start=epoch * iterations):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(iteration, iterations)
             losses = classifier.loss(classifier(features), labels)

@@ -174,6 +174,7 @@ def train_detector(
         hooks: list[Hook] = [
             EpochSeedHook(seed),
             MeanLossHook(),
+            LossProgressHook(),
             ProgressHook(advance),
             DivergenceHook(),
             StopHook(asked, reporter.say),
@@ -266,6 +267,19 @@ class EpochSeedHook(Hook):
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - mmdet's transforms draw from the global generator
         torch.manual_seed(seed)
+
+
+class LossProgressHook(Hook):
+    """Tells hosted classifiers what share of the epochs is done."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Which they are."""
+        self.classifiers = [module for module in runner.model.modules() if isinstance(module, Classifier)]
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Before every iteration, for a resumed run begins within an epoch."""
+        for classifier in self.classifiers:
+            classifier.begin_epoch(runner.epoch / runner.max_epochs)
 
 
 class FrozenNormHook(Hook):

@@ -143,3 +143,20 @@ def test_only_background_and_extreme_logits(classifier: Classifier) -> None:
     assert all(p.grad.isfinite().all() for p in classifier.parameters() if p.grad is not None)
     extreme = torch.tensor([6e4, -6e4, 0, 6e4, -6e4, 1]).half()[None, : logits.shape[1]]
     assert classifier.scores(extreme).isfinite().all()
+
+
+def test_deferred_weights_hold_late_in_training() -> None:
+    torch.manual_seed(0)
+    weights, shift = [0.5, 2.0, 1.0, 0.25, 1.0], [-3.0, -2.0, -1.0, -1.5, 0.0]
+    classifier = ShiftedSoftmaxClassifier(4, 6, shift, margin=True, deferred_weights=weights)
+    logits = torch.randn(8, 5)
+    shifted = logits + functional.one_hot(LABELS, 5) * torch.tensor(shift)
+    losses = functional.cross_entropy(shifted, LABELS, reduction="none")
+    weighted = (losses * torch.tensor(weights)[LABELS]).mean()
+    for epoch in range(12):
+        classifier.begin_epoch(epoch / 12)
+        expected = weighted if epoch >= 8 else losses.mean()
+        torch.testing.assert_close(classifier.loss(logits, LABELS)["loss_cls"], expected)
+    without = ShiftedSoftmaxClassifier(4, 6, shift, margin=True)
+    without.begin_epoch(1.0)
+    torch.testing.assert_close(without.loss(logits, LABELS)["loss_cls"], losses.mean())
