@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.models.detectors import TwoStageDetector
 from mmengine.config import ConfigDict
 
 from analyses import per_category
 from imbalance_bench import distributed, proposals
 from imbalance_bench.benchmark import Benchmark
-from imbalance_bench.classifiers import SoftmaxClassifier
+from imbalance_bench.classifiers import CLASSIFIERS
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors import catalogue
 from imbalance_bench.detectors.detector import Detector
@@ -84,15 +85,24 @@ def without_chance(detector: Detector) -> Detector:
     return replace(detector, change=change)
 
 
-def trained(data: DataSet, folder: Path) -> dict[str, torch.Tensor]:
-    """Weights after two epochs over twenty images: six updates, the last of an epoch of four images."""
+HOSTED = ("SoftmaxClassifier", "SeesawClassifier", "EQLv2Classifier")
+"""The latter two count as they train."""
+
+
+def untrained(data: DataSet, kind: str) -> tuple[Setup, TwoStageDetector]:
+    """A detector that hosts a classifier of that kind."""
     setup = Setup(data, without_chance(catalogue.get("tiny")))
     torch.manual_seed(0)
-    classifier = SoftmaxClassifier(setup.categories.num_classes, setup.detector.tap_dims["fc"])
-    model = build_detector(setup.detector, [classifier], seed=0)
+    classifier = CLASSIFIERS[kind](setup.categories.num_classes, setup.detector.tap_dims["fc"])
+    return setup, build_detector(setup.detector, [classifier], seed=0)
+
+
+def trained(data: DataSet, folder: Path, kind: str) -> dict[str, torch.Tensor]:
+    """Weights after two epochs over twenty images: six updates, the last of an epoch of four images."""
+    setup, model = untrained(data, kind)
     images = setup.training_set(flip=0.0)
     images.get_subset_(20)
-    return train_detector(setup.detector, model, images, STEPS, folder, seed=0).state_dict()
+    return train_detector(setup.detector, model, images, STEPS, folder / kind, seed=0).state_dict()
 
 
 SLURM = """
@@ -101,12 +111,13 @@ SLURM = """
     import torch
     from imbalance_bench.datasets import registry
     from imbalance_bench.distributed import launched, on_main, rank_and_world
-    from test_distributed import trained
+    from test_distributed import HOSTED, trained
 
     torch.set_num_threads(1)
     with launched("slurm"):
-        weights = trained(registry.get("emoji-lt-mini", Path({data!r})), Path({folder!r}))
-        torch.save(weights, Path({folder!r}) / f"weights{{rank_and_world()[0]}}.pth")
+        data, folder = registry.get("emoji-lt-mini", Path({data!r})), Path({folder!r})
+        weights = {{kind: trained(data, folder, kind) for kind in HOSTED}}
+        torch.save(weights, folder / f"weights{{rank_and_world()[0]}}.pth")
 """
 
 
@@ -121,17 +132,18 @@ def test_two_processes_train_as_one(mini: DataSet, tmp_path: Path) -> None:
         _, err = process.communicate(timeout=400)
         assert process.returncode == 0, err
     two = [torch.load(folder / f"weights{rank}.pth") for rank in (0, 1)]
-    one = trained(mini, tmp_path / "one")
-    setup = Setup(mini, without_chance(catalogue.get("tiny")))
-    torch.manual_seed(0)
-    classifier = SoftmaxClassifier(setup.categories.num_classes, setup.detector.tap_dims["fc"])
-    before = build_detector(setup.detector, [classifier], seed=0).state_dict()
-    for name, weights in one.items():
-        assert torch.equal(two[0][name], two[1][name]), name
-        moved = float((weights - before[name]).abs().max())
-        assert torch.allclose(two[0][name], weights, rtol=0, atol=1e-3 * moved + 1e-7), name
-    assert float((one["rpn_head.rpn_conv.weight"] - before["rpn_head.rpn_conv.weight"]).abs().max()) > 1e-3
-    assert len((folder / "console.log").read_text()) > 0 and (folder / "epoch_2.pth").exists()
+    for kind in HOSTED:
+        one = trained(mini, tmp_path / "one", kind)
+        before = untrained(mini, kind)[1].state_dict()
+        for name, weights in one.items():
+            assert torch.equal(two[0][kind][name], two[1][kind][name]), name
+            moved = float((weights - before[name]).abs().max())
+            assert torch.allclose(two[0][kind][name], weights, rtol=0, atol=1e-3 * moved + 1e-7), (kind, name)
+        assert float((one["rpn_head.rpn_conv.weight"] - before["rpn_head.rpn_conv.weight"]).abs().max()) > 1e-3
+    counts = "roi_head.bbox_head.fc_cls.counts"
+    assert two[0]["SeesawClassifier"][counts].sum() > 100
+    kept = folder / "SoftmaxClassifier"
+    assert len((kept / "console.log").read_text()) > 0 and (kept / "epoch_2.pth").exists()
 
 
 TORCHRUN = """
@@ -189,9 +201,11 @@ COUNTED = """
     def state(name, rows):
         classifier = getattr(classifiers, name)(4, 6).train()
         generator = torch.Generator().manual_seed(1)
-        logits, labels = torch.randn(8, len(classifier.weight), generator=generator), torch.arange(8) % 5
-        for _ in range(2):
-            classifier.loss(logits[rows], labels[rows])
+        torch.nn.init.normal_(classifier.weight, generator=generator)
+        features, labels = torch.randn(8, 6, generator=generator), torch.arange(8) % 5
+        # From the second batch on some draw features, each process its own.
+        for _ in range(1 if hasattr(classifier, "drawn") else 2):
+            classifier.loss(classifier(features[rows]), labels[rows])
         return dict(classifier.named_buffers())
 
     with launched("pytorch"):
@@ -209,6 +223,7 @@ COUNTED = """
 
 def test_losses_count_over_processes_but_not_where_one_works_alone(tmp_path: Path) -> None:
     names = ["EQLv2Classifier", "FCBLClassifier", "SeesawClassifier", "EquilibriumClassifier"]
+    names += ["LOCEClassifier", "BACLClassifier"]
     status, _, err = torchrun(tmp_path / "script.py", COUNTED.format(names=names, folder=str(tmp_path)))
     assert status == 0, err
     assert [(tmp_path / f"compared{rank}").read_text().split() for rank in (0, 1)] == [names, names]
