@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from PIL import Image
 
@@ -18,7 +17,6 @@ from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors import catalogue
 from imbalance_bench.detectors.hosting import heads, host, shipped
 from imbalance_bench.detectors.inference import box_heads
-from imbalance_bench.detectors.tiny import shrink
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.detection import evaluate
 from imbalance_bench.evaluation.detections import Detections
@@ -27,12 +25,6 @@ from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.detector import build_detector, load_pretrained
 
 SHORT = Schedule(epochs=1, lr=0.01, batch_size=16, warmup_iterations=3)
-
-
-def class_specific(model: ConfigDict) -> None:
-    shrink()(model)
-    for head in heads(model.roi_head.bbox_head):
-        head.reg_class_agnostic = False
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +39,14 @@ def with_stuff(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> DataS
     return replace(mini, stuff_maps=folder)
 
 
-@pytest.fixture(scope="module", params=["tiny-cascade", "tiny-mask", "tiny-htc", "tiny-htc-dcn", "class boxes"])
+@pytest.fixture(
+    scope="module",
+    params=["tiny-cascade", "tiny-mask", "tiny-htc", "tiny-htc-dcn", "tiny-boxes=own", "tiny-boxes=shared"],
+)
 def bench(
     mini: DataSet, with_stuff: DataSet, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Benchmark:
-    if request.param == "class boxes":
-        record = replace(catalogue.get("tiny"), name="tiny-class-boxes", change=class_specific)
-    else:
-        record = catalogue.get(request.param)
+    record = catalogue.get(request.param)
     dataset = with_stuff if request.param == "tiny-htc" else mini
     return Benchmark(dataset, record, tmp_path_factory.mktemp("work"), schedule=SHORT, views=1)
 
@@ -64,7 +56,8 @@ def test_a_framework_hosts_the_methods(bench: Benchmark) -> None:
     assert bench.has_stuff == (bench.detector.name == "tiny-htc")
     # The classifier is the same object everywhere; masks, which take longest, are measured for one method.
     every = [m.name for m in METHODS.values() if m.trains in ("classifier", "nothing")]
-    for method in ["bags"] if bench.detector.has_masks else every:
+    few = bench.detector.has_masks or bench.detector.name == "tiny-boxes=shared"
+    for method in ["bags"] if few else every:
         run = bench.run(method)
         content = checkpoints.load(run.checkpoint)
         classifiers = checkpoints.classifiers_of(content, run.checkpoint)

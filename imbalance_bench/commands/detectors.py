@@ -23,7 +23,7 @@ def list_detectors() -> None:
     """
     import pandas as pd
 
-    from imbalance_bench.detectors.catalogue import DETECTORS
+    from imbalance_bench.detectors.catalogue import BOXES, DETECTORS
 
     rows = [
         {
@@ -34,7 +34,9 @@ def list_detectors() -> None:
         }
         for detector in DETECTORS.values()
     ]
-    show(pd.DataFrame(rows), "detectors", "tiny: from scratch, minutes on a CPU; paper: mmdet's shipped models")
+    boxes = ", ".join(f"{name} ({text})" for name, (_, text) in BOXES.items())
+    caption = "tiny: from scratch, minutes on a CPU; paper: mmdet's shipped models"
+    show(pd.DataFrame(rows), "detectors", f"{caption}. Other box regressors: NAME-boxes= {boxes}")
 
 
 @app.command()

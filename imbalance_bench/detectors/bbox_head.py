@@ -10,6 +10,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from imbalance_bench.classifiers import Classifier, build
+from imbalance_bench.detectors.class_boxes import share_boxes
 
 
 def branch_features(head: ConvFCBBoxHead, roi_features: Tensor) -> dict[str, Tensor]:
@@ -95,21 +96,23 @@ class ClassifierBBoxHead(ConvFCBBoxHead):
     Args:
         classifier: configuration of the Classifier (``Classifier.config()``); its ``feature_dim`` may be left
             out, and is then the width of the taps it reads.
+        shared_boxes: beside the class-specific box regressors stands one that all classes share (``SharedRows``).
         kwargs: of mmdet's ConvFCBBoxHead.
     """
 
-    def __init__(self, classifier: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, classifier: dict[str, Any], shared_boxes: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if shared_boxes:
+            share_boxes(self.fc_reg)
         config = {"feature_dim": self.cls_last_dim, "num_classes": self.num_classes, **classifier}
         hosted = build(config)
         if hosted.num_classes != self.num_classes:
             raise ValueError(f"classifier has {hosted.num_classes} classes, the box head has {self.num_classes}")
         self.fc_cls = hosted
         self.loss_cls = _HostedLoss(hosted)
-        # The classifier initialises itself.
-        self.init_cfg: list[dict[str, Any]] = [
-            cfg for cfg in self.init_cfg if cfg.get("override") != {"name": "fc_cls"}
-        ]
+        # These have initialised themselves.
+        own = [{"name": "fc_cls"}, *([{"name": "fc_reg"}] if shared_boxes else [])]
+        self.init_cfg: list[dict[str, Any]] = [cfg for cfg in self.init_cfg if cfg.get("override") not in own]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, channels, h, w) RoI features -> (N, K) logits and box deltas."""

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from mmengine.config import ConfigDict
+
 from imbalance_bench.detectors import paper, tiny
 from imbalance_bench.detectors.detector import Detector
-from imbalance_bench.errors import look_up
+from imbalance_bench.errors import InputError, look_up
+
+BOXES = {
+    "agnostic": ({"reg_class_agnostic": True}, "one box regressor"),
+    "own": ({"reg_class_agnostic": False}, "a box regressor for each class"),
+    "shared": ({"reg_class_agnostic": False, "shared_boxes": True}, "one for each class beside a shared one"),
+}
+"""Box regressors: what the head is given, and one line."""
 
 DETECTORS: dict[str, Detector] = {record.name: record for record in (*tiny.DETECTORS, *paper.DETECTORS)}
 
 
 def get(name: str) -> Detector:
-    """The record of a detector.
+    """The record of a detector, or of one with other box regressors: ``<name>-boxes=<BOXES>``.
 
     Raises:
-        InputError: an unknown name; the message holds the nearest one.
+        InputError: an unknown name; the message holds the nearest one. Or other boxes for a cascade, whose stages
+            refine one box a proposal.
     """
-    return look_up(DETECTORS, name, "detector")
+    base, _, boxes = name.partition("-boxes=")
+    record = look_up(DETECTORS, base, "detector")
+    if not boxes:
+        return record
+    own, text = look_up(BOXES, boxes, "kind of boxes")
+    if record.num_stages > 1:
+        raise InputError(f"detector '{name}': the stages of a cascade share their boxes, expected '{base}'")
+
+    def change(model: ConfigDict) -> None:
+        record.change(model)
+        model.roi_head.bbox_head.update(own)
+
+    return replace(record, name=name, description=f"{record.description}; {text}", change=change)
 
 
 def of(framework: str, scale: str) -> Detector:

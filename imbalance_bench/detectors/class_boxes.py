@@ -1,4 +1,4 @@
-"""Class-specific boxes from cached features, decoded for the (proposal, class) pairs that are asked for."""
+"""Class-specific boxes: their regressor, alone or beside a shared one, and decoding from cached features."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from mmdet.structures.bbox import get_box_tensor
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 BoxesOfPairs = Callable[[Tensor, Tensor], Tensor]
 """((K,) proposals, (K,) labels) -> (K, 4) boxes in the original image."""
@@ -45,3 +46,39 @@ class ClassBoxes:
             return get_box_tensor(boxes).cpu() / torch.tensor([*scale, *scale])
 
         return decode
+
+
+SHARE = 0.5
+"""What the shared regressor weighs."""
+
+
+class SharedRows(nn.Module):
+    """Rows of every class mixed with rows that all classes share: ``W'_c = (1 - share) W_c + share W_0``.
+
+    The class-agnostic branch of arXiv 2401.15885: a regressor of a rare class has few boxes to learn from, W_0 has all.
+    Box AP on LVIS +1.4 to +2.3 under every loss tried there, with both of the same weight.
+
+    Args:
+        own: (4 C, ...) weights or biases of the classes.
+        share: of the shared rows.
+    """
+
+    def __init__(self, own: Tensor, share: float = SHARE) -> None:
+        super().__init__()
+        self.share = share
+        self.shared = nn.Parameter(torch.zeros(4, *own.shape[1:]))
+        if own.dim() > 1:
+            nn.init.normal_(self.shared, std=0.001)  # mmdet's initialisation of fc_reg
+
+    def forward(self, own: Tensor) -> Tensor:
+        """(4 C, ...) what features are multiplied by, or what is added."""
+        shared = self.shared.repeat(len(own) // 4, *[1] * (own.dim() - 1))
+        return (1 - self.share) * own + self.share * shared
+
+
+def share_boxes(regressor: nn.Linear) -> None:
+    """Give a class-specific regressor a shared one beside it; its weight and bias are then those of the mixture."""
+    nn.init.normal_(regressor.weight, std=0.001)
+    nn.init.zeros_(regressor.bias)
+    for name in ("weight", "bias"):
+        parametrize.register_parametrization(regressor, name, SharedRows(getattr(regressor, name)))

@@ -120,3 +120,27 @@ def test_taps_of_other_heads() -> None:
 def test_a_classifier_of_another_width() -> None:
     with pytest.raises(ValueError, match="has 4 classes, the box head has 5"):
         hosting({"type": "SoftmaxClassifier", "num_classes": 4})
+
+
+def test_shared_boxes_are_the_mean_of_the_class_s_own_and_all_classes() -> None:
+    torch.manual_seed(0)
+    options = OPTIONS | {"reg_class_agnostic": False, "shared_boxes": True}
+    config = SoftmaxClassifier(5, 16).config()
+    head = MODELS.build({"type": "mmdet.ClassifierBBoxHead", "classifier": config, "num_shared_fcs": 2, **options})
+    head.init_weights()
+    names = [name for name, _ in head.named_parameters() if name.startswith("fc_reg.")]
+    assert len(names) == 4
+    for _, parameter in head.fc_reg.named_parameters():
+        torch.nn.init.normal_(parameter)
+    parts = head.fc_reg.parametrizations
+    x = torch.randn(3, 16)
+    own = x @ parts.weight.original.T + parts.bias.original
+    shared = x @ parts.weight[0].shared.T + parts.bias[0].shared
+    expected = (own.view(3, 5, 4) + shared[:, None]) / 2
+    torch.testing.assert_close(head.fc_reg(x).view(3, 5, 4), expected)
+    head.fc_reg(x)[:, :4].sum().backward()
+    assert parts.weight[0].shared.grad.abs().sum() > 0, "all classes train what they share"
+    assert parts.weight.original.grad[4:].abs().sum() == 0
+    twin = MODELS.build({"type": "mmdet.ClassifierBBoxHead", "classifier": config, "num_shared_fcs": 2, **options})
+    twin.load_state_dict(head.state_dict())
+    assert torch.equal(twin.fc_reg(x), head.fc_reg(x))

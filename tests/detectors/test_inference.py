@@ -214,6 +214,17 @@ def test_a_scale_has_every_framework() -> None:
     assert len({record.framework for record in catalogue.DETECTORS.values()}) * 2 == len(catalogue.DETECTORS)
 
 
+def test_other_boxes() -> None:
+    own, shared, one = (catalogue.get(f"faster-rcnn-r50-boxes={boxes}") for boxes in ("own", "shared", "agnostic"))
+    assert [record.has_class_boxes for record in (own, shared, one)] == [True, True, False]
+    assert catalogue.get("tiny-boxes=own").has_class_boxes and not catalogue.get("tiny").has_class_boxes
+    assert shared.name == "faster-rcnn-r50-boxes=shared" and "shared one" in shared.description
+    with pytest.raises(InputError, match="unknown kind of boxes 'shard', did you mean 'shared'"):
+        catalogue.get("tiny-boxes=shard")
+    with pytest.raises(InputError, match="stages of a cascade"):
+        catalogue.get("tiny-cascade-boxes=own")
+
+
 def test_an_unknown_detector() -> None:
     with pytest.raises(InputError, match="did you mean 'tiny'"):
         catalogue.get("tyni")
