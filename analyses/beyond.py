@@ -96,7 +96,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         t; NaN for one seed); data set, detector and provenance.
     """
     compared = [f"{group}{kind}" for kind in ("", "_fixed") for group in GAINS]
-    measures = [*compared, *(c for c in runs if c.startswith(("AP", "ACC")))]
+    measures = [*compared, *(c for c in runs if c.startswith(("AP", "ACC", "REC", "ECE")))]
     by_seed = {key: part.set_index("seed") for key, part in runs.groupby(["method", "kind"], sort=False)}
     rows = []
     for (name, kind), part in by_seed.items():
@@ -144,7 +144,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
         "settings": frame["settings"].where(~tuned, frame["settings"] + " (chosen)").tolist(),
     }
     by_bin = [c for c in frame if c.startswith("AP") and c[2:].isdigit()]
-    for name in ("mAP", "tail", "head", *by_bin, "mAP_fixed", "tail_fixed"):
+    for name in ("mAP", "tail", "head", *by_bin, "mAP_fixed", "tail_fixed", "ECE"):
         columns[name] = [cell(*pair) for pair in zip(frame[name], frame[f"{name}_std"], strict=True)]
     for group in GAINS:
         means, highs = frame[f"{group}_over_control"], frame[f"{group}_over_control_high"]
