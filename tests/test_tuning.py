@@ -111,7 +111,7 @@ def test_the_table_of_all_methods(bench: Benchmark) -> None:
 
 def test_the_cosine_option_reaches_the_classifier(bench: Benchmark) -> None:
     names = [name for name, method in METHODS.items() if under_a_cosine(method)]
-    assert {"bags", "reweight-cls", "focal-cls", "balanced-softmax", "acsl"} <= set(names)
+    assert {"bags", "reweight-cls", "focal-cls", "balanced-softmax", "acsl", "loce", "crt"} <= set(names)
     base = SoftmaxClassifier(bench.categories.num_classes, 8)
     for name in names:
         options = METHODS[name].arguments("cosine=20")

@@ -110,6 +110,7 @@ class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):
         queue: features of a class that are remembered.
         classes: drawn each time.
         each: features of each.
+        cosine: of LinearClassifier.
     """
 
     def __init__(
@@ -121,8 +122,9 @@ class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):
         queue: int = 80,
         classes: int = 8,
         each: int = 4,
+        cosine: float | None = None,
     ) -> None:
-        super().__init__(num_classes, feature_dim, momentum, background_score)
+        super().__init__(num_classes, feature_dim, momentum, background_score, cosine)
         self.queue, self.classes, self.each = queue, classes, each
         self.memory = FeatureMemory(num_classes, feature_dim, queue)
 

@@ -84,14 +84,20 @@ class EquilibriumClassifier(SoftmaxClassifier):
         feature_dim: d.
         momentum: of the averages.
         background_score: stands for background's mean score.
+        cosine: of LinearClassifier.
     """
 
     mean_scores: Tensor
 
     def __init__(
-        self, num_classes: int, feature_dim: int, momentum: float = 0.9, background_score: float = 0.01
+        self,
+        num_classes: int,
+        feature_dim: int,
+        momentum: float = 0.9,
+        background_score: float = 0.01,
+        cosine: float | None = None,
     ) -> None:
-        super().__init__(num_classes, feature_dim)
+        super().__init__(num_classes, feature_dim, cosine=cosine)
         self.momentum, self.background_score = momentum, background_score
         self.register_buffer("mean_scores", torch.full((num_classes + 1,), background_score))
 

@@ -66,8 +66,10 @@ def _balanced_softmax(
     return classifier if cosine else continued(classifier, base)
 
 
-def _fresh(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier) -> Classifier:
-    return SoftmaxClassifier(categories.num_classes, dims["fc"])
+def _fresh(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0
+) -> Classifier:
+    return SoftmaxClassifier(categories.num_classes, dims["fc"], cosine=cosine or None)
 
 
 def _lws(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier) -> Classifier:
@@ -86,15 +88,19 @@ def _logn(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassi
 
 
 def _equilibrium(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, momentum: float = 0.9
-) -> Classifier:
-    return continued_loosely(EquilibriumClassifier(categories.num_classes, dims["fc"], momentum), base)
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, momentum: float = 0.9,
+    cosine: float = 0.0,
+) -> Classifier:  # fmt: skip
+    classifier = EquilibriumClassifier(categories.num_classes, dims["fc"], momentum, cosine=cosine or None)
+    return classifier if cosine else continued_loosely(classifier, base)
 
 
 def _loce(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, classes: int = 8, each: int = 4
-) -> Classifier:
-    return continued_loosely(LOCEClassifier(categories.num_classes, dims["fc"], classes=classes, each=each), base)
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, classes: int = 8, each: int = 4,
+    cosine: float = 0.0,
+) -> Classifier:  # fmt: skip
+    classifier = LOCEClassifier(categories.num_classes, dims["fc"], classes=classes, each=each, cosine=cosine or None)
+    return classifier if cosine else continued_loosely(classifier, base)
 
 
 def _simcal(

@@ -65,6 +65,8 @@ EXAMPLES = [
     FCBLClassifier(5, 8),
     BACLClassifier(5, 8),
     LOCEClassifier(5, 8),
+    LOCEClassifier(5, 8, cosine=20.0),
+    EquilibriumClassifier(5, 8, cosine=20.0),
     DualHeadClassifier(5, 8, [True, False, True, False, False]),
     ShiftedSoftmaxClassifier(5, 8, [-1, -2, 0, -3, -4, 0], True, 30.0, [0.1, 1, 2, 3, 4, 1]),
     GumbelClassifier(5, 8),
