@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 
 from analyses.figures import BIN_COLOURS, save, use_style
 from imbalance_bench.categories import CategoryTable
+from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.error_analysis import Errors, counts, gains, takers
 from imbalance_bench.evaluation.grouping import bin_groups, grouped
+from imbalance_bench.files import write_text
 
 DETECTIONS, BOXES, GAINS = "best detections", "boxes", "gains in AP50"
 _PREFIXES = {DETECTIONS: "best ", BOXES: "box ", GAINS: "gain "}
@@ -83,6 +85,29 @@ def captions(categories: CategoryTable) -> dict[str, str]:
         "detection takes it, nor is one near it or on it under another class's name",
         GAINS: f"AP50, and how it rises where all errors of a kind are mended (TIDE), means over classes; {bins}",
     }
+
+
+def write(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """The tables of ``by_bin`` as CSV files of a folder."""
+    for name, table in tables.items():
+        write_text(_file(folder, name), table.to_csv())
+    return [_file(folder, name) for name in tables]
+
+
+def read(folder: Path) -> dict[str, pd.DataFrame]:
+    """What ``write`` wrote.
+
+    Raises:
+        InputError: no such files.
+    """
+    try:
+        return {name: pd.read_csv(_file(folder, name)).set_index("bin") for name in _PREFIXES}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder}: not the tables that 'errors' writes ({error})") from error
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"errors_{name.replace(' ', '_')}.csv"
 
 
 def draw(tables: Mapping[str, pd.DataFrame], path: Path, title: str = "") -> Path:

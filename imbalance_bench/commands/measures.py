@@ -114,10 +114,7 @@ def errors(
         from imbalance_bench.files import write_text
 
         write_text(output / "errors_per_category.csv", truth.categories.frame().join(frame).to_csv())
-        written(output / "errors_per_category.csv")
-        for name, table in tables.items():
-            target = output / f"errors_{name.replace(' ', '_')}.csv"
-            write_text(target, table.to_csv())
+        for target in (output / "errors_per_category.csv", *views.write(tables, output)):
             written(target)
         written(views.draw(tables, output / "errors.png", f"errors of {path.stem}"))
 

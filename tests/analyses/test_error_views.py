@@ -1,11 +1,14 @@
 """Errors by bin: sums and means of the per-category table, and a figure that shows them."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from analyses import errors as views
 from imbalance_bench.categories import CategoryTable
+from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.error_analysis import analyse
 from imbalance_bench.evaluation.ground_truth import GroundTruth
@@ -58,3 +61,12 @@ def test_figure(frame: pd.DataFrame) -> None:
         assert sum(widths) == pytest.approx(100 * tables[name].drop(columns="missed", errors="ignore").sum().sum())
     heights = sum(patch.get_height() for patch in bottom.patches)
     assert heights == pytest.approx(100 * tables["gains in AP50"].drop(index="all", columns="ap50").sum().sum())
+
+
+def test_written_tables_are_read_back(frame: pd.DataFrame, tmp_path: Path) -> None:
+    tables = views.by_bin(frame, CATEGORIES)
+    views.write(tables, tmp_path)
+    for name, table in views.read(tmp_path).items():
+        pd.testing.assert_frame_equal(table, tables[name])
+    with pytest.raises(InputError, match="not the tables that 'errors' writes"):
+        views.read(tmp_path / "absent")
