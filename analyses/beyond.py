@@ -11,9 +11,8 @@ import pandas as pd
 
 from analyses import per_category
 from imbalance_bench.errors import InputError
-from imbalance_bench.methods import METHODS, Method
+from imbalance_bench.methods import METHODS, Method, candidates
 from imbalance_bench.runs import RunFolder
-from imbalance_bench.tuning import candidates, under_a_cosine
 
 CONTROL, COSINE_CONTROL = "x2-cls", "cosine"
 """W and b as they are, trained as much longer: what a method must beat; and the same of a cosine classifier."""
@@ -46,7 +45,7 @@ def collect(root: Path) -> pd.DataFrame:
             kinds = {
                 "default": method.default_variant,
                 "tuned": chosen(seed, method),
-                "cosine": under_a_cosine(method),
+                "cosine": method.under_a_cosine,
             }
             for kind, variant in kinds.items():
                 folder = RunFolder(seed / method.folder(variant)) if variant else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +15,8 @@ from imbalance_bench.categories import read_json
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.datasets.held_out import hold_out
 from imbalance_bench.detectors.inference import box_heads
-from imbalance_bench.errors import InputError
 from imbalance_bench.files import write_text
-from imbalance_bench.methods import METHODS, Method
+from imbalance_bench.methods import Method
 from imbalance_bench.progress import Reporter
 from imbalance_bench.runs import RunFolder
 
@@ -41,40 +39,6 @@ class FixedDetector(Benchmark):
         return classifiers
 
 
-def candidates(names: tuple[str, ...] | None = None) -> list[Method]:
-    """Methods that can be tried on a finished detector: post hoc, or training the classifier alone.
-
-    Without names those that read what the classifier reads; ``conv``, say, is twelve times as wide.
-
-    Raises:
-        InputError: an unknown method, or one that trains more.
-    """
-    if names is None:
-        fits = [m for m in METHODS.values() if m.trains in ("classifier", "nothing") and m.starts_from == "baseline"]
-        return [method for method in fits if not method.name.endswith("-conv")]
-    chosen = [methods.get(name) for name in names]
-    for method in chosen:
-        if method.trains not in ("classifier", "nothing") or method.starts_from != "baseline":
-            raise InputError(f"'{method.name}' trains more than the classifier, expected a method that does not")
-    return chosen
-
-
-def under_a_cosine(method: Method) -> str | None:
-    """The variant of a method whose classifier is a cosine one (s = 20); None where that is no option of it."""
-    return method.resolve("cosine=20")[0] if method.parameters.get("cosine") == 0 else None
-
-
-def settings_to_try(method: Method) -> list[str]:
-    """Variants of a method, one for each combination of the values worth trying; its default variant among them."""
-    if not method.tune:
-        return []
-    variants = []
-    for values in itertools.product(*method.tune.values()):
-        text = ",".join(f"{name}={value:g}" for name, value in zip(method.tune, values, strict=True))
-        variants.append(method.resolve(text)[0])
-    return list(dict.fromkeys(variants))
-
-
 def choose(bench: Benchmark, method: Method, variants: list[str]) -> tuple[str, dict[str, float]]:
     """The variant with the best mAP on the images of ``bench``, of equal ones the default; and all their mAPs."""
     found = {}
@@ -91,8 +55,8 @@ def tune(bench: Benchmark, name: str) -> str:
 
     What was tried is kept in the benchmark's ``tuning/<method>.json``, and not tried again.
     """
-    (method,) = candidates((name,))
-    variants = settings_to_try(method)
+    (method,) = methods.candidates((name,))
+    variants = method.settings_to_try
     if not variants:
         return method.default_variant
     kept = tuning_folder(bench) / f"{name}.json"

@@ -16,7 +16,7 @@ from imbalance_bench.detectors import catalogue
 from imbalance_bench.errors import InputError
 from imbalance_bench.methods import METHODS
 from imbalance_bench.schedule import Schedule
-from imbalance_bench.tuning import run_tuned, settings_to_try, tune, tuning_folder, under_a_cosine
+from imbalance_bench.tuning import run_tuned, tune, tuning_folder
 
 SHORT = Schedule(epochs=1, lr=0.02, batch_size=4, warmup_iterations=2)
 
@@ -32,7 +32,7 @@ def test_the_best_on_held_out_images_is_chosen(bench: Benchmark) -> None:
     chosen = tune(bench, "logit-adjust")
     kept = read_json(tuning_folder(bench) / "logit-adjust.json")
     assert kept["chosen"] == chosen
-    assert list(kept["held_out"]) == settings_to_try(METHODS["logit-adjust"])
+    assert list(kept["held_out"]) == METHODS["logit-adjust"].settings_to_try
     assert kept["held_out"][chosen] == max(kept["held_out"].values())
     assert "norcal" in kept["held_out"], "the default is among them"
     train = read_json(bench.dataset.train_annotations)
@@ -110,7 +110,7 @@ def test_the_table_of_all_methods(bench: Benchmark) -> None:
 
 
 def test_the_cosine_option_reaches_the_classifier(bench: Benchmark) -> None:
-    names = [name for name, method in METHODS.items() if under_a_cosine(method)]
+    names = [name for name, method in METHODS.items() if method.under_a_cosine]
     assert {"bags", "reweight-cls", "focal-cls", "balanced-softmax", "acsl", "loce", "crt"} <= set(names)
     base = SoftmaxClassifier(bench.categories.num_classes, 8)
     for name in names:

@@ -53,9 +53,10 @@ def beyond(
 
     Example: imbalance-bench beyond --seeds 0,1,2 --output results
     """
+    from imbalance_bench import methods as catalogue
     from imbalance_bench import tuning
 
-    tried = tuning.candidates(tuple(methods.split(",")) if methods else None)
+    tried = catalogue.candidates(tuple(methods.split(",")) if methods else None)
     for seed in parse_seeds(seeds):
         bench = benchmark(dataset, detector, data_dir, work_dir, seed, device)
         bench.run("baseline")
@@ -63,7 +64,7 @@ def beyond(
             bench.run(method.name)
             if tune and method.tune:
                 tuning.run_tuned(bench, method.name)
-            if cosine and (variant := tuning.under_a_cosine(method)):
+            if cosine and (variant := method.under_a_cosine):
                 bench.run(method.name, variant)
 
     from analyses import beyond as analysis

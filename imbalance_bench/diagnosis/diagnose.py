@@ -34,10 +34,10 @@ from imbalance_bench.evaluation.bootstrap import draw_images
 from imbalance_bench.evaluation.calibration import calibration_error
 from imbalance_bench.evaluation.matching import average_precision, match
 from imbalance_bench.files import sha256, write_text
-from imbalance_bench.methods import Method
+from imbalance_bench.methods import Method, candidates
 from imbalance_bench.progress import Reporter, duration
 from imbalance_bench.runs import RunFolder, provenance
-from imbalance_bench.tuning import candidates, choose, drop_checkpoint, settings_to_try, with_checkpoint
+from imbalance_bench.tuning import choose, drop_checkpoint, with_checkpoint
 
 RESAMPLES = 200
 RUNS = "runs"
@@ -121,7 +121,7 @@ def diagnose(
         with reporter.task(f"trying {len(tried)} methods", len(tried)) as advance:
             for method in tried:
                 advance(0, note=method.title)
-                variants = settings_to_try(method) if tune else []
+                variants = method.settings_to_try if tune else []
                 try:
                     variant, found = choose(tuning, method, variants) if variants else (method.default_variant, {})
                     runs[method.name] = bench.run(method.name, variant)
@@ -197,7 +197,7 @@ def estimate(bench: GivenDetector, tuning: GivenDetector, tried: list[Method], t
     step = (time.monotonic() - begin) / 3
     fit = 12 * step * (fitting + held_out) / schedule.batch_size
     trained = [method for method in tried if method.trains == "classifier"]
-    fits = len(trained) + sum(len(settings_to_try(method)) for method in trained if tune)
+    fits = len(trained) + sum(len(method.settings_to_try) for method in trained if tune)
     return passes + fits * fit
 
 

@@ -5,11 +5,22 @@ Adding a method is one record here, and a Classifier where it scores or loses di
 
 from __future__ import annotations
 
-from imbalance_bench.errors import look_up
+from imbalance_bench.errors import InputError, look_up
 from imbalance_bench.methods import paper, sigmoid_family, softmax_family
 from imbalance_bench.methods.record import TAIL_BINS, Method, Scope, continued, softmax_start, tail_labels
 
-__all__ = ["METHODS", "TAIL_BINS", "Method", "Scope", "continued", "get", "parse", "softmax_start", "tail_labels"]
+__all__ = [
+    "METHODS",
+    "TAIL_BINS",
+    "Method",
+    "Scope",
+    "candidates",
+    "continued",
+    "get",
+    "parse",
+    "softmax_start",
+    "tail_labels",
+]
 
 _ALL = (*paper.METHODS, *softmax_family.METHODS, *sigmoid_family.METHODS)
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
@@ -22,6 +33,24 @@ def get(name: str) -> Method:
         InputError: an unknown name; the message holds the nearest one.
     """
     return look_up(METHODS, name, "method")
+
+
+def candidates(names: tuple[str, ...] | None = None) -> list[Method]:
+    """Methods that can be tried on a finished detector: post hoc, or training the classifier alone.
+
+    Without names those that read what the classifier reads; ``conv``, say, is twelve times as wide.
+
+    Raises:
+        InputError: an unknown method, or one that trains more.
+    """
+    if names is None:
+        fits = [m for m in METHODS.values() if m.trains in ("classifier", "nothing") and m.starts_from == "baseline"]
+        return [method for method in fits if not method.name.endswith("-conv")]
+    chosen = [get(name) for name in names]
+    for method in chosen:
+        if method.trains not in ("classifier", "nothing") or method.starts_from != "baseline":
+            raise InputError(f"'{method.name}' trains more than the classifier, expected a method that does not")
+    return chosen
 
 
 def parse(run: str) -> tuple[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -106,6 +107,19 @@ class Method:
     def options(self, variant: str | None) -> dict[str, Any]:
         """All options of a variant."""
         return self.parameters | dict(self.resolve(variant)[1])
+
+    @property
+    def settings_to_try(self) -> list[str]:
+        """Variants, one for each combination of the values worth trying; the default variant is among them."""
+        if not self.tune:
+            return []
+        settings = itertools.product(*([f"{name}={value:g}" for value in values] for name, values in self.tune.items()))
+        return list(dict.fromkeys(self.resolve(",".join(setting))[0] for setting in settings))
+
+    @property
+    def under_a_cosine(self) -> str | None:
+        """The variant whose classifier is a cosine one (s = 20); None where that is no option."""
+        return self.resolve("cosine=20")[0] if self.parameters.get("cosine") == 0 else None
 
     def arguments(self, variant: str | None) -> dict[str, Any]:
         """Those options of a variant that ``build`` takes."""

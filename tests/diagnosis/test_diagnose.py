@@ -22,8 +22,8 @@ from imbalance_bench.diagnosis.conclusions import norm_correlation, recommend
 from imbalance_bench.diagnosis.trials import adopt
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import detections
+from imbalance_bench.methods import candidates
 from imbalance_bench.progress import logged_to
-from imbalance_bench.tuning import candidates
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIED = ("x2-cls", "reweight-cls", "tau-norm", "bags")
