@@ -59,6 +59,23 @@ def test_before_training_a_fine_tuned_head_changes_nothing() -> None:
     assert not torch.equal(fresh.weight, base.weight) and torch.equal(fresh.original_weight, base.weight)
 
 
+def test_without_a_tail_it_is_the_softmax_before(classifier: DualHeadClassifier) -> None:
+    plain = SoftmaxClassifier(4, 6)
+    plain.load_state_dict({"weight": classifier.original_weight, "bias": classifier.original_bias})
+    headless = DualHeadClassifier(4, 6, [False] * 4)
+    headless.load_state_dict(classifier.state_dict())
+    features = torch.randn(6, 6)
+    torch.testing.assert_close(headless.scores(headless(features)), plain.scores(plain(features)))
+
+
+def test_only_background_and_extreme_logits(classifier: DualHeadClassifier) -> None:
+    loss = classifier.loss(classifier(torch.randn(3, 6)), torch.full((3,), 4))["loss_cls"]
+    loss.backward()
+    assert loss.isfinite() and classifier.weight.grad.isfinite().all()
+    extreme = torch.tensor([6e4, -6e4, 0, 6e4, -6e4] * 2).half()[None]
+    assert classifier.scores(extreme).isfinite().all()
+
+
 def test_wrong_length() -> None:
     with pytest.raises(ValueError, match="expected 4 entries of 'tail', got 3"):
         DualHeadClassifier(4, 6, [True] * 3)

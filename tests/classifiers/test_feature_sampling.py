@@ -130,7 +130,7 @@ def test_evaluation_draws_nothing(kind: type) -> None:
     base.load_state_dict({name: state[name] for name in base.state_dict()})
     features, labels = batches()[-1]
     found = classifier.eval().loss(classifier(features), labels)["loss_cls"]
-    assert float(found) == pytest.approx(float(base.eval().loss(base(features), labels)["loss_cls"]))
+    torch.testing.assert_close(found, base.eval().loss(base(features), labels)["loss_cls"])
     assert all(torch.equal(value, state[name]) for name, value in classifier.state_dict().items())
     assert torch.equal(classifier.scores(classifier(features)), base.scores(base(features)))
 
@@ -164,3 +164,18 @@ def test_two_processes_remember_as_one(kind: type, monkeypatch: pytest.MonkeyPat
     half.remember(features[:4], labels[:4])
     for name, value in one.named_buffers():
         torch.testing.assert_close(dict(half.named_buffers())[name], value)
+
+
+@pytest.mark.parametrize("kind", [LOCEClassifier, BACLClassifier])
+def test_half_precision_and_extreme_logits(kind: type) -> None:
+    torch.manual_seed(0)
+    classifier = kind(4, 3).train()
+    for features, labels in batches(3):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = classifier.loss(classifier(features), labels)["loss_cls"]
+        loss.backward()
+        assert loss.isfinite() and classifier.weight.grad.isfinite().all()
+    extreme = torch.tensor([200.0, -200, 0, 200, -200]).half().repeat(len(features), 1)
+    assert classifier.loss(extreme, labels)["loss_cls"].isfinite()
+    scores = classifier.scores(extreme)
+    assert scores.isfinite().all() and scores.min() >= 0 and scores.max() <= 1
