@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from analyses.figures import BIN_COLOURS, CORRECT, use_style
+from analyses.figures import BIN_COLOURS, CORRECT, draw_shares, use_style
 
 
 def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "") -> Figure:
@@ -105,29 +105,19 @@ def by_bin(bins: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def destinations(table: pd.DataFrame, title: str = "") -> Figure:
-    """Where the proposals of each bin go, a bar a bin.
+def stacked(table: pd.DataFrame, label: str, title: str = "") -> Figure:
+    """Where the proposals or the boxes of each bin go, a bar a bin.
 
     Args:
-        table: of ``Diagnosis.destinations``.
+        table: ``Diagnosis.destinations`` or ``Diagnosis.boxes``.
+        label: what is shared out.
         title: above.
     """
     use_style()
     figure, axis = plt.subplots(figsize=(7.2, 0.42 * len(table) + 1.1), layout="constrained")
-    colours = {"right": "#009e73", "background": "0.75"}
-    left = np.zeros(len(table))
-    names = [name if name == "background" else f"bin {name}" for name in table.index]
-    for number, column in enumerate(name for name in table if name not in colours):
-        colours[column] = BIN_COLOURS[number % len(BIN_COLOURS)]
-    for column in table:
-        width = 100 * table[column].to_numpy(dtype=float)
-        label = column if column in ("right", "background") else f"another class of {column}"
-        axis.barh(names, width, left=left, color=colours[column], label=label, height=0.7)
-        left += width
-    axis.invert_yaxis()
-    axis.set_xlim(0, 100)
-    axis.set(xlabel="proposals (%)", title=title)
+    draw_shares(axis, table, label, "another class of")
     figure.legend(loc="outside upper center", ncols=4, fontsize=7)
+    axis.set_title(title)
     return figure
 
 

@@ -153,7 +153,12 @@ def _sections(diagnosis: Diagnosis, title: str) -> Iterator[str]:
 
     yield "<h2>Whom do the classes lose to?</h2>"
     yield _figure(
-        diagnosis_figures.destinations(diagnosis.destinations), "Where the proposals on each bin's objects go."
+        diagnosis_figures.stacked(diagnosis.destinations, "proposals (%)"),
+        "Where the proposals on each bin's objects go.",
+    )
+    yield _figure(
+        diagnosis_figures.stacked(diagnosis.boxes, "validation boxes (%)"),
+        "Whose detection is the best on each bin's objects, however low its score.",
     )
     yield _table(_losses(diagnosis.losses))
 

@@ -8,22 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analyses.figures import BIN_COLOURS, save, use_style
+from analyses.figures import BIN_COLOURS, draw_shares, save, use_style
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.error_analysis import Errors, counts, gains, takers
-from imbalance_bench.evaluation.grouping import bin_groups, grouped
+from imbalance_bench.evaluation.grouping import bin_groups, grouped, shares
 from imbalance_bench.files import write_text
 
 DETECTIONS, BOXES, GAINS = "best detections", "boxes", "gains in AP50"
 _PREFIXES = {DETECTIONS: "best ", BOXES: "box ", GAINS: "gain "}
-_COLOURS = {
-    "right": "#009e73", "localisation": "#f0e442", "both": "#cc79a7", "duplicate": "#999999", "background": "0.82",
-    "proposal only": "0.7", "no proposal": "0.85", "no detection": "0.8",
-}  # fmt: skip
 
 
 def per_category(errors: Errors, overlaps: np.ndarray | None = None) -> pd.DataFrame:
@@ -64,9 +59,8 @@ def by_bin(frame: pd.DataFrame, categories: CategoryTable) -> dict[str, pd.DataF
     tables = {}
     for name in (DETECTIONS, BOXES):
         columns = [column for column in frame if column.startswith(_PREFIXES[name])]
-        sums = pd.DataFrame({key: frame.loc[labels, columns].sum() for key, labels in groups.items()}).T
-        shares = sums.div(sums.sum(axis=1).replace(0, np.nan), axis=0)
-        tables[name] = shares.rename(columns=lambda column, name=name: column.removeprefix(_PREFIXES[name]))
+        table = shares(frame[columns], groups)
+        tables[name] = table.rename(columns=lambda column, name=name: column.removeprefix(_PREFIXES[name]))
     missed = {key: frame.loc[labels, ["missed", "boxes"]].sum() for key, labels in groups.items()}
     tables[BOXES]["missed"] = [m["missed"] / m["boxes"] if m["boxes"] else np.nan for m in missed.values()]
     gained = [column for column in frame if column.startswith(_PREFIXES[GAINS])]
@@ -119,9 +113,11 @@ def figure(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
     """Shares as stacked bars, a bar a bin; below them what mending each kind of error gains."""
     use_style()
     sheet, axes = plt.subplots(3, 1, figsize=(7.4, 7.2), height_ratios=(1, 1, 1.25), layout="constrained")
-    _stacked(axes[0], tables[DETECTIONS], "best detections of the bin's classes (%)", "on a box of")
+    draw_shares(axes[0], tables[DETECTIONS], "best detections of the bin's classes (%)", "on a box of")
     boxes = tables[BOXES].drop(columns="missed")
-    _stacked(axes[1], boxes, "boxes of the bin's classes, by the best detection on each (%)", "a class of")
+    draw_shares(axes[1], boxes, "boxes of the bin's classes, by the best detection on each (%)", "a class of")
+    for axis in axes[:2]:
+        axis.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
     gained = 100 * tables[GAINS].drop(columns="ap50").drop(index="all")
     width = 0.8 / max(len(gained), 1)
     for number, (name, row) in enumerate(gained.iterrows()):
@@ -134,18 +130,3 @@ def figure(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
     axes[2].legend(fontsize=7, ncols=len(gained))
     sheet.suptitle(title)
     return sheet
-
-
-def _stacked(axis: Axes, table: pd.DataFrame, label: str, of: str) -> None:
-    """Shares that sum to one, a bar a row; ``of`` says what columns ``bin 1``.. are."""
-    left = np.zeros(len(table))
-    names = ["all" if name == "all" else f"bin {name}" for name in table.index]
-    for column in table:
-        width = 100 * table[column].fillna(0).to_numpy(dtype=float)
-        of_bin = str(column).startswith("bin ")
-        colour = BIN_COLOURS[(int(column[4:]) - 1) % len(BIN_COLOURS)] if of_bin else _COLOURS[column]
-        axis.barh(names, width, left=left, color=colour, height=0.72, label=f"{of} {column}" if of_bin else column)
-        left += width
-    axis.invert_yaxis()
-    axis.set(xlim=(0, 100), xlabel=label)
-    axis.legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1.0, 0.5))

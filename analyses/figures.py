@@ -23,6 +23,12 @@ CORRECT, WRONG = "#0072b2", "#d55e00"
 """Of detections: blue and vermilion, which colour-blind readers tell apart."""
 
 
+_KIND_COLOURS = {
+    "right": "#009e73", "localisation": "#f0e442", "both": "#cc79a7", "duplicate": "#999999", "background": "0.75",
+    "proposal only": "0.6", "no proposal": "0.85", "no detection": "0.8",
+}  # fmt: skip
+
+
 def use_style() -> None:
     """Fonts and lines of a printed paper."""
     sns.set_theme(context="paper", style="ticks", font_scale=1.05)
@@ -38,6 +44,28 @@ def save(figure: Figure, path: Path, dpi: int = 200) -> Path:
     figure.savefig(path, dpi=dpi)
     plt.close(figure)
     return path
+
+
+def draw_shares(axis: Axes, table: pd.DataFrame, label: str, of: str) -> None:
+    """Shares that sum to one as stacked bars, a bar a row.
+
+    Args:
+        axis: drawn on.
+        table: index ``1``.., ``all`` or ``background``; columns of kinds, ``bin 1``.. among them.
+        label: what is shared out.
+        of: what columns ``bin 1``.. are.
+    """
+    left = np.zeros(len(table))
+    names = [f"bin {name}" if str(name).isdigit() else str(name) for name in table.index]
+    for column in table:
+        width = 100 * table[column].fillna(0).to_numpy(dtype=float)
+        of_bin = str(column).startswith("bin ")
+        colour = BIN_COLOURS[(int(column[4:]) - 1) % len(BIN_COLOURS)] if of_bin else _KIND_COLOURS[column]
+        name = f"{of} {column}" if of_bin else column
+        axis.barh(names, width, left=left, color=colour, height=0.72, label=name)
+        left += width
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 100), xlabel=label)
 
 
 def _deviation(table: pd.DataFrame, measure: str) -> np.ndarray:

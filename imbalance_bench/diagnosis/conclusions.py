@@ -12,7 +12,7 @@ from scipy import stats
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation import predictions
 from imbalance_bench.evaluation.bootstrap import bounds
-from imbalance_bench.evaluation.grouping import bin_groups
+from imbalance_bench.evaluation.grouping import bin_groups, shares
 from imbalance_bench.methods import METHODS
 
 
@@ -116,13 +116,20 @@ def by_bin(
     return frame.join(calibration)
 
 
-def verdict(bins: pd.DataFrame, correlation: dict[str, float], ap: pd.Series, categories: CategoryTable) -> list[str]:
+def verdict(
+    bins: pd.DataFrame,
+    correlation: dict[str, float],
+    ap: pd.Series,
+    stands: pd.DataFrame,
+    categories: CategoryTable,
+) -> list[str]:
     """What the numbers say, in sentences.
 
     Args:
         bins: of ``Diagnosis.bins``.
         correlation: of ``norm_correlation``.
         ap: of ``tail`` and ``head`` classes.
+        stands: of ``evaluation.error_analysis.takers``, by category.
         categories: of the data.
     """
     lines = []
@@ -149,5 +156,11 @@ def verdict(bins: pd.DataFrame, correlation: dict[str, float], ap: pd.Series, ca
         lines.append(
             f"AP is {100 * ap['tail']:.1f} on tail classes and {100 * ap['head']:.1f} on the others. Of the proposals "
             f"on tail objects the classifier names {right:.0f} % right and takes {lost:.0f} % for background."
+        )
+        row = shares(stands, ap_groups(categories)).loc["tail"]
+        others = sum(row[f"bin {n}"] for n in range(len(tail_bins(categories)) + 1, categories.num_bins + 1))
+        lines.append(
+            f"The best detection on a tail object is of its class in {100 * row['right']:.0f} of 100 cases, of a class "
+            f"of the other bins in {100 * others:.0f}; no proposal covers {100 * row['no proposal']:.0f} of 100."
         )
     return lines

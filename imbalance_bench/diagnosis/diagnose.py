@@ -32,6 +32,8 @@ from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import detections, predictions
 from imbalance_bench.evaluation.bootstrap import draw_images
 from imbalance_bench.evaluation.calibration import calibration_error
+from imbalance_bench.evaluation.error_analysis import analyse, takers
+from imbalance_bench.evaluation.grouping import bin_groups, shares
 from imbalance_bench.evaluation.matching import average_precision, match
 from imbalance_bench.files import sha256, write_text
 from imbalance_bench.methods import Method, candidates
@@ -247,6 +249,9 @@ def _conclude(
     fixes = rank(ap, {name: run.record() for name, run in runs.items()}, settings)
     bins = by_bin(said, ap["baseline"], categories, calibration_error(curve))
     correlation = norm_correlation(table, seed=given.seed)
+    errors = analyse(detections.read(baseline.path, categories), bench.ground_truth)
+    stands = takers(errors, bench.overlaps(baseline, baseline))
+    boxes = shares(stands, bin_groups(categories)).dropna().rename_axis("bin")
     summary = {
         "detector": str(given.config),
         "checkpoint": str(given.checkpoint),
@@ -257,13 +262,13 @@ def _conclude(
         "tail_bins": tail_bins(categories),
         "notes": notes,
         "norms": correlation,
-        "verdict": verdict(bins, correlation, ap["baseline"].loc[0], categories),
+        "verdict": verdict(bins, correlation, ap["baseline"].loc[0], stands, categories),
         "recommended": recommend(fixes),
         "provenance": provenance(),
         "seconds": round(time.monotonic() - start, 1),
     }
     destinations = predictions.destinations(said, categories)
-    return Diagnosis(bench.work_dir.parent, summary, table, bins, destinations, losses, curve, fixes)
+    return Diagnosis(bench.work_dir.parent, summary, table, bins, destinations, boxes, losses, curve, fixes)
 
 
 def _drawn_ap(bench: GivenDetector, runs: dict[str, RunFolder]) -> dict[str, pd.DataFrame]:

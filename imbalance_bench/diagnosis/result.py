@@ -14,8 +14,8 @@ from imbalance_bench.errors import InputError
 from imbalance_bench.files import write_text
 
 TABLES = {
-    "per_category": "label", "bins": "bin", "destinations": "bin", "losses": "label", "reliability": None,
-    "fixes": "method",
+    "per_category": "label", "bins": "bin", "destinations": "bin", "boxes": "bin", "losses": "label",
+    "reliability": None, "fixes": "method",
 }  # fmt: skip
 """Tables and what their rows are called by."""
 SUMMARY = "diagnosis.json"
@@ -34,6 +34,8 @@ class Diagnosis:
         bins: index ``bin``; of the detector as it is: ``classes``, ``interval``, ``ap``, ``accuracy`` and
             ``as_background`` with bounds, ``calibration_error``.
         destinations: of ``evaluation.predictions.destinations``.
+        boxes: index ``bin``, those with a box: shares of their validation boxes by the best detection on each, whatever
+            its score (``evaluation.error_analysis.takers``).
         losses: of ``evaluation.predictions.losses_by_class``; ``taken_by`` in words.
         reliability: of ``evaluation.predictions.reliability``.
         fixes: index ``method``, best tail gain first, the detector as it is last of all; ``title``, ``settings``,
@@ -45,6 +47,7 @@ class Diagnosis:
     per_category: pd.DataFrame
     bins: pd.DataFrame
     destinations: pd.DataFrame
+    boxes: pd.DataFrame
     losses: pd.DataFrame
     reliability: pd.DataFrame
     fixes: pd.DataFrame

@@ -49,6 +49,17 @@ def grouped(measure: pd.Series, groups: Mapping[str, np.ndarray], weights: pd.Se
     return means
 
 
+def shares(counts: pd.DataFrame, groups: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Counts of kinds in each label to shares of kinds in each group, that sum to 1; NaN where a group has none.
+
+    Args:
+        counts: index ``label``, a column a kind.
+        groups: labels of each.
+    """
+    sums = pd.DataFrame({name: counts.loc[labels].sum() for name, labels in groups.items()}).T
+    return sums.div(sums.sum(axis=1).replace(0, np.nan), axis=0)
+
+
 def summarize_ap(per_category: pd.DataFrame, categories: CategoryTable) -> dict[str, float]:
     """mAP, AP1.., APr, APc and APf: means over the categories that have validation ground truth.
 

@@ -61,6 +61,12 @@ def test_it_holds_everything(diagnosis: Diagnosis) -> None:
     assert diagnosis.fixes["mAP"].iloc[-1] == pytest.approx(table["ap"].iloc[:-1].mean())
     assert set(diagnosis.losses.index) <= set(range(len(NAMES)))
     assert np.allclose(diagnosis.destinations.sum(axis=1), 1)
+    assert np.allclose(diagnosis.boxes.sum(axis=1), 1)
+    with_boxes = table[table["val_instances"] > 0]
+    assert diagnosis.boxes.index.tolist() == [str(number) for number in sorted(set(with_boxes["bin"]))]
+    uncovered = ((1 - with_boxes["proposal_recall"]) * with_boxes["val_instances"]).groupby(with_boxes["bin"]).sum()
+    total = with_boxes.groupby("bin")["val_instances"].sum()
+    assert (diagnosis.boxes["no proposal"].to_numpy() <= (uncovered / total).to_numpy() + 1e-9).all()
     assert diagnosis.summary["verdict"]
     assert diagnosis.summary["provenance"]["versions"]
 
@@ -68,7 +74,7 @@ def test_it_holds_everything(diagnosis: Diagnosis) -> None:
 def test_it_reads_back_as_it_was(diagnosis: Diagnosis) -> None:
     again = Diagnosis.read(diagnosis.folder)
     assert again.summary == json.loads(json.dumps(diagnosis.summary))
-    for name in ("per_category", "bins", "destinations", "losses", "reliability", "fixes"):
+    for name in ("per_category", "bins", "destinations", "boxes", "losses", "reliability", "fixes"):
         pd.testing.assert_frame_equal(
             getattr(again, name), getattr(diagnosis, name), check_dtype=False, check_index_type=False,
             check_column_type=False,

@@ -44,7 +44,7 @@ def test_it_is_whole_in_itself(page: Path) -> None:
     (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in text
-    assert text.count("data:image/svg+xml") == 5
+    assert text.count("data:image/svg+xml") == 6
     assert "imbalance-bench diagnose --config" in text
 
 
