@@ -42,10 +42,10 @@ def read(source: Source) -> pd.DataFrame:
     Raises:
         InputError: not a CSV file, or a column is missing or not numeric.
     """
+    name = _name(source)
     if isinstance(source, pd.DataFrame):
-        frame, name = source, "per-category table"
+        frame = source
     else:
-        name = str(source)
         try:
             # A category may well be called "nan" or "None".
             read_csv = partial(pd.read_csv, keep_default_na=False, na_values=_EMPTY)
@@ -66,6 +66,10 @@ def read(source: Source) -> pd.DataFrame:
         if column not in ("name", "frequency") and not pd.api.types.is_numeric_dtype(frame[column]):
             raise InputError(f"{name}: field '{column}' is not numeric")
     return frame
+
+
+def _name(source: Source) -> str:
+    return "per-category table" if isinstance(source, pd.DataFrame) else str(source)
 
 
 def foreground(source: Source) -> pd.DataFrame:
@@ -125,7 +129,9 @@ def grouped_by(source: Source, measure: str, by: str = "bin", weights: str | Non
     frame = read(source)
     for column in (measure, by, *([weights] if weights else ())):
         if column not in frame or (column != by and not pd.api.types.is_numeric_dtype(frame[column])):
-            raise InputError(f"per-category table: no numeric field '{column}', expected of {', '.join(frame)}")
+            known = f"expected one of {', '.join(frame)}"
+            why = "the version that made it did not measure it" if column in OPTIONAL else known
+            raise InputError(f"{_name(source)}: no numeric field '{column}', {why}")
     classes, background = frame.iloc[:-1], frame.index[-1]
     found = {str(key): part.index.to_numpy() for key, part in classes.groupby(by, sort=False) if len(part)}
     order = sorted(found, key=lambda key: "rcf".find(key) if by == "frequency" else int(key))

@@ -97,9 +97,8 @@ def per_category(
         run = RunFolder(path)
         name = path.name if path.is_dir() else str(path.with_suffix(""))
         sources[str(path) if name in sources else name] = run.verified(run.per_category) if path.is_dir() else path
-    found = {name: tables.read(source) for name, source in sources.items()}
-    joined = tables.join(found)
-    rows = {name: tables.grouped_by(frame, measure, by, weights) for name, frame in found.items()}
+    joined = tables.join(sources)
+    rows = {name: tables.grouped_by(source, measure, by, weights) for name, source in sources.items()}
     frame = pd.DataFrame(rows).T.map("{:.4f}".format).rename_axis("run").reset_index()
     caption = f"means over categories, weighted by {weights}" if weights else "means over categories"
     show(frame.replace("nan", "-"), f"{measure} by {by}", caption)

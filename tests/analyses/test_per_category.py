@@ -58,6 +58,8 @@ def test_any_measure_by_any_grouper() -> None:
     assert ap[["1", "background"]].isna().all()
     accuracy = per_category.grouped_by(frame, "accuracy", "frequency", "proposals")
     assert accuracy.to_dict() == pytest.approx({"all": 3 / 10, "r": 1 / 8, "c": 1, "background": 2 / 3})
+    with pytest.raises(InputError, match="no numeric field 'mean_score', the version that made it did not measure it"):
+        per_category.grouped_by(frame, "mean_score")
     for arguments in (("name",), ("nothing",), ("ap", "bin", "names")):
         with pytest.raises(InputError, match="no numeric field"):
             per_category.grouped_by(frame, *arguments)
