@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from rich.markup import escape
 
 from imbalance_bench import checkpoints
 from imbalance_bench.classifiers import SoftmaxClassifier
-from imbalance_bench.detectors.inference import test_proposals
 from imbalance_bench.diagnosis.conclusions import (
     ap_groups,
     by_bin,
@@ -24,6 +22,7 @@ from imbalance_bench.diagnosis.conclusions import (
     tail_bins,
     verdict,
 )
+from imbalance_bench.diagnosis.estimate import estimate
 from imbalance_bench.diagnosis.export import export as write_export
 from imbalance_bench.diagnosis.inputs import Given, Inputs, check
 from imbalance_bench.diagnosis.result import Diagnosis
@@ -36,7 +35,7 @@ from imbalance_bench.evaluation.error_analysis import analyse, takers
 from imbalance_bench.evaluation.grouping import bin_groups, shares
 from imbalance_bench.evaluation.matching import average_precision, match
 from imbalance_bench.files import sha256, write_text
-from imbalance_bench.methods import Method, candidates
+from imbalance_bench.methods import candidates
 from imbalance_bench.progress import Reporter, duration
 from imbalance_bench.runs import RunFolder, provenance
 from imbalance_bench.tuning import choose, drop_checkpoint, with_checkpoint
@@ -172,35 +171,6 @@ def cache(bench: GivenDetector, tuning: GivenDetector) -> RunFolder:
     tuning.cache(tuning.folder_of("baseline"), "train", plain)
     bench.cache(folder, "train", plain)
     return folder
-
-
-def estimate(bench: GivenDetector, tuning: GivenDetector, tried: list[Method], tune: bool) -> float:
-    """Seconds that a diagnosis takes, from a pass of the detector over a few images and a few steps of training."""
-    model = bench.given().to(bench.device)
-    images, batch = bench.validation_set(), bench.detector.images_at_once
-    few = range(min(batch, len(images)))
-    samplers = model.roi_head.bbox_sampler
-    rows = (samplers if isinstance(samplers, list) else [samplers])[0].num
-    list(test_proposals(model, bench.loader(images, [few]), "fc"))
-    begin = time.monotonic()
-    list(test_proposals(model, bench.loader(images, [few]), "fc"))
-    per_image = (time.monotonic() - begin) / len(few)
-    fitting, held_out, measured = (len(b) for b in (tuning.training_set(), tuning.validation_set(), images))
-    passes = per_image * (fitting + 2 * held_out + measured)
-
-    schedule = bench.detector.schedule
-    classifier = SoftmaxClassifier(bench.categories.num_classes, bench.detector.tap_dims["fc"]).to(bench.device)
-    sampled = rows * schedule.batch_size
-    features = torch.randn(sampled, classifier.feature_dim, device=bench.device)
-    labels = torch.zeros(sampled, dtype=torch.long, device=bench.device)
-    begin = time.monotonic()
-    for _ in range(3):
-        classifier.loss(classifier(features), labels)["loss_cls"].backward()
-    step = (time.monotonic() - begin) / 3
-    fit = 12 * step * (fitting + held_out) / schedule.batch_size
-    trained = [method for method in tried if method.trains == "classifier"]
-    fits = len(trained) + sum(len(method.settings_to_try) for method in trained if tune)
-    return passes + fits * fit
 
 
 def _settings(given: Given) -> dict[str, Any]:

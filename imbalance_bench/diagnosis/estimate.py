@@ -1,0 +1,69 @@
+"""How long a diagnosis will take, measured on a little of each part of it."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from imbalance_bench.classifiers import Classifier, SoftmaxClassifier
+from imbalance_bench.detectors.inference import test_proposals
+from imbalance_bench.diagnosis.trials import GivenDetector
+from imbalance_bench.evaluation.postprocess import detect
+from imbalance_bench.methods import Method
+from imbalance_bench.schedule import Schedule
+
+STEPS_TIMED = 4
+"""Of training each method's classifier."""
+
+
+def estimate(bench: GivenDetector, tuning: GivenDetector, tried: list[Method], tune: bool) -> float:
+    """Seconds that a diagnosis takes: a few images through the detector and NMS, a few steps of each training."""
+    model = bench.given().to(bench.device)
+    images, batch = bench.validation_set(), bench.detector.images_at_once
+    few = range(min(batch, len(images)))
+    samplers = model.roi_head.bbox_sampler
+    rows = (samplers if isinstance(samplers, list) else [samplers])[0].num
+    list(test_proposals(model, bench.loader(images, [few]), "fc"))
+    begin = time.monotonic()
+    found = list(test_proposals(model, bench.loader(images, [few]), "fc"))
+    per_image = (time.monotonic() - begin) / len(few)
+    fitting, held_out, measured = (len(b) for b in (tuning.training_set(), tuning.validation_set(), images))
+    passes = per_image * (fitting + 2 * held_out + measured)
+
+    schedule = bench.detector.schedule
+    base = SoftmaxClassifier(bench.categories.num_classes, bench.detector.tap_dims["fc"])
+    steps = 12 * (fitting + held_out) / schedule.batch_size * bench.detector.num_stages
+    seconds = passes
+    for method in tried:
+        runs = 1 + (len(method.settings_to_try) if tune else 0)
+        if method.trains == "classifier":
+            arguments = method.arguments(None)
+            classifier = method.build(bench.categories, bench.detector.tap_dims, base, **arguments)
+            seconds += runs * steps * _step(classifier.to(bench.device), schedule, rows * schedule.batch_size)
+    base = base.to(bench.device)
+    begin = time.monotonic()
+    with torch.no_grad():
+        for *_, image in found:
+            detect(base.scores(base(image.features.to(bench.device))).cpu(), image.boxes.cpu())
+    score = (time.monotonic() - begin) / len(found)
+    settings = sum(len(method.settings_to_try) for method in tried) if tune else 0
+    return seconds + score * (measured * len(tried) + held_out * settings)
+
+
+def _step(classifier: Classifier, schedule: Schedule, rows: int) -> float:
+    """Seconds of a step of training a classifier on so many RoIs."""
+    device = next(classifier.parameters()).device
+    features = torch.randn(rows, classifier.feature_dim, device=device).half()
+    labels = torch.randint(classifier.num_classes + 1, (rows,), device=device)
+    optimizer = torch.optim.SGD(classifier.parameters(), schedule.lr, schedule.momentum)
+    classifier.train()
+    begin = 0.0
+    for step in range(1 + STEPS_TIMED):
+        if step == 1:  # the first is slow by itself
+            begin = time.monotonic()
+        optimizer.zero_grad()
+        torch.stack(list(classifier.loss(classifier(features.float()), labels).values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), schedule.max_norm)
+        optimizer.step()
+    return (time.monotonic() - begin) / STEPS_TIMED
