@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+
 import torch
 from torch import Tensor, nn
 
@@ -63,19 +65,19 @@ def draw_classes(rates: Tensor, classes: int, each: int) -> Tensor:
     return drawn.repeat_interleave(each)
 
 
-class _FeatureSampling(nn.Module):
+class _FeatureSampling(nn.Module, abc.ABC):
     """What LOCE and BACL share: in training, drawn features are further RoIs of the batch."""
 
     num_classes: int
     _batch: Tensor
 
+    @abc.abstractmethod
     def drawn(self) -> tuple[Tensor, Tensor]:
         """(features, labels), by what the batches before have left."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def remember(self, features: Tensor, labels: Tensor) -> None:
         """Take in the foreground RoIs of a batch, of all processes."""
-        raise NotImplementedError
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, d) -> (N, K)."""
