@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -13,50 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from imbalance_bench.commands import main, options
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.methods import METHODS
 
 Run = Callable[..., tuple[int, str, str]]
 MINI = ("--dataset", "emoji-lt-mini")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``run(*arguments)`` -> (exit status, output, errors)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        out, err = StringIO(), StringIO()
-        monkeypatch.setattr("sys.argv", ["imbalance-bench", *map(str, arguments)])
-        monkeypatch.setattr(options.console, "file", out)
-        monkeypatch.setattr(options.console, "width", 200)
-        monkeypatch.setattr(options.errors, "file", err)
-        status: object = 0
-        try:
-            main.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        return int(status), out.getvalue(), err.getvalue()  # type: ignore[call-overload]
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def folders(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """Options that name a work dir with a finished baseline and BAGS, quickly trained."""
-    from imbalance_bench.benchmark import Benchmark
-    from imbalance_bench.detectors import catalogue
-
-    work = tmp_path_factory.mktemp("work")
-    tiny = catalogue.get("tiny")
-    bench = Benchmark(mini, tiny, work, schedule=replace(tiny.schedule, epochs=2, warmup_iterations=2))
-    for method in ("baseline", "bags"):
-        bench.run(method)
-    return ("--work-dir", str(work), "--data-dir", str(mini.train_images.parents[1]))
-
-
-def runs_of(folders: tuple[str, ...]) -> Path:
-    return Path(folders[1]) / "emoji-lt-mini" / "tiny" / "seed0"
 
 
 @pytest.mark.parametrize(
@@ -129,13 +88,13 @@ def own(mini: DataSet, *options: object) -> tuple[object, ...]:
     return ("datasets", "prepare", "custom", *(part for pair in named for part in pair), *options)
 
 
-def test_ones_own_data_set(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
+def test_ones_own_data_set(run: Run, finished: Path, mini: DataSet, tmp_path: Path) -> None:
     data = ("--data-dir", tmp_path)
     status, out, _ = run(*own(mini, "--name", "my-set", "--bin-edges", "3,30", *data))
     assert status == 0 and "[3,30)" in out and "my-set: 12 classes" in out
     assert "my-set" in run("datasets", "list", *data)[1]
     assert "[3,30)" in run("datasets", "prepare", "my-set", *data)[1]
-    detections = runs_of(folders) / "baseline" / "detections.npz"
+    detections = finished / "baseline" / "detections.npz"
     status, out, _ = run("evaluate", detections, "--dataset", "my-set", *data)
     assert status == 0 and "[3,30)" in out, "its own bins"
 
@@ -157,8 +116,8 @@ def test_what_a_check_found_is_said(run: Run, mini: DataSet, tmp_path: Path) -> 
     assert f"train: classes without an instance: 1 ({mini.categories().names[6]})" in out
 
 
-def test_weight_norms(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
-    checkpoint = runs_of(folders) / "bags" / "checkpoint.pth"
+def test_weight_norms(run: Run, finished: Path, mini: DataSet, tmp_path: Path) -> None:
+    checkpoint = finished / "bags" / "checkpoint.pth"
     status, out, _ = run("weight-norms", checkpoint, "-o", tmp_path / "norms.csv")
     assert status == 0
     assert "Spearman" in out and "background" in out
@@ -192,86 +151,6 @@ def test_weight_norms_of_other_frameworks(run: Run, tmp_path: Path) -> None:
     assert np.allclose(frame["weight_norm"], expected)
     assert frame["name"].tolist() == [*"abcdef", "background"] and frame["bin"].tolist() == [1, 2, 2, 3, 3, 4, 0]
     assert (tmp_path / "norms.png").stat().st_size > 10_000
-
-
-def test_evaluate_and_accuracy(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
-    baseline = runs_of(folders) / "baseline"
-    metrics = json.loads((baseline / "record.json").read_text())["metrics"]
-    data = folders[2:]
-    expected = f"{100 * metrics['mAP']:.2f}"
-    for path in (baseline, baseline / "detections.npz", baseline / "checkpoint.pth"):
-        status, out, err = run("evaluate", path, *MINI, *data, "-o", tmp_path / "ap.csv")
-        assert status == 0, err
-        assert any(line.split()[:1] == ["mAP"] and line.split()[3] == expected for line in out.splitlines())
-        assert len(pd.read_csv(tmp_path / "ap.csv")) == 12
-    results = [{"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.5}]
-    (tmp_path / "results.json").write_text(json.dumps(results))
-    paths = ("--annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
-    status, out, err = run("evaluate", tmp_path / "results.json", *paths, "--evaluator", "lvis")
-    assert status == 0, err
-    assert "mAP" in out
-    for path in (baseline, baseline / "checkpoint.pth"):
-        status, out, _ = run("proposal-accuracy", path, *MINI, *data)
-        assert status == 0
-        assert any(
-            line.split()[:1] == ["ACCbg"] and line.split()[4] == f"{100 * metrics['ACCbg']:.2f}"
-            for line in out.splitlines()
-        )
-
-
-def test_errors(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
-    bags = runs_of(folders) / "bags"
-    status, out, err = run("errors", bags, *folders[2:], "-o", tmp_path)
-    assert status == 0, err
-    assert "no proposal" in out and "gains in AP50" in out
-    frame = pd.read_csv(tmp_path / "errors_per_category.csv")
-    measured = pd.read_csv(bags / "per_category.csv").iloc[:-1]
-    assert np.allclose(frame["ap50"], measured["ap50"], equal_nan=True)
-    assert frame["boxes"].tolist() == measured["val_instances"].tolist()
-    # What no proposal covers is what proposal recall lacks, but for boxes that other detections stand on.
-    lacking = (1 - measured["proposal_recall"]) * measured["val_instances"]
-    assert (frame["box no proposal"] <= lacking + 1e-6).all()
-    assert {p.name for p in tmp_path.iterdir()} == {
-        "errors.png", "errors_best_detections.csv", "errors_boxes.csv", "errors_gains_in_AP50.csv",
-        "errors_per_category.csv",
-    }  # fmt: skip
-    paths = ("--annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
-    status, out, err = run("errors", bags / "detections.npz", *paths)
-    assert status == 0, err
-    assert "no detection" in out and "no proposal" not in out
-
-
-def test_per_category(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
-    runs = [runs_of(folders) / name for name in ("baseline", "bags")]
-    metrics = json.loads((runs[1] / "record.json").read_text())["metrics"]
-    options = ("--measure", "accuracy", "--weights", "proposals", "-o", tmp_path / "joined.parquet")
-    status, out, err = run("per-category", *runs, *options)
-    assert status == 0, err
-    (line,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["bags"]]
-    assert line[-1] == f"{metrics['ACCbg']:.4f}"
-    joined, own = pd.read_parquet(tmp_path / "joined.parquet"), pd.read_csv(runs[1] / "per_category.csv")
-    assert joined["bags.calibration_error"].to_numpy() == pytest.approx(own["calibration_error"], nan_ok=True)
-    status, _, err = run("per-category", *runs, "--measure", "name")
-    assert status == 2 and "no numeric field 'name'" in err
-    status, _, err = run("per-category", *runs, "-o", tmp_path / "joined.txt")
-    assert status == 2 and ".csv or .parquet" in err
-
-
-def test_a_damaged_run_is_refused(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
-    bags = tmp_path / "bags"
-    shutil.copytree(runs_of(folders) / "bags", bags)
-    for name in ("detections.npz", "per_category.csv"):
-        (bags / name).write_bytes((bags / name).read_bytes()[:-1])
-    for command, name in (
-        ("evaluate", "detections.npz"),
-        ("errors", "detections.npz"),
-        ("proposal-accuracy", "per_category.csv"),
-    ):
-        status, _, err = run(command, bags, *folders[2:])
-        assert status == 2
-        assert f"{bags / name}: was changed or damaged" in err and err.count("\n") == 1
-    status, _, err = run("compare", bags, bags, *folders[2:])
-    assert status == 2 and "detections.npz: was changed or damaged" in err
 
 
 def test_table_and_figures(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
@@ -313,16 +192,6 @@ def test_runs(run: Run, folders: tuple[str, ...]) -> None:
     assert any(line.split()[:2] == ["emoji-lt-mini/tiny/seed0/bags", "done"] for line in out.splitlines())
 
 
-def test_compare(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
-    bags = runs_of(folders) / "bags"
-    status, out, err = run("compare", bags, bags, "--resamples", 10, *folders[2:])
-    assert status == 0, err
-    line = next(line.split() for line in out.splitlines() if line.split()[:1] == ["mAP"])
-    assert line[1] == line[2] and line[3:] == ["0.00", "0.00", "0.00", "no"], "a run does not differ from itself"
-    status, _, err = run("compare", bags, tmp_path, *folders[2:])
-    assert status == 2 and "record.json" in err
-
-
 def test_export(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
     status, _, _ = run("export", *folders[:2], "-o", tmp_path)
     assert status == 0
@@ -332,9 +201,11 @@ def test_export(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
     assert status == 0 and "(14)" in out
 
 
-def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[str, tuple[tuple[object, ...], str]]:
+def bad_inputs(
+    folders: tuple[str, ...], finished: Path, mini: DataSet, tmp_path: Path
+) -> dict[str, tuple[tuple[object, ...], str]]:
     """Arguments, and what the one line must say."""
-    checkpoint = runs_of(folders) / "baseline" / "checkpoint.pth"
+    checkpoint = finished / "baseline" / "checkpoint.pth"
     truncated = tmp_path / "truncated.pth"
     truncated.write_bytes(checkpoint.read_bytes()[:5000])
     text = tmp_path / "text.json"
@@ -409,8 +280,10 @@ def bad_inputs(folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> dict[
     }
 
 
-def test_bad_input_is_one_clear_line(run: Run, folders: tuple[str, ...], mini: DataSet, tmp_path: Path) -> None:
-    for name, (arguments, expectation) in bad_inputs(folders, mini, tmp_path).items():
+def test_bad_input_is_one_clear_line(
+    run: Run, folders: tuple[str, ...], finished: Path, mini: DataSet, tmp_path: Path
+) -> None:
+    for name, (arguments, expectation) in bad_inputs(folders, finished, mini, tmp_path).items():
         before = sorted(tmp_path.iterdir())
         status, _, err = run(*arguments)
         assert status == 2, name
