@@ -7,6 +7,7 @@ the others wait. A process that fails ends; its launcher ends the others.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -56,6 +57,10 @@ def launched(launcher: str) -> Iterator[None]:
     except ValueError as error:
         raise InputError(f"option '--launcher {launcher}': {error}") from error
     yield
+    wait_for_all()
+    # Gloo's threads end with the last that holds the group, which may be a cycle around a trained model. One that lets
+    # go of a tensor after the interpreter has ended aborts the process.
+    gc.collect()
     torch.distributed.destroy_process_group()
 
 
