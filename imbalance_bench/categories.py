@@ -43,6 +43,7 @@ class CategoryTable:
         instance_counts: (C,) training boxes (bins, BAGS and re-weighting use these).
         frequencies: C letters, LVIS's r, c or f.
         bin_edges: lower bounds of bins 2, 3, ...; a property of the data set.
+        num_images: training images; 0 where only counts are known.
     """
 
     ids: np.ndarray
@@ -51,6 +52,7 @@ class CategoryTable:
     instance_counts: np.ndarray
     frequencies: tuple[str, ...]
     bin_edges: tuple[int, ...] = LVIS_BIN_EDGES
+    num_images: int = 0
 
     def __post_init__(self) -> None:
         lengths = {len(self.ids), len(self.names), len(self.image_counts), len(self.instance_counts),
@@ -71,6 +73,16 @@ class CategoryTable:
     def background(self) -> int:
         """The label of background: C, the last index."""
         return self.num_classes
+
+    @property
+    def image_shares(self) -> np.ndarray:
+        """(C,) share of the train images that hold each class, strictly between 0 and 1.
+
+        A class in none of them counts as one in one, a class in all as one in all but one; where the number of images
+        is not known, the most frequent class is taken to be in all but one.
+        """
+        images = max(self.num_images, int(self.image_counts.max()) + 1, 2)
+        return self.image_counts.clip(1, images - 1) / images
 
     @property
     def bins(self) -> np.ndarray:
@@ -145,9 +157,13 @@ class CategoryTable:
             image_counts = np.array([c.get("image_count", c["instance_count"]) for c in categories], dtype=np.int64)
         frequencies = tuple(_frequency(c.get("frequency"), n) for c, n in zip(categories, image_counts, strict=True))
         info = content.get("info")
-        edges = bin_edges or (info.get("bin_edges") if isinstance(info, Mapping) else None) or LVIS_BIN_EDGES
+        info = info if isinstance(info, Mapping) else {}
+        edges = bin_edges or info.get("bin_edges") or LVIS_BIN_EDGES
+        listed = content.get("images")
+        num_images = info.get("num_images", len(listed) if isinstance(listed, list) else 0)
         try:
-            return cls(ids, names, image_counts, instance_counts, frequencies, tuple(int(e) for e in edges))
+            edges = tuple(int(e) for e in edges)
+            return cls(ids, names, image_counts, instance_counts, frequencies, edges, int(num_images))
         except (TypeError, ValueError) as error:
             raise InputError(f"{name}: field 'info.bin_edges': {error}") from error
 

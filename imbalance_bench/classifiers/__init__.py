@@ -19,6 +19,7 @@ from imbalance_bench.classifiers.ncm import NCMClassifier
 from imbalance_bench.classifiers.sigmoid import GumbelClassifier, SigmoidClassifier
 from imbalance_bench.classifiers.sigmoid_losses import (
     ACSLClassifier,
+    BalancedSigmoidClassifier,
     DropLossClassifier,
     ECMClassifier,
     EQLClassifier,
@@ -39,6 +40,7 @@ __all__ = [
     "CLASSIFIERS",
     "ACSLClassifier",
     "BACLClassifier",
+    "BalancedSigmoidClassifier",
     "Classifier",
     "DropLossClassifier",
     "DualHeadClassifier",

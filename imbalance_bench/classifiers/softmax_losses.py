@@ -17,9 +17,11 @@ from imbalance_bench.distributed import sum_over_processes
 class ShiftedSoftmaxClassifier(SoftmaxClassifier):
     """Cross entropy of ``z + shift``, scored without it: what a class lacks in the prior its logits must make up.
 
-    Logit-adjusted loss (arXiv 2007.07314), balanced softmax (2007.10740): ``shift = tau log pi``. With
-    ``margin`` the shift is taken from the target's logit alone: LDAM (1906.07413); with ``deferred_weights`` its loss
-    is weighted by class late in training (DRW).
+    Logit-adjusted loss (arXiv 2007.07314), balanced softmax (2007.10740): ``shift = tau log pi``; background, of which
+    neither speaks, has that of a mean class. With ``margin`` the shift is taken from the target's logit alone: LDAM
+    (1906.07413), whose logits are cosines without a bias; with ``deferred_weights`` its loss is a weighted mean by
+    class late in training (DRW: its code defers to the first step of the learning rate, 160 of 200 epochs, which is
+    two thirds of the 12 here).
 
     Args:
         num_classes: C.
@@ -28,6 +30,7 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
         margin: only the target's logit is shifted.
         deferred_weights: C + 1 loss weights, background last, that hold from ``DEFERRED`` of the training on.
         cosine: of LinearClassifier.
+        with_bias: False holds b at 0.
     """
 
     shift_vector: Tensor
@@ -42,9 +45,12 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
         margin: bool = False,
         cosine: float | None = None,
         deferred_weights: Sequence[float] | None = None,
+        with_bias: bool = True,
     ) -> None:
         super().__init__(num_classes, feature_dim, deferred_weights, cosine)
         self.deferred_weights, self._weighted = self.loss_weights, False
+        self.with_bias = with_bias
+        self.bias.requires_grad_(with_bias)
         if len(shift) != num_classes + 1:
             raise ValueError(f"expected {num_classes + 1} shifts (background last), got {len(shift)}")
         self.shift, self.margin = [float(value) for value in shift], margin
@@ -56,9 +62,8 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
             shifted = logits.scatter_add(1, labels[:, None], self.shift_vector[labels][:, None].to(logits))
         else:
             shifted = logits + self.shift_vector
-        if self._weighted:
-            return super().loss(shifted, labels)
-        return {"loss_cls": functional.cross_entropy(shifted, labels)}
+        weight = self.loss_weight_vector.to(shifted) if self._weighted else None
+        return {"loss_cls": functional.cross_entropy(shifted, labels, weight=weight)}
 
     def begin_epoch(self, done: float) -> None:
         """Weights hold from ``DEFERRED`` on."""

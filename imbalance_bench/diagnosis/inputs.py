@@ -286,7 +286,7 @@ def _counts_only(table: CategoryTable, edges: tuple[int, ...]) -> dict[str, Any]
     frame = table.frame()
     columns = ["id", "name", "image_count", "instance_count", "frequency"]
     return {
-        "info": {"bin_edges": list(edges)},
+        "info": {"bin_edges": list(edges), "num_images": table.num_images},
         "images": [],
         "annotations": [],
         "categories": json.loads(frame[columns].to_json(orient="records")),

@@ -10,6 +10,7 @@ import torch
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import (
+    BalancedSigmoidClassifier,
     Classifier,
     DualHeadClassifier,
     EquilibriumClassifier,
@@ -29,7 +30,7 @@ from imbalance_bench.classifiers import (
     logit_adjusted,
 )
 from imbalance_bench.datasets.positions import box_centres
-from imbalance_bench.methods.record import Method, classifier_schedule, continued
+from imbalance_bench.methods.record import Method, classifier_schedule, continued, sigmoid_start
 
 
 def _cosine(
@@ -40,11 +41,11 @@ def _cosine(
 
 def _logit_adjusted(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, gamma: float = 1.0, beta: float = 0.0,
-    counts: str = "images",
+    counts: str = "images", relative: bool = False,
 ) -> Classifier:  # fmt: skip
     """``counts``: of ``images`` (NorCal) or ``instances``."""
     numbers = categories.instance_counts if counts == "instances" else categories.image_counts
-    return logit_adjusted(base, numbers, gamma, beta)
+    return logit_adjusted(base, numbers, gamma, beta, relative)
 
 
 def _dimensions(annotations: Path, categories: CategoryTable) -> np.ndarray:
@@ -55,12 +56,18 @@ def _fractal(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, dimensions: np.ndarray,
     power: float = 2.0, strength: float = 1.0,
 ) -> Classifier:  # fmt: skip
-    return fractal_calibrated(base, categories.image_counts, dimensions, power, strength)
+    return fractal_calibrated(base, categories.image_shares, dimensions, power, strength)
 
 
 def _balanced_softmax(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, tau: float = 1.0, cosine: float = 0.0
-) -> Classifier:
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, tau: float = 1.0,
+    released: bool = False, cosine: float = 0.0,
+) -> Classifier:  # fmt: skip
+    """``released``: the sigmoids of its authors' detection code, which know no ``tau``."""
+    if released:
+        shares = categories.image_shares.tolist()
+        balanced = BalancedSigmoidClassifier(categories.num_classes, dims["fc"], shares, cosine or None)
+        return sigmoid_start(balanced, base)
     shift = log_prior(categories.instance_counts, tau)
     classifier = ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, cosine=cosine or None)
     return classifier if cosine else continued(classifier, base)
@@ -80,11 +87,13 @@ def _disalign(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, rho: float = 0.8
 ) -> Classifier:
     weights = generalized_weights(categories.instance_counts, rho)
-    return LogitTransformClassifier.from_base(base, shift=True, gate=True, loss_weights=weights)
+    return LogitTransformClassifier.from_base(base, shift=True, gate=True, background=False, loss_weights=weights)
 
 
-def _logn(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier) -> Classifier:
-    return continued(LogNClassifier(categories.num_classes, dims["fc"]), base)
+def _logn(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, share: float = 0.465
+) -> Classifier:
+    return continued(LogNClassifier(categories.num_classes, dims["fc"], share), base)
 
 
 def _equilibrium(
@@ -120,7 +129,9 @@ def _ldam(
     scale: float = 30.0,
 ) -> Classifier:  # fmt: skip
     shift = ldam_margins(categories.instance_counts, margin, scale)
-    return ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, margin=True, cosine=scale)
+    return ShiftedSoftmaxClassifier(
+        categories.num_classes, dims["fc"], shift, margin=True, cosine=scale, with_bias=False
+    )
 
 
 def _ldam_drw(
@@ -130,7 +141,7 @@ def _ldam_drw(
     shift = ldam_margins(categories.instance_counts, margin, scale)
     weights = class_balanced_weights(categories.instance_counts, beta, clip=None)
     return ShiftedSoftmaxClassifier(
-        categories.num_classes, dims["fc"], shift, margin=True, cosine=scale, deferred_weights=weights
+        categories.num_classes, dims["fc"], shift, True, scale, deferred_weights=weights, with_bias=False
     )
 
 
@@ -153,12 +164,14 @@ METHODS = (
     Method("cosine", "Cosine classifier", None, "classifier", "baseline", _cosine, schedule=classifier_schedule,
            family="softmax loss", source="2008.10032", tune={"scale": (10.0, 20.0, 40.0)}),
     Method("logit-adjust", "Logit adjustment", None, "nothing", "baseline", _logit_adjusted,
-           {"norcal": {}, "instances": {"counts": "instances"}, "class-balanced": {"beta": 0.999}},
+           {"norcal": {}, "instances": {"counts": "instances"}, "class-balanced": {"beta": 0.999},
+            "relative": {"relative": True}},
            family="post hoc", year=2021, source="2107.02170", tune={"gamma": (0.0, 0.25, 0.5, 0.75, 1.0)}),
     Method("fracal", "FRACAL", None, "nothing", "baseline", _fractal, family="post hoc", year=2024,
            source="2410.11774", statistics={"dimensions": _dimensions},
            tune={"power": (0.0, 1.0, 2.0), "strength": (0.0, 0.5, 1.0)}),
     Method("balanced-softmax", "Balanced softmax", None, "classifier", "baseline", _balanced_softmax,
+           {"paper": {}, "released": {"released": True}},
            schedule=classifier_schedule, family="softmax loss", source="2007.10740", tune={"tau": (0.25, 0.5, 1.0)}),
     Method("crt", "cRT", None, "classifier", "baseline", _fresh, sampling="class-balanced",
            schedule=classifier_schedule, family="sampling", source="1910.09217"),
@@ -166,7 +179,8 @@ METHODS = (
            schedule=classifier_schedule, family="sampling", source="1910.09217"),
     Method("disalign", "DisAlign", None, "classifier", "baseline", _disalign, schedule=classifier_schedule,
            family="softmax loss", year=2021, source="2103.16370", tune={"rho": (0.4, 0.8, 1.2)}),
-    Method("logn", "LogN", None, "nothing", "baseline", _logn, family="post hoc", year=2022, source="2203.17020"),
+    Method("logn", "LogN", None, "nothing", "baseline", _logn, {"released": {}, "exact": {"share": 1.0}},
+           family="post hoc", year=2022, source="2203.17020"),
     Method("ebl", "Equilibrium loss", None, "classifier", "baseline", _equilibrium, schedule=classifier_schedule,
            family="softmax loss", year=2021, source="2108.07507"),
     Method("loce", "LOCE", None, "classifier", "baseline", _loce, schedule=classifier_schedule,

@@ -14,7 +14,6 @@ from imbalance_bench.classifiers import (
     EquilibriumClassifier,
     SeesawClassifier,
     ShiftedSoftmaxClassifier,
-    ldam_margins,
     log_prior,
     softmax_losses,
 )
@@ -26,30 +25,6 @@ LABELS = torch.tensor([0, 1, 2, 3, 4, 4, 0, 0])
 @pytest.fixture
 def logits() -> Tensor:
     return torch.randn(8, 5, generator=torch.Generator().manual_seed(2), requires_grad=True)
-
-
-def test_balanced_softmax(logits: Tensor) -> None:
-    classifier = ShiftedSoftmaxClassifier(4, 6, log_prior(COUNTS))
-    counts = np.array([max(n, 1) for n in COUNTS])
-    weights = np.append(counts / counts.mean(), 1)
-    total = 0.0
-    for row, label in zip(logits.detach().double().numpy(), LABELS.tolist(), strict=True):
-        total -= np.log(weights[label] * np.exp(row[label]) / (weights * np.exp(row)).sum())
-    assert float(classifier.loss(logits, LABELS)["loss_cls"]) == pytest.approx(total / 8, rel=1e-5)
-    torch.testing.assert_close(classifier.scores(logits), logits.softmax(dim=1))
-
-
-def test_ldam(logits: Tensor) -> None:
-    shift = ldam_margins(COUNTS, greatest=0.5, scale=30.0)
-    expected = [30 * 0.5 * (max(n, 1)) ** -0.25 for n in COUNTS]
-    np.testing.assert_allclose(shift, [*(-np.array(expected)), 0])
-    classifier = ShiftedSoftmaxClassifier(4, 6, shift, margin=True, cosine=30.0)
-    total = 0.0
-    for row, label in zip(logits.detach().double().numpy(), LABELS.tolist(), strict=True):
-        row = row.copy()
-        row[label] += shift[label]
-        total += np.log(np.exp(row).sum()) - row[label]
-    assert float(classifier.loss(logits, LABELS)["loss_cls"]) == pytest.approx(total / 8, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -143,20 +118,3 @@ def test_only_background_and_extreme_logits(classifier: Classifier) -> None:
     assert all(p.grad.isfinite().all() for p in classifier.parameters() if p.grad is not None)
     extreme = torch.tensor([6e4, -6e4, 0, 6e4, -6e4, 1]).half()[None, : logits.shape[1]]
     assert classifier.scores(extreme).isfinite().all()
-
-
-def test_deferred_weights_hold_late_in_training() -> None:
-    torch.manual_seed(0)
-    weights, shift = [0.5, 2.0, 1.0, 0.25, 1.0], [-3.0, -2.0, -1.0, -1.5, 0.0]
-    classifier = ShiftedSoftmaxClassifier(4, 6, shift, margin=True, deferred_weights=weights)
-    logits = torch.randn(8, 5)
-    shifted = logits + functional.one_hot(LABELS, 5) * torch.tensor(shift)
-    losses = functional.cross_entropy(shifted, LABELS, reduction="none")
-    weighted = (losses * torch.tensor(weights)[LABELS]).mean()
-    for epoch in range(12):
-        classifier.begin_epoch(epoch / 12)
-        expected = weighted if epoch >= 8 else losses.mean()
-        torch.testing.assert_close(classifier.loss(logits, LABELS)["loss_cls"], expected)
-    without = ShiftedSoftmaxClassifier(4, 6, shift, margin=True)
-    without.begin_epoch(1.0)
-    torch.testing.assert_close(without.loss(logits, LABELS)["loss_cls"], losses.mean())
