@@ -63,7 +63,7 @@ EXAMPLES = [
     FederatedClassifier(5, 8, [1, 2, 30, 4, 0], sampled=3),
     ECMClassifier(5, 8, [1, 2, 30, 4, 0]),
     ACSLClassifier(5, 8, "rcfff"),
-    BalancedSigmoidClassifier(4, 6, [0.5, 0.1, 0.01, 0.001]),
+    BalancedSigmoidClassifier(5, 8, [0.5, 0.1, 0.01, 0.001, 0.3]),
     FCBLClassifier(5, 8),
     BACLClassifier(5, 8),
     LOCEClassifier(5, 8),
