@@ -16,6 +16,8 @@ from imbalance_bench.distributed import rows_of_processes, sum_over_processes
 class FeatureMemory(nn.Module):
     """The last features of each class: a ring of ``size`` each, in half precision, as a cache has them.
 
+    What is not remembered is written, too, beside the classes: a GPU would be waited for to leave it out.
+
     Args:
         num_classes: C.
         feature_dim: d.
@@ -27,23 +29,24 @@ class FeatureMemory(nn.Module):
 
     def __init__(self, num_classes: int, feature_dim: int, size: int) -> None:
         super().__init__()
-        self.register_buffer("features", torch.zeros(num_classes, size, feature_dim, dtype=torch.half))
-        self.register_buffer("pushed", torch.zeros(num_classes, dtype=torch.long))
+        self.register_buffer("features", torch.zeros(num_classes + 1, size, feature_dim, dtype=torch.half))
+        self.register_buffer("pushed", torch.zeros(num_classes + 1, dtype=torch.long))
 
     @property
     def filled(self) -> Tensor:
-        """(C,) features that each class has."""
-        return self.pushed.clamp(max=self.features.shape[1])
+        """(C + 1,) features that each class has; background has none."""
+        return torch.cat([self.pushed[:-1].clamp(max=self.features.shape[1]), self.pushed.new_zeros(1)])
 
     def push(self, features: Tensor, labels: Tensor) -> None:
         """Take in a batch's foreground, of a class the first that fit; of its oldest, as many go."""
-        size = self.features.shape[1]
-        order = labels.argsort(stable=True)
-        numbers = torch.bincount(labels, minlength=len(self.pushed))
-        place = torch.arange(len(labels), device=labels.device) - (numbers.cumsum(0) - numbers)[labels[order]]
-        order, place = order[place < size], place[place < size]
-        own = labels[order]
-        self.features[own, (self.pushed[own] + place) % size] = features[order].half()
+        size, background = self.features.shape[1], len(self.pushed) - 1
+        own, order = labels.sort(stable=True)
+        numbers = torch.zeros_like(self.pushed).index_add_(0, labels, torch.ones_like(labels))
+        place = torch.arange(len(labels), device=labels.device) - (numbers.cumsum(0) - numbers)[own]
+        kept = (place < size) & (own < background)
+        slot = torch.where(kept, (self.pushed[own] + place) % size, 0)
+        self.features[torch.where(kept, own, background), slot] = features[order].half()
+        self.features[background] = 0
         self.pushed += numbers.clamp(max=size)
 
     def draw(self, labels: Tensor) -> Tensor:
@@ -57,12 +60,16 @@ def draw_classes(rates: Tensor, has_features: Tensor, classes: int, each: int) -
 
     Args:
         rates: (C,), in proportion to which classes are drawn.
-        has_features: (C,) bool; a class without them may be drawn, and is then left out.
+        has_features: (C,) bool; a class without them may be drawn, in vain: its label is then C.
         classes: draws.
         each: features of each.
     """
     drawn = torch.multinomial(rates, classes, replacement=True)
-    return drawn[has_features[drawn]].repeat_interleave(each)
+    return torch.where(has_features[drawn], drawn, len(rates)).repeat_interleave(each)
+
+
+SURE = 1e4
+"""A logit that half precision has, and of which a sigmoid and a softmax are 1."""
 
 
 class _FeatureSampling(nn.Module, abc.ABC):
@@ -70,7 +77,7 @@ class _FeatureSampling(nn.Module, abc.ABC):
 
     Their authors remember features of 16 boxes drawn around each ground-truth box, each process its own, and train the
     box regressor, RPN and mask head along. Here the features are those of the batch's foreground RoIs, of all
-    processes, and W and b are trained. A GPU is waited for in each batch: how many features there are is drawn, too.
+    processes, and W and b are trained.
     """
 
     num_classes: int
@@ -78,11 +85,11 @@ class _FeatureSampling(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def drawn(self) -> tuple[Tensor, Tensor]:
-        """(features, labels) of what is remembered; by scores of the batches before."""
+        """(features, labels) of what is remembered, by scores of the batches before; label C is drawn in vain."""
 
     @abc.abstractmethod
     def remember(self, features: Tensor, labels: Tensor) -> None:
-        """Take in the foreground RoIs of a batch, of all processes."""
+        """Take in the foreground RoIs of a batch, of all processes; background's are among them."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, d) -> (N, K)."""
@@ -95,11 +102,15 @@ class _FeatureSampling(nn.Module, abc.ABC):
         if self.training:
             if len(self._batch) != len(labels):
                 raise ValueError(f"{len(labels)} labels, but {len(self._batch)} features came last through 'forward'")
-            foreground = labels < self.num_classes
-            self.remember(self._batch[foreground], labels[foreground])
+            self.remember(self._batch, labels)
             features, drawn = self.drawn()
-            logits = torch.cat([logits, super().forward(features.to(self._batch))])
-            labels = torch.cat([labels, drawn])
+            found, sure = drawn < self.num_classes, logits.new_full((logits.shape[1],), -SURE)
+            sure[-1] = SURE
+            # What is drawn in vain is not left out, for which a GPU would be waited for: surely background, it adds 0.
+            more = torch.where(found[:, None], super().forward(features.to(self._batch)), sure)
+            losses = super().loss(torch.cat([logits, more]), torch.cat([labels, drawn]))  # type: ignore[misc]
+            scale = (len(labels) + len(drawn)) / (len(labels) + found.sum())
+            return {name: scale * value for name, value in losses.items()}
         return super().loss(logits, labels)  # type: ignore[misc]
 
 
@@ -139,7 +150,7 @@ class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):
     def drawn(self) -> tuple[Tensor, Tensor]:
         """From the memory."""
         rates = 1 / (self.mean_scores[:-1] + 1e-7)
-        labels = draw_classes(rates, self.memory.filled > 0, self.classes, self.each)
+        labels = draw_classes(rates, self.memory.filled[:-1] > 0, self.classes, self.each)
         return self.memory.draw(labels), labels
 
     def remember(self, features: Tensor, labels: Tensor) -> None:
@@ -168,7 +179,7 @@ class BACLClassifier(_FeatureSampling, FCBLClassifier):
     variance of a batch's features. A class is drawn by 1 - the mean softmax that it gives its own RoIs, with
     replacement, and in vain where it has not been seen. Hallucinated features weigh as RoIs do, and go into the
     confusion of the loss, too. LVIS v0.5 box AP 22.0 -> 27.8, after a first stage with a sigmoid loss of all weights
-    (``bce:objectness,trains=all``), where this goes on from the softmax detector.
+    (``bce:background=objectness,trains=all``), where this goes on from the softmax detector.
 
     Args:
         num_classes: C.
@@ -206,16 +217,18 @@ class BACLClassifier(_FeatureSampling, FCBLClassifier):
         """Means and noise."""
         own = self.confusion.diagonal() / self.confusion[:, -1].clamp(min=1)
         labels = draw_classes((1 - own).clamp(min=1e-7), self.seen, self.classes, self.each)
-        mean, deviation = self.feature_mean[labels], self.feature_variance[labels].sqrt()
+        known = labels.clamp(max=self.num_classes - 1)
+        mean, deviation = self.feature_mean[known], self.feature_variance[known].sqrt()
         return mean + deviation * torch.randn_like(mean), labels
 
     def remember(self, features: Tensor, labels: Tensor) -> None:
         """Into the averages; of a class that is seen for the first time they are the batch's."""
         features = features.double()  # a variance is a small difference of squares
-        zeros = features.new_zeros(self.num_classes, self.feature_dim)
-        sums = sum_over_processes(zeros.index_add(0, labels, features))
-        squares = sum_over_processes(zeros.index_add(0, labels, features**2))
-        numbers = sum_over_processes(torch.bincount(labels, minlength=self.num_classes))[:, None]
+        zeros, ones = features.new_zeros(self.num_classes + 1, self.feature_dim), torch.ones_like(features[:, :1])
+        sums, squares, numbers = (
+            sum_over_processes(zeros[:, : part.shape[1]].index_add(0, labels, part)[:-1])
+            for part in (features, features**2, ones)
+        )
         mean = sums / numbers.clamp(min=1)
         variance = (squares / numbers.clamp(min=1) - mean**2).clamp(min=0) * numbers / (numbers - 1).clamp(min=1)
         weight = torch.where(self.seen[:, None], self.decay, 1.0) * (numbers > 0)
