@@ -149,7 +149,7 @@ class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):
 
     def drawn(self) -> tuple[Tensor, Tensor]:
         """From the memory."""
-        rates = 1 / (self.mean_scores[:-1] + 1e-7)
+        rates = 1 / self.mean_scores[:-1].clamp(min=1e-6)
         labels = draw_classes(rates, self.memory.filled[:-1] > 0, self.classes, self.each)
         return self.memory.draw(labels), labels
 
