@@ -67,7 +67,10 @@ class Classifier(nn.Module, abc.ABC):
         return torch.full((self.num_classes + 1,), math.nan)
 
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Compute what is not learned by gradient from (features, labels) batches; nothing by default."""
+        """Compute what is not learned by gradient from (features, labels) batches; nothing by default.
+
+        Where there is a training on cached proposals, it is called before, with the batches of an epoch.
+        """
 
     def begin_epoch(self, done: float) -> None:
         """Told before each epoch of training what share of it is done; for losses that change on the way."""

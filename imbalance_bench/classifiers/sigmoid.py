@@ -34,8 +34,9 @@ class SigmoidClassifier(LinearClassifier):
     Args:
         num_classes: C.
         feature_dim: d.
-        background: how it is scored. ``none``: 1 - max_j p_j, K = C. ``objectness``: one more sigmoid is background's,
-            and a class's score is p_c (1 - p_bg). ``own``: that sigmoid is a class like the others.
+        background: how it is scored. ``none``: 1 - max_j p_j, K = C (released code has 0, so that no RoI is called
+            background; detections are the same). ``objectness``: one more sigmoid is background's, and a class's score
+            is p_c (1 - p_bg). ``own``: that sigmoid is a class like the others.
         cosine: of LinearClassifier.
     """
 
@@ -46,7 +47,7 @@ class SigmoidClassifier(LinearClassifier):
             raise ValueError(f"background is {background!r}, expected one of {', '.join(BACKGROUNDS)}")
         super().__init__(num_classes, feature_dim, num_classes + (background != "none"), cosine)
         self.background = background
-        torch.nn.init.constant_(self.bias, self.logit(0.01))  # a prior, as the focal loss paper starts
+        torch.nn.init.constant_(self.bias, -math.log(99))  # a prior of .01, as the focal loss paper starts
 
     @property
     def has_background_row(self) -> bool:  # type: ignore[override]
@@ -86,10 +87,6 @@ class SigmoidClassifier(LinearClassifier):
         """(N, K) of each logit for itself."""
         return logits.sigmoid()
 
-    def logit(self, probability: float) -> float:
-        """What ``probabilities`` makes a probability of."""
-        return math.log(probability / (1 - probability))
-
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1), background last."""
         probabilities = self.probabilities(logits)
@@ -115,8 +112,20 @@ class GumbelClassifier(SigmoidClassifier):
     """Gumbel activation (GOL, arXiv 2207.10936): ``p = exp(-exp(-z))`` in the place of the sigmoid.
 
     It falls faster than the sigmoid where a class is unlikely, as rare classes nearly always are. LVIS v1 mask AP 27.7
-    with DropLoss and RFS. Logits are clamped to [-4, 10].
+    with DropLoss and RFS, which are not here. The loss clamps logits to [-4, 10], beyond which there is no gradient;
+    so it starts as GOL's configurations do, at weights .001 and bias -2. Scores are of the logits as they are.
+
+    Args:
+        num_classes: C.
+        feature_dim: d.
+        cosine: of LinearClassifier, whose weights start at random.
     """
+
+    def __init__(self, num_classes: int, feature_dim: int, cosine: float | None = None) -> None:
+        super().__init__(num_classes, feature_dim, cosine=cosine)
+        torch.nn.init.constant_(self.bias, -2.0)
+        if cosine is None:
+            torch.nn.init.constant_(self.weight, 0.001)
 
     def terms(self, logits: Tensor, target: Tensor) -> Tensor:
         """Binary cross entropies of the Gumbel distribution."""
@@ -124,9 +133,5 @@ class GumbelClassifier(SigmoidClassifier):
         return torch.where(target, rate, -torch.log(-torch.expm1(-rate)))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(N, K)."""
-        return torch.exp(-torch.exp(-logits.float().clamp(-4, 10))).to(logits)
-
-    def logit(self, probability: float) -> float:
-        """The sigmoid's would lie below the clamp, where a positive has no gradient."""
-        return -math.log(-math.log(probability))
+        """(N, K), in single precision: in half, all above 8.4 would be 1."""
+        return torch.exp(-torch.exp(-logits.float()))

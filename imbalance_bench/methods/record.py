@@ -220,6 +220,7 @@ def softmax_start(classifier: Classifier) -> Classifier:
 def sigmoid_start(classifier: SigmoidClassifier, base: LinearClassifier) -> Classifier:
     """From a softmax classifier: each class against background, and background against the mean of the classes.
 
+    This is a choice of ours, for losses whose authors train a whole detector with them, from sigmoids at a prior.
     A cosine classifier starts anew: the norms that it takes away are what the softmax classifier had learnt.
     """
     if classifier.cosine is None:

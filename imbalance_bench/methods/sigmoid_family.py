@@ -19,7 +19,7 @@ from imbalance_bench.classifiers import (
     LinearClassifier,
     SigmoidClassifier,
 )
-from imbalance_bench.methods.record import Method, classifier_schedule, sigmoid_start
+from imbalance_bench.methods.record import Method, classifier_schedule, continued, sigmoid_start
 
 
 def _bce(
@@ -71,10 +71,8 @@ def _acsl(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, threshold: float = 0.7,
     cosine: float = 0.0,
 ) -> Classifier:  # fmt: skip
-    frequencies = categories.frequencies
-    return sigmoid_start(
-        ACSLClassifier(categories.num_classes, dims["fc"], frequencies, threshold, cosine or None), base
-    )
+    classifier = ACSLClassifier(categories.num_classes, dims["fc"], categories.frequencies, threshold, cosine or None)
+    return classifier if cosine else continued(classifier, base)
 
 
 def _fcbl(
@@ -87,7 +85,7 @@ def _fcbl(
 def _gumbel(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0
 ) -> Classifier:
-    return sigmoid_start(GumbelClassifier(categories.num_classes, dims["fc"], cosine=cosine or None), base)
+    return GumbelClassifier(categories.num_classes, dims["fc"], cosine or None)
 
 
 def _bacl(

@@ -96,6 +96,10 @@ def _epoch(
     devices = [torch.cuda.current_device()] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
+        if epoch == 0:
+            # Drawn when asked for: most classifiers ask for none.
+            first = torch.Generator().manual_seed(seed)
+            classifier.fit(batch for draw in [batches] for batch in draw(schedule.batch_size, first, device))
         drawn = batches(schedule.batch_size, generator, device)
         for iteration, (features, labels) in enumerate(drawn, start=epoch * iterations):
             for group in optimizer.param_groups:

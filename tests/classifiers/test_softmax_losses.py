@@ -42,28 +42,6 @@ def test_equal_classes_give_plain_cross_entropy(classifier: Classifier, logits: 
     )
 
 
-def test_equilibrium(logits: Tensor) -> None:
-    classifier = EquilibriumClassifier(4, 6, momentum=0.9).train()
-    means = [0.01] * 5
-    for step in range(3):
-        part, labels = logits[step : step + 5], LABELS[step : step + 5]
-        loss = float(classifier.loss(part, labels)["loss_cls"].detach())
-        rows = part.detach().double().numpy()
-        scores = np.exp(rows) / np.exp(rows).sum(axis=1, keepdims=True)
-        for c in set(labels.tolist()) - {4}:
-            means[c] = 0.9 * means[c] + 0.1 * scores[labels.numpy() == c, c].mean()
-        shifted = rows + np.log(means)
-        expected = np.mean([np.log(np.exp(r).sum()) - r[y] for r, y in zip(shifted, labels.tolist(), strict=True)])
-        assert loss == pytest.approx(expected, rel=1e-4)
-    np.testing.assert_allclose(classifier.mean_scores, means, rtol=1e-4)
-    before = classifier.mean_scores.clone()
-    classifier.eval().loss(logits, LABELS)
-    assert torch.equal(before, classifier.mean_scores), "evaluation changes no state"
-    twin = EquilibriumClassifier(4, 6)
-    twin.load_state_dict(classifier.state_dict())
-    assert torch.equal(twin.mean_scores, before)
-
-
 def test_seesaw_is_mmdets() -> None:
     ours = SeesawClassifier(4, 6, cosine=None).train()
     theirs = SeesawLoss(num_classes=4, p=0.8, q=2.0)
