@@ -16,12 +16,16 @@ from imbalance_bench.studies import STUDIES
 
 def _table1(folder: Path) -> str:
     runs, study = pd.read_csv(folder / "table1.csv"), STUDIES["table 1"]
+    runs = runs[runs["run"].isin([row.run for row in study.rows])]
     frame = tables.shown(tables.summary(runs, study), study, [*tables.AP_COLUMNS, *tables.ACC_COLUMNS])
     return f"{tables.markdown(frame)}\n\n{tables.caption(runs)}"
 
 
 def _beyond(folder: Path) -> str:
-    return tables.markdown(beyond.brief(pd.read_csv(folder / "beyond.csv")))
+    frame = pd.read_csv(folder / "beyond.csv")
+    default = frame[frame["kind"] == "default"]
+    remarks = tables.remarks(zip(default["method"] + ":" + default["settings"], default["date"], strict=True))
+    return f"{tables.markdown(beyond.brief(frame))}\n\n{remarks}".rstrip()
 
 
 TABLES: dict[str, Callable[[Path], str]] = {"table 1": _table1, "beyond": _beyond}

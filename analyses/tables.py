@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 from analyses import published
 from imbalance_bench.categories import bin_names
 from imbalance_bench.errors import InputError
+from imbalance_bench.methods import METHODS
 from imbalance_bench.runs import RunFolder
 from imbalance_bench.studies import Row, Study
 
@@ -199,8 +200,28 @@ def run_bin_names(runs: pd.DataFrame) -> list[str]:
     return bin_names([int(edge) for edge in runs["bin_edges"].iloc[0].split()])
 
 
+def remarks(runs: Iterable[tuple[str, str]]) -> str:
+    """Sentences on runs: what their variants are, and which were made before their variant was corrected.
+
+    Args:
+        runs: ``method:variant`` and when it was run (ISO; several joined by `` / ``).
+    """
+    notes: dict[str, None] = {}
+    old: dict[str, dict[str, None]] = {}
+    for run, dates in runs:
+        name, _, variant = run.partition(":")
+        method = METHODS.get(name)  # results outlive the names in them
+        if method is not None and variant in method.notes:
+            notes[f"{name} ({variant}): {method.notes[variant]}."] = None
+        if method is None or any(method.is_outdated(variant, date) for date in dates.split(" / ")):
+            old.setdefault(name, {})[variant] = None
+    named = ", ".join(f"{name} ({', '.join(variants)})" for name, variants in old.items())
+    outdated = [f"Measured before the variant was corrected, and to be measured anew: {named}."] if old else []
+    return " ".join([*notes, *outdated])
+
+
 def caption(runs: pd.DataFrame) -> str:
-    """What the columns mean: bins with their edges and the classes behind each AP."""
+    """What the columns mean: bins with their edges and the classes behind each AP; and ``remarks``."""
     first, seeds, detectors = runs.iloc[0], sorted(set(runs["seed"])), list(dict.fromkeys(runs["detector"]))
     bins = ", ".join(
         f"{number}: {name} ({int(first[f'AP{number}_classes'])} classes)"
@@ -214,5 +235,5 @@ def caption(runs: pd.DataFrame) -> str:
         f"Measured on {first['dataset']} with detector{'s' if len(detectors) > 1 else ''} {', '.join(detectors)}, "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; values in percent. "
         f"Bins by train instances: {bins}. Row numbers are those of the paper's table; nothing was tuned on the "
-        f"validation set.{places}"
-    )
+        f"validation set.{places} {remarks(zip(runs['run'], runs['date'], strict=True))}"
+    ).rstrip()

@@ -14,6 +14,10 @@ from imbalance_bench.classifiers.base import Classifier, LinearClassifier
 class NCMClassifier(Classifier):
     """Softmax over cosine similarities to class centres, times 1 - p(background) of a trained classifier.
 
+    The text reads "FC feature just before classifier", which is what the classifier itself reads, after the last ReLU,
+    or "Conv feature extracted by ROI-align", which has no ReLU of its own; centres are means over training proposals. The
+    released code reads the FC feature before that ReLU, and has its centres from ground-truth boxes.
+
     Logits (N, C + 1): scaled cosines, then the trained classifier's log-odds of background against all classes.
     At scale 1 (the paper) no class can exceed e/(e + C - 1) of the foreground mass; a class without a training
     feature has a zero centre and cosine 0.
@@ -38,7 +42,7 @@ class NCMClassifier(Classifier):
         feature_dim: int,
         base_dim: int,
         scale: float = 1.0,
-        taps: Sequence[str] = ("fc_pre_relu",),
+        taps: Sequence[str] = ("fc",),
     ) -> None:
         super().__init__(num_classes, feature_dim)
         if tuple(taps) not in (("fc",), ("fc_pre_relu",), ("conv", "fc")):
@@ -60,7 +64,7 @@ class NCMClassifier(Classifier):
         base: LinearClassifier,
         centre_dim: int,
         scale: float = 1.0,
-        taps: Sequence[str] = ("fc_pre_relu",),
+        taps: Sequence[str] = ("fc",),
     ) -> NCMClassifier:
         """An NCM classifier beside a trained softmax classifier, which says what is background."""
         dim = centre_dim + base.feature_dim if len(taps) == 2 else centre_dim

@@ -43,13 +43,23 @@ def tau_norm(
 class TauNormSelectClassifier(Classifier):
     """tau-normalised scores where the trained classifier says foreground, its own scores elsewhere (row 13).
 
+    Section 7.1.2: a proposal "categorized to background by the original model" keeps that model's scores, else "the
+    tau-norm results will be selected", all of them, background's too. They are those of row 12, whose background row is
+    normalised with the others. Where the trained classifier says background so does this one; the reverse is no rule
+    but a fact: background has the longest row and loses most, so that row 12 hardly ever says background where the
+    trained classifier does not (on none of 8,864 such proposals of the small embedded set). ACC_bg is therefore the
+    trained classifier's own, 95.91 in both rows of Table 1. With the background row kept it is not: .5 points more.
+
+    The released code keeps the background row, and takes tau-normalised scores only where they name a class with fewer
+    than 100 training instances.
+
     Logits (N, 2 (C + 1)): the trained classifier's, then the tau-normalised one's.
 
     Args:
         num_classes: C.
         feature_dim: d.
         tail: labels; where not None, tau-normalised scores are taken only if they predict one of these classes
-            (the released code: classes with fewer than 100 train instances).
+            (as released).
     """
 
     base_weight: Tensor
@@ -76,11 +86,12 @@ class TauNormSelectClassifier(Classifier):
         base: LinearClassifier,
         tau: float = 1.0,
         keep_bias: bool = True,
+        normalize_background: bool = True,
         tail: Sequence[int] | None = None,
     ) -> TauNormSelectClassifier:
-        """From a trained softmax classifier; its background row is not normalised."""
+        """From a trained softmax classifier; arguments as of ``tau_norm`` and of the class."""
         classifier = cls(base.num_classes, base.feature_dim, tail)
-        normalized = tau_norm(base, tau, keep_bias, normalize_background=False)
+        normalized = tau_norm(base, tau, keep_bias, normalize_background)
         classifier.base_weight.copy_(base.class_weights())
         classifier.base_bias.copy_(base.class_biases())
         classifier.tau_weight.copy_(normalized.class_weights())

@@ -20,13 +20,14 @@ def repeat_factors(
         image_labels: distinct labels of each image.
         num_classes: C.
         threshold: t, the share of images below which a class is repeated.
-        ceil: as BAGS's code does: ``1 + ceil(r)`` copies of every image.
+        ceil: as BAGS's code does: an image of factor 1 once, every other ``1 + ceil(r)`` times (the copies are added to
+            the image itself). On LVIS v0.5 an epoch has 80,488 images of 56,740.
     """
     counts = np.bincount(np.concatenate(image_labels), minlength=num_classes)
     frequency = np.maximum(counts, 1) / len(image_labels)
     by_class = np.maximum(1, np.sqrt(threshold / frequency))
     factors = np.array([by_class[labels].max(initial=1.0) for labels in image_labels])
-    return 1 + np.ceil(factors) if ceil else factors
+    return np.where(factors > 1, 1 + np.ceil(factors), 1.0) if ceil else factors
 
 
 def class_balanced_factors(image_labels: Sequence[np.ndarray], num_classes: int) -> np.ndarray:

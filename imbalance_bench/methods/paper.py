@@ -4,7 +4,7 @@ read the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -69,18 +69,22 @@ def _focal(
     return continued(ReleasedFocalClassifier(categories.num_classes, dims["fc"]), base)
 
 
-def _ncm(tap: str) -> Callable[..., Classifier]:
-    def build(
-        categories: CategoryTable,
-        dims: Mapping[str, int],
-        base: LinearClassifier,
-        scale: float = 1.0,
-        post_relu: bool = False,
-    ) -> Classifier:
-        taps = ("conv", "fc") if tap == "conv" else ("fc",) if post_relu else ("fc_pre_relu",)
-        return NCMClassifier.from_base(base, dims[taps[0]], scale, taps)
+def _ncm_fc(
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    scale: float = 1.0,
+    pre_relu: bool = False,
+) -> Classifier:
+    """``pre_relu``: reads the feature before the last ReLU, not what the classifier reads."""
+    tap = "fc_pre_relu" if pre_relu else "fc"
+    return NCMClassifier.from_base(base, dims[tap], scale, (tap,))
 
-    return build
+
+def _ncm_conv(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, scale: float = 1.0
+) -> Classifier:
+    return NCMClassifier.from_base(base, dims["conv"], scale, ("conv", "fc"))
 
 
 def _tau_norm(
@@ -101,9 +105,12 @@ def _tau_norm_select(
     base: LinearClassifier,
     tau: float = 1.0,
     keep_bias: bool = True,
+    background: bool = True,
     tail_only: bool = False,
 ) -> Classifier:
-    return TauNormSelectClassifier.from_base(base, tau, keep_bias, tail_labels(categories) if tail_only else None)
+    """``background``: as of tau-norm; ``tail_only``: only where a tail class is named."""
+    tail = tail_labels(categories) if tail_only else None
+    return TauNormSelectClassifier.from_base(base, tau, keep_bias, background, tail)
 
 
 def group_bounds(categories: CategoryTable, groups: int = 4, edges: str = "") -> tuple[int, ...]:
@@ -161,11 +168,7 @@ _REWEIGHT_VARIANTS: dict[str, dict[str, Any]] = {
     "effective-number": {"beta": 0.999},
 }
 _FOCAL_VARIANTS: dict[str, dict[str, Any]] = {"fixed": {}, "released": {"released": True}}
-_NCM_VARIANTS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "released": {"centres": "ground-truth"},
-    "fixed": {"scale": 20.0},
-}
+_CENTRES: dict[str, Any] = {"centres": "ground-truth"}
 _RFS_VARIANTS: dict[str, dict[str, Any]] = {"paper": {}, "released": {"repeat": "ceil"}}
 _RFS: dict[str, Any] = {"repeat": "stochastic", "threshold": 0.001}
 
@@ -181,9 +184,10 @@ METHODS = (
     Method("finetune-tail", "Finetune tail", 3, "all", "baseline", _softmax, sampling="tail-only",
            schedule=tune_schedule, family="sampling"),
     Method("rfs", "RFS", 4, "all", "scratch", _softmax, _RFS_VARIANTS, _RFS, sampling="repeat-factor",
-           family="sampling", year=2019, source=_LVIS),
+           family="sampling", year=2019, source=_LVIS, corrected={"released": "2026-11-26"}),
     Method("rfs-finetune", "RFS-finetune", 5, "all", "baseline", _softmax, _RFS_VARIANTS, _RFS,
-           sampling="repeat-factor", family="sampling", year=2019, source=_LVIS),
+           sampling="repeat-factor", family="sampling", year=2019, source=_LVIS,
+           corrected={"released": "2026-11-26"}),
     Method("reweight", "Re-weight", 6, "all but stem", "baseline", _reweighted, _REWEIGHT_VARIANTS,
            family="softmax loss", year=2019, source=_CB),
     Method("reweight-cls", "Re-weight-cls", 7, "classifier", "baseline", _reweighted, _REWEIGHT_VARIANTS,
@@ -193,18 +197,22 @@ METHODS = (
            source=_FOCAL),
     Method("focal-cls", "Focal loss-cls", 9, "classifier", "baseline", _focal, _FOCAL_VARIANTS,
            schedule=classifier_schedule, family="sigmoid loss", year=2017, source=_FOCAL),
-    Method("ncm-fc", "NCM-fc", 10, "nothing", "baseline", _ncm("fc"),
-           {**_NCM_VARIANTS, "post-relu": {"post_relu": True}}, _FOUND, family="nearest mean", source=_DECOUPLING,
-           tune={"scale": (1.0, 5.0, 10.0, 20.0, 40.0)}),
-    Method("ncm-conv", "NCM-conv", 11, "nothing", "baseline", _ncm("conv"), _NCM_VARIANTS, _FOUND,
-           family="nearest mean", source=_DECOUPLING),
+    Method("ncm-fc", "NCM-fc", 10, "nothing", "baseline", _ncm_fc,
+           {"paper": {}, "released": {**_CENTRES, "pre_relu": True}, "fixed": {"scale": 20.0}}, _FOUND,
+           family="nearest mean", source=_DECOUPLING, tune={"scale": (1.0, 5.0, 10.0, 20.0, 40.0)},
+           corrected={"paper": "2026-11-26", "fixed": "2026-11-26"}),
+    Method("ncm-conv", "NCM-conv", 11, "nothing", "baseline", _ncm_conv,
+           {"paper": {}, "released": _CENTRES, "fixed": {"scale": 20.0}}, _FOUND, family="nearest mean",
+           source=_DECOUPLING),
     Method("tau-norm", "tau-norm", 12, "nothing", "baseline", _tau_norm,
            {"paper": {}, "no-bias": {"keep_bias": False}}, family="post hoc", source=_DECOUPLING, tune=_TAU),
     Method("tau-norm-select", "tau-norm-select", 13, "nothing", "baseline", _tau_norm_select,
-           {"paper": {}, "released": {"tail_only": True}}, family="post hoc", source=_DECOUPLING, tune=_TAU),
+           {"paper": {}, "released": {"background": False, "tail_only": True}}, family="post hoc", source=_DECOUPLING,
+           tune=_TAU, corrected={"paper": "2026-11-26"}),
     Method("bags", "BAGS", 14, "classifier", "baseline", _bags,
            {"released": {}, "paper": {"background_loss": "sigmoid"}}, schedule=classifier_schedule,
-           family="group softmax", tune={"beta": (2.0, 8.0, 32.0)}),
+           family="group softmax", tune={"beta": (2.0, 8.0, 32.0)},
+           notes={"paper": "group 0 is one sigmoid logit (section 4.1), not two under a softmax (4.2, as released)"}),
     # At the full rate the five summed losses on fresh W, b kill the ReLUs of the tiny head within an epoch.
     Method("bags-head", "BAGS, whole head trained", None, "head", "baseline", _bags, {"paper": {"beta": 1.0}},
            schedule=lambda schedule: replace(schedule, lr=schedule.lr / 4), family="group softmax"),

@@ -54,6 +54,8 @@ class Method:
         source: where it was published, an arXiv number.
         statistics: arguments of ``build`` beyond the counts, by name: from the training annotations and categories.
         tune: options worth choosing on held-out training images, and the values to try; the default is one of them.
+        notes: what the captions of tables say of a variant.
+        corrected: variants that were something else once, and the day (ISO) since which they are what they say.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Method:
     source: str = "2006.10408"
     statistics: Mapping[str, Callable[[Path, CategoryTable], Any]] = field(default_factory=dict)
     tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    corrected: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -138,6 +142,14 @@ class Method:
             known = ", ".join(name for name in get_args(Scope) if name != "nothing")
             raise InputError(f"option 'trains' of '{self.name}': '{scope}', expected one of {known}")
         return replace(self, trains=scope, schedule=lambda schedule: schedule, protocol=self.conduct)
+
+    def is_outdated(self, variant: str, date: str) -> bool:
+        """Whether a run of that day (ISO) is of what the variant was before it was corrected.
+
+        Settings that are no variant of a name differ from the default, and share its day.
+        """
+        named = variant if variant in self.variants else self.default_variant
+        return date < self.corrected.get(named, "")
 
     def folder(self, variant: str | None) -> str:
         """Name of a variant's run folder; the default variant's has no suffix."""

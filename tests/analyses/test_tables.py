@@ -1,6 +1,7 @@
 """Tables over several seeds, and the comparison with the paper's signs, on records made by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from analyses import tables
 from imbalance_bench.errors import InputError
+from imbalance_bench.methods import METHODS
 from imbalance_bench.studies import STUDIES
 
 STUDY = STUDIES["table 1"]
@@ -127,3 +129,16 @@ def test_markdown_and_latex(root: Path) -> None:
     runs = tables.study_runs(root, STUDY)
     assert "seeds 0, 1, 2" in tables.caption(runs)
     assert "1: [0,5) (1 classes)" in tables.caption(runs)
+
+
+def test_what_a_caption_says_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = replace(METHODS["bags"], notes={"paper": "a note"}, corrected={"released": "2026-03-02"})
+    monkeypatch.setattr(tables, "METHODS", {"bags": method})
+    before, after = "2026-03-01T23:59:59+00:00", "2026-03-02T00:00:01+00:00"
+    assert tables.remarks([("bags:released", after), ("bags:groups=2", after)]) == ""
+    assert tables.remarks([("bags:paper", before)]) == "bags (paper): a note."
+    # Settings share the day of the default; one seed from before is enough, and so is a method that is gone.
+    runs = [("bags:released", f"{after} / {before}"), ("bags:groups=2", before), ("old:paper", after)]
+    assert tables.remarks([*runs, *runs]) == (
+        "Measured before the variant was corrected, and to be measured anew: bags (released, groups=2), old (paper)."
+    )

@@ -21,7 +21,17 @@ def test_factors_by_hand() -> None:
     assert math.isclose(factors[0], math.sqrt(0.01 / 0.001))
     assert math.isclose(factors[1], math.sqrt(0.01 / 0.004))
     assert np.all(factors[4:] == 1)
-    assert repeat_factors(LABELS, 3, threshold=0.01, ceil=True)[:2].tolist() == [1 + 4, 1 + 2]
+
+
+def test_the_released_code_adds_copies_to_images_of_rare_classes_alone() -> None:
+    assert repeat_factors(LABELS, 3, threshold=0.01, ceil=True).tolist() == [1 + 4] + [1 + 2] * 3 + [1] * 996
+    # One image of 10,000 holds a rare class: r = sqrt(.001 / .0001) = 3.16, four copies beside it.
+    factors = repeat_factors([np.array([0, 1])] + [np.array([0])] * 9999, 2, ceil=True)
+    sampler = RepeatFactorSampler(factors, seed=0)
+    drawn = np.bincount(list(sampler))
+    assert len(sampler) == drawn.sum() == 10_004
+    assert drawn[0] == 5
+    assert (drawn[1:] == 1).all()
 
 
 def test_an_image_without_a_label_is_not_repeated() -> None:
@@ -93,6 +103,7 @@ def test_on_the_images_of_lvis() -> None:
         assert math.isclose(factors[index], slow)
     # An image of a class that is in one image of 56,740 is repeated sqrt(.001 * 56740) = 7.53 times.
     assert math.isclose(factors.max(), math.sqrt(56.74))
+    assert len(RepeatFactorSampler(repeat_factors(images, 1230, ceil=True), seed=0)) == 80_488
     # mmengine's wrapper has the same factors, but rounds every one of them up: its epochs are longer.
     wrapper = SimpleNamespace(dataset=Images(images))
     theirs = ClassBalancedDataset._get_repeat_factors(wrapper, wrapper.dataset, 0.001)
