@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import shlex
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -26,6 +25,7 @@ from imbalance_bench.diagnosis import Diagnosis
 from imbalance_bench.evaluation import detections
 from imbalance_bench.evaluation.calibration import calibration_error
 from imbalance_bench.files import write_text
+from imbalance_bench.progress import duration
 
 PAGE = "report.html"
 CONTROL = "x2-cls"
@@ -123,14 +123,11 @@ def _sections(diagnosis: Diagnosis, title: str) -> Iterator[str]:
         yield "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in summary["notes"]) + "</ul>"
 
     yield "<h2>What helps</h2>"
-    yield (
-        "<p>Every method was fitted to the same cached proposals of the detector as it is, and measured on the "
-        "validation images. Its settings were chosen by mAP on training images that it had not been fitted to "
-        "(the detector itself had seen them). Gains are over the detector as it is, with 95 % intervals over "
-        "validation images, the same images for all; they do not cover the seed of training, and the best of many "
-        "methods looks a little better than it is. <em>x2-cls</em> is the control: the same classifier, trained "
-        "as much longer.</p>"
-    )
+    yield f"<p>{escape(_how(diagnosis))}</p>"
+    if exported := summary["exported"]:
+        needs = "plain mmdet runs it" if exported["plain"] else "it needs this package where it runs (custom_imports)"
+        line = f"{exported['method']} was exported: config.py and checkpoint.pth in {exported['folder']}/; {needs}."
+        yield f"<p>{escape(line)}</p>"
     yield _table(_fixes(fixes), best=best_fix, base="baseline")
     yield _figure(
         diagnosis_figures.gains(fixes, best_fix),
@@ -179,6 +176,33 @@ def _what(diagnosis: Diagnosis) -> str:
         + ", ".join(f"{n}: {name}" for n, name in enumerate(summary["bin_names"], start=1))
         + f"; tail: bins {', '.join(map(str, summary['tail_bins']))}"
     )
+
+
+def _how(diagnosis: Diagnosis) -> str:
+    """How the methods were fitted and compared, in this very run."""
+    tried = [str(name) for name in diagnosis.fixes.index if name != "baseline"]
+    tuned = [name for name in tried if name in diagnosis.summary["tuned"]]
+    lines = [
+        "Each method was fitted to the same cached proposals of the detector as it is, and measured on the validation "
+        "images."
+    ]
+    if tuned:
+        of = f"of {len(tuned)} of the {len(tried)} methods" if len(tuned) < len(tried) else "of each"
+        rest = " The others have their default settings." if len(tuned) < len(tried) else ""
+        lines.append(
+            f"The settings {of} were chosen by mAP on training images that the method had not been fitted to (the "
+            f"detector itself had seen them).{rest}"
+        )
+    else:
+        lines.append("No settings were chosen: each has its default ones.")
+    lines.append(
+        "Gains are over the detector as it is, with 95 % intervals over validation images, the same images for all; "
+        "they do not cover the seed of training"
+        + (", and the best of many methods looks a little better than it is." if len(tried) > 1 else ".")
+    )
+    if CONTROL in tried:
+        lines.append(f"{CONTROL} is the control: the same classifier, trained as much longer.")
+    return " ".join(lines)
 
 
 def _advice(diagnosis: Diagnosis) -> str:
@@ -350,24 +374,21 @@ def _provenance(summary: Mapping[str, Any]) -> str:
     facts = {
         "date": provenance["date"],
         "machine": provenance["machine"],
-        "took": f"{summary['seconds']:.0f} seconds",
+        "took": _took(summary),
         **{f"{name}": str(value) for name, value in summary["given"].items() if value is not None},
         "python": provenance["python"],
         **{name: version for name, version in provenance["versions"].items()},
     }
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
-    return f"<pre>{escape(command(summary))}</pre><dl>{rows}</dl>"
+    return f"<pre>{escape(summary['called'])}</pre><dl>{rows}</dl>"
 
 
-def command(summary: Mapping[str, Any]) -> str:
-    """The command line that makes this diagnosis again."""
-    given = summary["given"]
-    parts = ["imbalance-bench", "diagnose"]
-    for name in ("config", "checkpoint", "train_annotations", "val_annotations", "images", "val_images"):
-        parts += [f"--{name.replace('_', '-')}", str(given[name])]
-    parts += ["--max-images", str(given["max_images"] or 0), "--seed", str(given["seed"])]
-    if given["bin_edges"]:
-        parts += ["--bin-edges", ",".join(map(str, given["bin_edges"]))]
-    if given["skip_missing"]:
-        parts.append("--skip-missing")
-    return shlex.join(parts)
+def _took(summary: Mapping[str, Any]) -> str:
+    """Measured time of this call, and of what earlier ones had done."""
+    line, resumed = duration(summary["seconds"]), summary["resumed"]
+    if resumed["runs"]:
+        line += (
+            f"; {resumed['runs']} of its runs were there from an earlier call, which took "
+            f"{duration(resumed['seconds'])} for them"
+        )
+    return line

@@ -10,6 +10,7 @@ import typer
 from imbalance_bench.commands.options import DeviceOption, SeedOption, console, select_device, show, written
 from imbalance_bench.errors import InputError
 from imbalance_bench.progress import Reporter, logged_to
+from imbalance_bench.runs import command
 
 if TYPE_CHECKING:
     from imbalance_bench.diagnosis import Diagnosis
@@ -79,6 +80,7 @@ def diagnose(
         save_fixes=save_fixes,
         export=export,
         seed=seed,
+        called=command(),
         reporter=Reporter(console),
     )
     _print(diagnosis)

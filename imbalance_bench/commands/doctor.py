@@ -145,7 +145,7 @@ def _threads() -> Iterator[Finding]:
     if load > LOAD * everywhere:
         fewer = max(int(cores / 2), 1)
         advice = (
-            f"others keep the cores busy, so runs take longer: wait for them, or put OMP_NUM_THREADS={fewer} before the "
+            f"others keep the cores busy, runs take longer: wait for them, or put OMP_NUM_THREADS={fewer} before the "
             "command; trainings side by side need a share of the cores each"
         )
         yield Finding("load", busy, "look", advice)
