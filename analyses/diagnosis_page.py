@@ -36,7 +36,7 @@ GALLERY, LOOKED_AT = 6, 400
 STYLE = """
 :root { color-scheme: light; --line: #d9dde3; --soft: #f5f7f9; --ink: #1c2430; --dim: #5b6675; --good: #0072b2; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; color: var(--ink);
+body { margin: 0 auto; max-width: 84rem; padding: 1.5rem 1rem 4rem; color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; } h2 { font-size: 1.25rem; margin: 2.6rem 0 .5rem; }
 p, li { max-width: 46rem; } .dim { color: var(--dim); font-size: .9rem; } ul { padding-left: 1.2rem; }
@@ -44,12 +44,15 @@ p, li { max-width: 46rem; } .dim { color: var(--dim); font-size: .9rem; } ul { p
 .verdict p { margin: .3rem 0; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; max-height: 34rem; }
 table { border-collapse: collapse; font-size: .86rem; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: .35rem .45rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
 td.wrap { white-space: normal; min-width: 14rem; }
-thead th { position: sticky; top: 0; background: var(--soft); }
+thead th { position: sticky; top: 0; background: var(--soft); z-index: 2; }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff; z-index: 1; }
+thead th:first-child { background: var(--soft); z-index: 3; }
 thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0;
-  cursor: pointer; }
+  text-align: inherit; cursor: pointer; }
 thead button:hover { text-decoration: underline; } thead button::after { content: " \\2195"; color: #a9b2bd; }
 th[aria-sort=ascending] button::after { content: " \\2191"; color: inherit; }
 th[aria-sort=descending] button::after { content: " \\2193"; color: inherit; }

@@ -33,8 +33,8 @@ class Reporter:
         return Reporter, ()
 
     def say(self, text: str) -> None:
-        """One line."""
-        self.console.print(text, highlight=False)
+        """One line; a terminal breaks it between words, a file keeps it."""
+        self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
     @contextlib.contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:

@@ -154,6 +154,8 @@ def test_in_a_browser(width: int, page: Path, browser: Any) -> None:
     assert {url for url in requests if not url.startswith("data:")} == {page.as_uri()}
     assert not said
     assert tab.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+    tables = tab.locator(".scroll").evaluate_all("all => all.map(one => one.scrollWidth - one.clientWidth)")
+    assert width < 1280 or tables == [0, 0, 0], "no table is cut"
 
     table = tab.locator("table").last
     column = [head.inner_text().strip() for head in table.locator("th").all()].index("proposals")
