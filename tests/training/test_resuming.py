@@ -96,12 +96,13 @@ def test_without_a_terminal_it_says_a_line_an_epoch(
 ) -> None:
     """Of the detector and of a classifier, each epoch once, whether it was interrupted or not."""
     console = Console(file=io.StringIO(), width=200)
-    bench = replace(bench_of(data, tmp_path), reporter=Reporter(console))
+    bench = replace(bench_of(replace(data, photographs=True), tmp_path), reporter=Reporter(console))
     with monkeypatch.context() as patch, stoppable(), pytest.raises(Stopped):
         signal_after(patch, 3, signal.SIGTERM)
         bench.run("baseline")
     bench.run("x2-cls")
     lines = [line.strip().partition(", loss ")[0] for line in console.file.getvalue().splitlines() if ", loss " in line]
+    assert console.file.getvalue().count("starts from random weights") == 2, "of the detector, at each of its starts"
     assert lines == ["epoch 1 of 2", "epoch 2 of 2", *(f"epoch {number} of 12" for number in range(1, 13))]
 
 
