@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import shlex
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -26,6 +25,7 @@ from imbalance_bench.diagnosis import Diagnosis
 from imbalance_bench.evaluation import detections
 from imbalance_bench.evaluation.calibration import calibration_error
 from imbalance_bench.files import write_text
+from imbalance_bench.progress import duration
 
 PAGE = "report.html"
 CONTROL = "x2-cls"
@@ -36,7 +36,7 @@ GALLERY, LOOKED_AT = 6, 400
 STYLE = """
 :root { color-scheme: light; --line: #d9dde3; --soft: #f5f7f9; --ink: #1c2430; --dim: #5b6675; --good: #0072b2; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; color: var(--ink);
+body { margin: 0 auto; max-width: 84rem; padding: 1.5rem 1rem 4rem; color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; } h2 { font-size: 1.25rem; margin: 2.6rem 0 .5rem; }
 p, li { max-width: 46rem; } .dim { color: var(--dim); font-size: .9rem; } ul { padding-left: 1.2rem; }
@@ -44,12 +44,15 @@ p, li { max-width: 46rem; } .dim { color: var(--dim); font-size: .9rem; } ul { p
 .verdict p { margin: .3rem 0; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; max-height: 34rem; }
 table { border-collapse: collapse; font-size: .86rem; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: .35rem .45rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
 td.wrap { white-space: normal; min-width: 14rem; }
-thead th { position: sticky; top: 0; background: var(--soft); }
+thead th { position: sticky; top: 0; background: var(--soft); z-index: 2; }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff; z-index: 1; }
+thead th:first-child { background: var(--soft); z-index: 3; }
 thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0;
-  cursor: pointer; }
+  text-align: inherit; cursor: pointer; }
 thead button:hover { text-decoration: underline; } thead button::after { content: " \\2195"; color: #a9b2bd; }
 th[aria-sort=ascending] button::after { content: " \\2191"; color: inherit; }
 th[aria-sort=descending] button::after { content: " \\2193"; color: inherit; }
@@ -123,14 +126,11 @@ def _sections(diagnosis: Diagnosis, title: str) -> Iterator[str]:
         yield "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in summary["notes"]) + "</ul>"
 
     yield "<h2>What helps</h2>"
-    yield (
-        "<p>Every method was fitted to the same cached proposals of the detector as it is, and measured on the "
-        "validation images. Its settings were chosen by mAP on training images that it had not been fitted to "
-        "(the detector itself had seen them). Gains are over the detector as it is, with 95 % intervals over "
-        "validation images, the same images for all; they do not cover the seed of training, and the best of many "
-        "methods looks a little better than it is. <em>x2-cls</em> is the control: the same classifier, trained "
-        "as much longer.</p>"
-    )
+    yield f"<p>{escape(_how(diagnosis))}</p>"
+    if exported := summary["exported"]:
+        needs = "plain mmdet runs it" if exported["plain"] else "it needs this package where it runs (custom_imports)"
+        line = f"{exported['method']} was exported: config.py and checkpoint.pth in {exported['folder']}/; {needs}."
+        yield f"<p>{escape(line)}</p>"
     yield _table(_fixes(fixes), best=best_fix, base="baseline")
     yield _figure(
         diagnosis_figures.gains(fixes, best_fix),
@@ -179,6 +179,33 @@ def _what(diagnosis: Diagnosis) -> str:
         + ", ".join(f"{n}: {name}" for n, name in enumerate(summary["bin_names"], start=1))
         + f"; tail: bins {', '.join(map(str, summary['tail_bins']))}"
     )
+
+
+def _how(diagnosis: Diagnosis) -> str:
+    """How the methods were fitted and compared, in this very run."""
+    tried = [str(name) for name in diagnosis.fixes.index if name != "baseline"]
+    tuned = [name for name in tried if name in diagnosis.summary["tuned"]]
+    lines = [
+        "Each method was fitted to the same cached proposals of the detector as it is, and measured on the validation "
+        "images."
+    ]
+    if tuned:
+        of = f"of {len(tuned)} of the {len(tried)} methods" if len(tuned) < len(tried) else "of each"
+        rest = " The others have their default settings." if len(tuned) < len(tried) else ""
+        lines.append(
+            f"The settings {of} were chosen by mAP on training images that the method had not been fitted to (the "
+            f"detector itself had seen them).{rest}"
+        )
+    else:
+        lines.append("No settings were chosen: each has its default ones.")
+    lines.append(
+        "Gains are over the detector as it is, with 95 % intervals over validation images, the same images for all; "
+        "they do not cover the seed of training"
+        + (", and the best of many methods looks a little better than it is." if len(tried) > 1 else ".")
+    )
+    if CONTROL in tried:
+        lines.append(f"{CONTROL} is the control: the same classifier, trained as much longer.")
+    return " ".join(lines)
 
 
 def _advice(diagnosis: Diagnosis) -> str:
@@ -350,24 +377,21 @@ def _provenance(summary: Mapping[str, Any]) -> str:
     facts = {
         "date": provenance["date"],
         "machine": provenance["machine"],
-        "took": f"{summary['seconds']:.0f} seconds",
+        "took": _took(summary),
         **{f"{name}": str(value) for name, value in summary["given"].items() if value is not None},
         "python": provenance["python"],
         **{name: version for name, version in provenance["versions"].items()},
     }
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
-    return f"<pre>{escape(command(summary))}</pre><dl>{rows}</dl>"
+    return f"<pre>{escape(summary['called'])}</pre><dl>{rows}</dl>"
 
 
-def command(summary: Mapping[str, Any]) -> str:
-    """The command line that makes this diagnosis again."""
-    given = summary["given"]
-    parts = ["imbalance-bench", "diagnose"]
-    for name in ("config", "checkpoint", "train_annotations", "val_annotations", "images", "val_images"):
-        parts += [f"--{name.replace('_', '-')}", str(given[name])]
-    parts += ["--max-images", str(given["max_images"] or 0), "--seed", str(given["seed"])]
-    if given["bin_edges"]:
-        parts += ["--bin-edges", ",".join(map(str, given["bin_edges"]))]
-    if given["skip_missing"]:
-        parts.append("--skip-missing")
-    return shlex.join(parts)
+def _took(summary: Mapping[str, Any]) -> str:
+    """Measured time of this call, and of what earlier ones had done."""
+    line, resumed = duration(summary["seconds"]), summary["resumed"]
+    if resumed["runs"]:
+        line += (
+            f"; {resumed['runs']} of its runs were there from an earlier call, which took "
+            f"{duration(resumed['seconds'])} for them"
+        )
+    return line

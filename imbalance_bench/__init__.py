@@ -3,12 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 from imbalance_bench.detectors import ops_finder
+from imbalance_bench.threads import sleep_when_waiting
 
 if TYPE_CHECKING:
     from imbalance_bench.diagnosis import diagnose as diagnose
 
 __version__ = "0.1.0"
 
+# Read once, when torch loads its OpenMP.
+sleep_when_waiting()
 # mmcv and mmdet may be imported by any of our modules, so this comes before all of them.
 ops_finder.install()
 

@@ -59,15 +59,24 @@ class Benchmark(Setup):
 
     @classmethod
     def named(
-        cls, dataset: str, detector: str, data_root: Path, work_dir: Path, reporter: Reporter, **options: Any
+        cls,
+        dataset: str,
+        detector: str,
+        data_root: Path,
+        work_dir: Path,
+        reporter: Reporter,
+        draw: bool = True,
+        **options: Any,
     ) -> Benchmark:
-        """By names; the data set is prepared where it is not there yet.
+        """By names; the data set is drawn where it is not there yet, but for one who only looks (``draw``).
 
         Raises:
             InputError: an unknown name.
         """
         record = catalogue.get(detector)
-        data = on_main(lambda: registry.prepare(dataset, data_root, reporter))
+        data = on_main(
+            lambda: registry.prepare(dataset, data_root, reporter) if draw else registry.get(dataset, data_root)
+        )
         return cls(data, record, work_dir, reporter=reporter, **options)
 
     def __post_init__(self) -> None:
@@ -90,6 +99,25 @@ class Benchmark(Setup):
         """The run folder of ``method`` or ``method:variant``."""
         name, variant = methods.parse(run)
         return self.folder(methods.get(name), variant)
+
+    @property
+    def random_start(self) -> str | None:
+        """What to expect of a start from random weights, and what to do; None where it is as it should be."""
+        if self.pretrained is not None:
+            return None
+        trained = f"{self.detector.name} starts from random weights on {self.dataset.name}"
+        if self.detector.scale == "paper":
+            return (
+                f"{trained}: expect far less AP than the paper's, whose detectors start from COCO's; --pretrained FILE "
+                f"takes mmdet's checkpoint of {self.detector.config}"
+            )
+        if not self.dataset.photographs:
+            return None
+        paper = catalogue.of(self.detector.framework, "paper").name
+        return (
+            f"{trained}: it is made for the drawn emoji-lt, on photographs expect an AP near 0; better take "
+            f"--detector {paper} --pretrained FILE, with a checkpoint of COCO"
+        )
 
     def run(self, name: str, variant: str | None = None) -> RunFolder:
         """Train and evaluate a method, and before it what it starts from; finished runs are only checked.
@@ -117,6 +145,8 @@ class Benchmark(Setup):
                 self.reporter.say(
                     f"  learning rate {scaled.lr:g} at {scaled.batch_size} images ({own.lr:g} at {own.batch_size})"
                 )
+            if method.starts_from == "scratch" and self.random_start:
+                self.reporter.say(f"  [yellow]{self.random_start}[/yellow]")
             seconds: dict[str, float] = {}
             with _timed(seconds, "train"):
                 classifiers = self._train(method, variant, folder, start)

@@ -33,8 +33,8 @@ class Reporter:
         return Reporter, ()
 
     def say(self, text: str) -> None:
-        """One line."""
-        self.console.print(text, highlight=False)
+        """One line; a terminal breaks it between words, a file keeps it."""
+        self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
     @contextlib.contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
@@ -60,6 +60,25 @@ class Reporter:
 
             yield advance
         self.say(f"  [green]✓[/green] {description} [dim]({duration(time.monotonic() - start)})[/dim]")
+
+    def epochs(self, total: int, begun: float = 0) -> Callable[[int, float], None]:
+        """What to call at the end of each epoch, with its number from 1 and its mean loss.
+
+        It says a line, with the time left, where no bar shows that: in a file or a pipe.
+
+        Args:
+            total: epochs of the training.
+            begun: those done before, where it goes on.
+        """
+        start = time.monotonic()
+
+        def end(epoch: int, loss: float) -> None:
+            left = (time.monotonic() - start) / (epoch - begun) * (total - epoch)
+            ahead = f", {duration(left)} left" if epoch < total else ""
+            if not self.console.is_terminal:
+                self.say(f"  epoch {epoch} of {total}, loss {loss:.3f}{ahead}")
+
+        return end
 
 
 def duration(seconds: float) -> str:

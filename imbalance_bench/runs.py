@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ class RunFolder:
                 _flock(file, path, fcntl.LOCK_EX)
             now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()} since {now} ({_command()})\n")
+            file.write(f"process {os.getpid()} on {platform.node()} since {now} ({command()})\n")
             file.flush()
             _held.append(file)
             try:
@@ -198,7 +199,7 @@ def provenance() -> dict[str, Any]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": _command(),
+        "command": command(),
         "machine": f"{device}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
         "processes": get_world_size(),
         "python": platform.python_version(),
@@ -206,8 +207,10 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _command() -> str:
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+def command() -> str:
+    """The command line of this process, as a shell takes it; of the program's path its name alone."""
+    program = Path(sys.argv[0]).name
+    return shlex.join([*(["python"] if program.endswith(".py") else []), program, *sys.argv[1:]])
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,6 @@
-"""Shared by all tests: the package first (it stands in for mmcv's operators), no display, a small data set."""
+"""Shared by all tests: the package first (threads of torch, mmcv's operators), no display, a small data set."""
+
+import imbalance_bench  # noqa: F401  # isort: skip
 
 from pathlib import Path
 
@@ -6,7 +8,6 @@ import matplotlib
 import pytest
 import torch
 
-import imbalance_bench  # noqa: F401
 from imbalance_bench.datasets import registry
 from imbalance_bench.datasets.registry import DataSet
 

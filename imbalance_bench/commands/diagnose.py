@@ -10,6 +10,7 @@ import typer
 from imbalance_bench.commands.options import DeviceOption, SeedOption, console, select_device, show, written
 from imbalance_bench.errors import InputError
 from imbalance_bench.progress import Reporter, logged_to
+from imbalance_bench.runs import command
 
 if TYPE_CHECKING:
     from imbalance_bench.diagnosis import Diagnosis
@@ -59,8 +60,21 @@ def diagnose(
     Example: imbalance-bench diagnose --config faster.py --checkpoint epoch_12.pth --train-annotations train.json
     --val-annotations val.json --images images --export bags
     """
+    from imbalance_bench.methods import candidates, get
+
     select_device(device)
     edges = _edges(bin_edges)
+    files = {
+        "--config": config,
+        "--checkpoint": checkpoint,
+        "--train-annotations": train_annotations,
+        "--val-annotations": val_annotations,
+    }
+    _check_paths(files, {"--images": images, "--val-images": val_images}, out)
+    tried = tuple(name.strip() for name in methods.split(",")) if methods else None
+    candidates(tried)
+    if export is not None:
+        get(export)
     with console.status("loading mmdet"), logged_to(None):
         from imbalance_bench.diagnosis import diagnose as run
     diagnosis = run(
@@ -72,19 +86,36 @@ def diagnose(
         val_images=val_images,
         out=out,
         max_images=max_images or None,
-        methods=tuple(methods.split(",")) if methods else None,
+        methods=tried,
         tune=tune,
         bin_edges=edges,
         skip_missing=skip_missing,
         save_fixes=save_fixes,
         export=export,
         seed=seed,
+        called=command(),
         reporter=Reporter(console),
     )
     _print(diagnosis)
     from analyses.diagnosis_page import write
 
     written(write(diagnosis))
+
+
+def _check_paths(files: dict[str, Path], folders: dict[str, Path | None], out: Path) -> None:
+    """Whether what is named is there, before anything is loaded."""
+    for option, path in files.items():
+        if not path.is_file():
+            raise InputError(f"option '{option}' is '{path}', {_what(path)}, expected a file")
+    for option, folder in folders.items():
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"option '{option}' is '{folder}', {_what(folder)}, expected a folder")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"option '--out' is '{out}', a file, expected a folder, which need not be there")
+
+
+def _what(path: Path) -> str:
+    return "a folder" if path.is_dir() else "a file" if path.exists() else "which is not there"
 
 
 def _edges(text: str | None) -> tuple[int, ...] | None:

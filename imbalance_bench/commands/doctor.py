@@ -20,12 +20,15 @@ from rich.table import Table
 from imbalance_bench.commands.options import DATA_DIR, WORK_DIR, DataDirOption, WorkDirOption, console
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import free
+from imbalance_bench.threads import spinning, usable_cores
 
 State = Literal["ok", "not there", "look", "broken"]
 COLOURS: dict[State, str] = {"ok": "green", "not there": "dim", "look": "yellow", "broken": "red"}
 DATA_NEED, WORK_NEED, MEMORY_NEED = 1, 5, 4
 """GiB for the embedded data sets at most, for a study on the small one, and for training and caching the tiny detector;
 on LVIS the images take 120, the cached proposals of a detector up to 300."""
+LOAD = 0.7
+"""Share of the machine's cores that may be in use."""
 OPTIONAL = {
     "notebooks": ("nbclient", "pip install 'imbalance-bench[notebooks]'"),
     "many machines": ("ray", "pip install 'imbalance-bench[cluster]'"),
@@ -62,7 +65,7 @@ def doctor(data_dir: DataDirOption = DATA_DIR, work_dir: WorkDirOption = WORK_DI
     findings: list[Finding] = []
     with console.status("looking"):
         for check in (
-            _python, _packages, _torch, _devices, _operators, _memory,
+            _python, _packages, _torch, _threads, _devices, _operators, _memory,
             lambda: _disk("data", data_dir, DATA_NEED), lambda: _disk("runs", work_dir, WORK_NEED),
             lambda: _locks(work_dir), _optional,
         ):  # fmt: skip
@@ -127,7 +130,42 @@ def _torch() -> Iterator[Finding]:
         advice = "install the pair of one source: pip install --force-reinstall torch torchvision"
         yield Finding("torch with torchvision", _reason(error), "broken", advice)
     else:
-        yield Finding("torch with torchvision", f"load, {torch.get_num_threads()} threads")
+        yield Finding("torch with torchvision", "load")
+
+
+def _threads() -> Iterator[Finding]:
+    """Cores, what others leave of them, and how torch's threads share them."""
+    cores, everywhere = usable_cores(), os.cpu_count() or 1
+    yield Finding("cores", f"{cores:g} of {everywhere}" if cores < everywhere else f"{cores:g}")
+    try:
+        load = os.getloadavg()[0]
+    except OSError:
+        load = 0.0
+    busy = f"{load:.1f} over the last minute, of {everywhere}"
+    if load > LOAD * everywhere:
+        fewer = max(int(cores / 2), 1)
+        advice = (
+            f"others keep the cores busy, runs take longer: wait for them, or put OMP_NUM_THREADS={fewer} before the "
+            "command; trainings side by side need a share of the cores each"
+        )
+        yield Finding("load", busy, "look", advice)
+    else:
+        yield Finding("load", busy)
+    if setting := spinning():
+        advice = "waiting threads spin, which on a busy machine makes a step ten times slower: unset it"
+        yield Finding("threads", setting, "look", advice)
+        return
+    try:
+        import torch
+
+        count = torch.get_num_threads()
+    except Exception:
+        return  # said of torch already
+    if count > max(cores, 1):
+        advice = f"they wait for each other: put OMP_NUM_THREADS={max(int(cores), 1)} before the command"
+        yield Finding("threads", f"{count} on {cores:g} cores", "look", advice)
+    else:
+        yield Finding("threads", f"{count}, asleep while they wait")
 
 
 def _devices() -> Iterator[Finding]:
@@ -185,9 +223,7 @@ def _operators() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    """Cores and memory of the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("cores", str(cores))
+    """Memory of the machine."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 2**20

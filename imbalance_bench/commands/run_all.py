@@ -69,6 +69,7 @@ def run_all(
 
     Example: imbalance-bench run-all --table 1 --table 4 --seeds 0,1,2 --dry-run
     """
+    from imbalance_bench.commands.plan import show_plan
     from imbalance_bench.studies import STUDIES
 
     names = [f"table {number}" for number in tables or []] + [f"figure {number}" for number in figures or []]
@@ -83,7 +84,7 @@ def run_all(
         data_dir, work_dir, pretrained = data_dir.resolve(), work_dir.resolve(), pretrained and pretrained.resolve()
     options = {"batch_size": batch_size, "pretrained": pretrained, "track": track}
     benches = {
-        (name, seed): benchmark(dataset, name, data_dir, work_dir, seed, device, **options)
+        (name, seed): benchmark(dataset, name, data_dir, work_dir, seed, device, draw=not dry_run, **options)
         for name in dict.fromkeys(row.detector(detector) for row in rows)
         for seed in parse_seeds(seeds)
     }
@@ -92,7 +93,7 @@ def run_all(
         for (name, _), bench in benches.items()
         for row in order(row for row in rows if row.detector(detector) == name)
     ]
-    _show_plan(jobs)
+    show_plan(jobs)
     if dry_run:
         return
     failed: dict[str, str] = {}
@@ -154,29 +155,6 @@ def order(rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         place(row)
     return list(placed.values())
-
-
-def _show_plan(jobs: list[Job]) -> None:
-    """What is done, what is left, and how long that takes by the runs of the same kind that are done."""
-    import pandas as pd
-
-    entries = []
-    for bench, row in jobs:
-        folder = bench.folder(row.method, row.variant)
-        seconds = sum(folder.record()["provenance"]["seconds"].values()) if folder.is_done else None
-        entries.append((row.run, bench.detector.name, row.method.trains, folder.is_done, seconds))
-    frame = pd.DataFrame(entries, columns=["run", "detector", "trains", "done", "seconds"])
-    frame["seconds"] = frame.groupby(["detector", "trains"])["seconds"].transform("mean")
-    left = frame[~frame["done"]]
-    known, unknown = left["seconds"].sum(), left["seconds"].isna().sum()
-    plan = frame.groupby(["run", "detector"], sort=False).agg(
-        trains=("trains", "first"), done=("done", "sum"), of=("done", "size"), seconds=("seconds", "first")
-    )
-    plan["done"] = plan["done"].astype(str) + " of " + plan.pop("of").astype(str)
-    plan["each takes"] = plan.pop("seconds").map(lambda s: "unknown" if pd.isna(s) else duration(s))
-    estimates = [f"about {duration(known)}"] if known or not unknown else []
-    estimates += [f"{unknown} runs of unknown length"] if unknown else []
-    show(plan.reset_index(), f"{len(left)} of {len(jobs)} runs are left", ", and ".join(estimates))
 
 
 def runs(work_dir: WorkDirOption = WORK_DIR) -> None:

@@ -52,6 +52,7 @@ def generate(
         attribution="random numbers",
         bin_edges=(1, 2, 4),
         stuff_maps=folder / "stuff",
+        photographs=False,
     )
 
 

@@ -31,6 +31,7 @@ class DataSet:
         stuff_maps: folder of the training images' stuff maps, where there are any.
         bin_edges: of its bins; None: those of the training file, else LVIS's.
         counted: file whose categories and counts are taken, where the training annotations are a part of more.
+        photographs: whether it shows the world; pictures that are drawn are learnt by a small detector from scratch.
     """
 
     name: str
@@ -45,6 +46,7 @@ class DataSet:
     stuff_maps: Path | None = None
     bin_edges: tuple[int, ...] | None = None
     counted: Path | None = None
+    photographs: bool = True
 
     def categories(self) -> CategoryTable:
         """Of the training annotations."""
@@ -141,6 +143,7 @@ def _drawn(profile: Profile, folder: Path) -> DataSet:
         lvis_style=profile.federated,
         attribution=ATTRIBUTION,
         epoch_factor=profile.epoch_factor,
+        photographs=False,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,7 @@ def diagnose(
     save_fixes: bool = False,
     export: str | None = None,
     seed: int = 0,
+    called: str | None = None,
     reporter: Reporter | None = None,
 ) -> Diagnosis:
     """Find out whether a detector's classifier is imbalanced, and which fix helps.
@@ -86,6 +89,7 @@ def diagnose(
         save_fixes: keep the checkpoints of all fixes.
         export: method whose detector is written to ``out/export-<method>``, as mmdet configuration and checkpoint.
         seed: of everything random.
+        called: the command line that asks for this, for the page; None: this call.
         reporter: shows progress.
 
     Returns:
@@ -94,6 +98,7 @@ def diagnose(
     Raises:
         InputError: something given is missing, wrong, or does not fit the rest; or ``out`` was made of other things.
     """
+    asked = {name: value for name, value in locals().items() if name not in ("called", "reporter")}
     reporter, out, start = reporter or Reporter(), Path(out), time.monotonic()
     given = Given(
         Path(config), Path(checkpoint), Path(train_annotations), Path(val_annotations), Path(images),
@@ -113,6 +118,9 @@ def diagnose(
         for note in inputs.notes:
             reporter.say(f"  [dim]{escape(note)}[/dim]")
         bench, tuning = open_benches(given, inputs, out, reporter)
+        before = {path: path.stat().st_mtime_ns for path in (out / RUNS).glob("*/*/*/*/record.json")}
+        if before:
+            reporter.say(f"  going on: {len(before)} runs are done already")
         if not bench.folder_of("baseline").is_done:
             reporter.say(f"  about {duration(estimate(bench, tuning, tried, tune))} on this machine")
         runs: dict[str, RunFolder] = {"baseline": cache(bench, tuning)}
@@ -134,17 +142,28 @@ def diagnose(
                 settings[method.name] = {"settings": variant, "held_out": found}
                 if not save_fixes:
                     drop_checkpoint(runs[method.name])
-        bench.reporter = reporter
-        notes = [*inputs.notes, *(f"{name} failed: {reason}" for name, reason in failed.items())]
-        diagnosis = _conclude(bench, inputs, given, notes, runs, settings, start)
-        diagnosis.save()
-        if export is not None:
-            if export in failed:
-                raise InputError(f"option '--export': {export} failed: {failed[export]}")
-            bench.reporter = Reporter()
+        exported = None
+        if export is not None and export not in failed:
             fixed = with_checkpoint(bench, export, settings[export]["settings"])
             target = out / f"export-{export}"
             plain = write_export(inputs.detector, fixed.checkpoint, bench.categories.names, target)
+            exported = {"method": export, "folder": target.name, "plain": plain}
+        bench.reporter = reporter
+        notes = [*inputs.notes, *(f"{name} failed: {reason}" for name, reason in failed.items())]
+        diagnosis = _conclude(bench, inputs, given, notes, runs, settings)
+        used = [*runs.values(), *(tuning.folder_of(f"{name}:{variant}") for name, made in settings.items()
+                                  for variant in made["held_out"])]  # fmt: skip
+        diagnosis.summary.update(
+            called=called or _call(asked),
+            tuned={name: made["held_out"] for name, made in settings.items() if made["held_out"]},
+            exported=exported,
+            seconds=round(time.monotonic() - start, 1),
+            resumed=_resumed(used, before),
+        )
+        diagnosis.save()
+        if export in failed:
+            raise InputError(f"option '--export': {export} failed: {failed[export]}")
+        if exported is not None:
             needs = "plain mmdet runs it" if plain else "it needs this package where it runs (custom_imports)"
             reporter.say(f"  exported to {target}: {needs}")
     return diagnosis
@@ -173,6 +192,21 @@ def cache(bench: GivenDetector, tuning: GivenDetector) -> RunFolder:
     return folder
 
 
+def _call(asked: Mapping[str, Any]) -> str:
+    """The call of ``diagnose`` with what was asked for, where it is not the default."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(diagnose).parameters.items()}
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
+    return f"imbalance_bench.diagnose({', '.join(f'{n}={v!r}' for n, v in given.items() if v != defaults[n])})"
+
+
+def _resumed(runs: Sequence[RunFolder], before: Mapping[Path, int]) -> dict[str, float]:
+    """How many of the runs an earlier call had done, by the times of the records before, and what they took (s)."""
+    records = {run.path / "record.json": run for run in runs}
+    kept = [run for path, run in records.items() if before.get(path) == path.stat().st_mtime_ns]
+    spent = sum(sum(run.record()["provenance"]["seconds"].values()) for run in kept)
+    return {"runs": len(kept), "seconds": round(spent, 1)}
+
+
 def _settings(given: Given) -> dict[str, Any]:
     """What a folder is a diagnosis of; another call with the same goes on in it."""
     files = {
@@ -198,7 +232,6 @@ def _conclude(
     notes: list[str],
     runs: dict[str, RunFolder],
     settings: dict[str, dict[str, Any]],
-    start: float,
 ) -> Diagnosis:
     categories = bench.categories
     baseline = runs["baseline"]
@@ -235,7 +268,6 @@ def _conclude(
         "verdict": verdict(bins, correlation, ap["baseline"].loc[0], stands, categories),
         "recommended": recommend(fixes),
         "provenance": provenance(),
-        "seconds": round(time.monotonic() - start, 1),
     }
     destinations = predictions.destinations(said, categories)
     return Diagnosis(bench.work_dir.parent, summary, table, bins, destinations, boxes, losses, curve, fixes)

@@ -108,8 +108,8 @@ def check(given: Given, folder: Path) -> tuple[Inputs, dict[Path, str]]:
     train, val = _some(train, given.max_images, rng, KEPT), _some(val, given.max_images, rng, 0)
     fitting, held_out = hold_out(train, rng)
     notes.append(
-        f"{len(train['images']):,} training images, of them {len(held_out['images']):,} to choose hyper-parameters "
-        f"on; {len(val['images']):,} validation images"
+        f"{len(train['images']):,} training images, {len(held_out['images']):,} of them held out while settings are "
+        f"chosen; {len(val['images']):,} validation images"
     )
     if max(len(full["images"]) - len(train["images"]), 0):
         notes.append(f"bins and counts are those of all {len(full['images']):,} training images of the file")

@@ -28,7 +28,9 @@ class Diagnosis:
     Attributes:
         folder: of all that was written.
         summary: detector, inputs and what was decided on them (``notes``), correlation of weight norms and train
-            instances, the verdict in words, the recommended method, provenance, commands, seconds.
+            instances, the verdict in words, the recommended method, provenance, how it was ``called``, mAPs on held-out
+            images of the methods that were ``tuned``, what was ``exported``, ``seconds`` of the call, and number and
+            seconds of the runs that an earlier call had done (``resumed``).
         per_category: index ``label``, background last; columns of ``analyses.per_category`` of the detector as it is;
             ``id`` is the user's own.
         bins: index ``bin``; of the detector as it is: ``classes``, ``interval``, ``ap``, ``accuracy`` and
@@ -64,8 +66,8 @@ class Diagnosis:
             text = table.to_csv(index=index is not None)
             write_text(self.folder / f"{name}.csv", text)
         records = {name: json.loads(getattr(self, name).to_json(orient="table"))["data"] for name in TABLES}
-        summary = {**self.summary, "tables": records}
-        write_text(self.folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+        summary = _without_nan({**self.summary, "tables": records})
+        write_text(self.folder / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, folder: str | Path) -> Diagnosis:
@@ -87,6 +89,15 @@ class Diagnosis:
             except (OSError, KeyError, ValueError) as error:
                 raise InputError(f"{path}: not a table of a diagnosis ({error})") from error
         return cls(folder, summary, **tables)
+
+
+def _without_nan(value: Any) -> Any:
+    """Plain values with null for NaN, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if value != value else value
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -64,13 +64,16 @@ def train_classifier(
     history: list[float] = []
     if state_file is not None and state_file.exists():
         history = _resume(state_file, classifier, optimizer)
-    with (reporter or Reporter()).task("training the classifier", schedule.epochs * iterations) as advance:
+    reporter = reporter or Reporter()
+    with reporter.task("training the classifier", schedule.epochs * iterations) as advance:
         advance(len(history) * iterations)
+        end_epoch = reporter.epochs(schedule.epochs, len(history))
         for epoch in range(len(history), schedule.epochs):
             own_seed = epoch_seed(seed, epoch)
             mean = _epoch(classifier, optimizer, batches, schedule, epoch, iterations, own_seed, device)
             history.append(mean)
-            advance(iterations, note=f"loss {history[-1]:.3f}")
+            advance(iterations, note=f"loss {mean:.3f}")
+            end_epoch(epoch + 1, mean)
             if state_file is not None:
                 state = {"classifier": classifier.state_dict(), "optimizer": optimizer.state_dict(), "losses": history}
                 checkpoints.write(state_file, state)

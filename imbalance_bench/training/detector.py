@@ -175,7 +175,7 @@ def train_detector(
             EpochSeedHook(seed),
             MeanLossHook(),
             LossProgressHook(),
-            ProgressHook(advance),
+            ProgressHook(advance, reporter),
             DivergenceHook(),
             StopHook(asked, reporter.say),
         ]
@@ -309,15 +309,25 @@ class MeanLossHook(Hook):
 
 
 class ProgressHook(Hook):
-    """One step of the progress bar an iteration."""
+    """One step of the progress bar an iteration; the end of an epoch."""
 
-    def __init__(self, advance: Advance) -> None:
-        self.advance = advance
+    def __init__(self, advance: Advance, reporter: Reporter) -> None:
+        self.advance, self.reporter = advance, reporter
 
     def before_train(self, runner: Runner) -> None:
         """A resumed run starts where it was."""
         self.advance(runner.iter)
+        self.end_epoch = self.reporter.epochs(runner.max_epochs, runner.iter / len(runner.train_dataloader))
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Of its iterations, or the rest of them."""
+        self.losses: list[float] = []
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Iteration done."""
-        self.advance(1, note=f"loss {float(outputs['loss']):.3f}")
+        self.losses.append(float(outputs["loss"]))
+        self.advance(1, note=f"loss {self.losses[-1]:.3f}")
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Epoch done."""
+        self.end_epoch(runner.epoch + 1, sum(self.losses) / len(self.losses))

@@ -99,6 +99,30 @@ def test_a_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "GPU number 0, 3 of 8 GiB free" in line(run()[1], "cuda:0")
 
 
+def test_a_busy_machine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 4.0)
+    for load, state in ((1.0, "ok"), (7.5, "look")):
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        found = line(run()[1], "load")
+        assert f"{load} over the last minute, of 8" in found and state in found
+    assert "OMP_NUM_THREADS=2" in found
+    assert "4 of 8" in line(run()[1], "cores")
+
+
+def test_threads(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 2.5)
+    found = line(run()[1], "threads")
+    assert "64 on 2.5 cores" in found and "OMP_NUM_THREADS=2 before" in found
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 64.0)
+    assert "64, asleep while they wait" in line(run()[1], "threads")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "300000")
+    found = line(run()[1], "threads")
+    assert "GOMP_SPINCOUNT=300000" in found and "unset it" in found
+
+
 @pytest.mark.parametrize("what", ["read-only", "full", "no locks"])
 def test_disks(run: Run, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     def refuse(number: int) -> Callable[..., Any]:

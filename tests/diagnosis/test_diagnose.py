@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,18 @@ def test_it_holds_everything(diagnosis: Diagnosis) -> None:
     assert (diagnosis.boxes["no proposal"].to_numpy() <= (uncovered / total).to_numpy() + 1e-9).all()
     assert diagnosis.summary["verdict"]
     assert diagnosis.summary["provenance"]["versions"]
+    assert set(diagnosis.summary["tuned"]) == {"reweight-cls", "tau-norm", "bags"}, "x2-cls has nothing to choose"
+    assert diagnosis.summary["resumed"] == {"runs": 0, "seconds": 0}
+
+
+def test_what_is_not_known_is_null_in_json(diagnosis: Diagnosis, tmp_path: Path) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    summary = {**diagnosis.summary, "norms": {"spearman": float("nan")}, "notes": ["nan"]}
+    replace(diagnosis, folder=tmp_path, summary=summary).save()
+    content = json.loads((tmp_path / "diagnosis.json").read_text(), parse_constant=refuse)
+    assert content["norms"] == {"spearman": None} and content["notes"] == ["nan"]
 
 
 def test_it_reads_back_as_it_was(diagnosis: Diagnosis) -> None:
@@ -89,6 +102,10 @@ def test_again_it_only_looks(diagnosis: Diagnosis, arguments: dict[str, Any]) ->
     again = diagnose(**arguments)
     assert [path.stat().st_mtime_ns for path in runs] == times
     pd.testing.assert_frame_equal(again.fixes, diagnosis.fixes)
+    tried = sum(len(found) for found in diagnosis.summary["tuned"].values())
+    assert again.summary["resumed"]["runs"] == len(TRIED) + 1 + tried
+    spent = sum(sum(json.loads(path.read_text())["provenance"]["seconds"].values()) for path in runs)
+    assert 0 < again.summary["resumed"]["seconds"] <= spent + 0.1
 
 
 def test_of_other_things_it_is_refused(diagnosis: Diagnosis, arguments: dict[str, Any]) -> None:

@@ -3,10 +3,13 @@
 import base64
 import hashlib
 import io
+import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from their_detector import NAMES, Theirs
 
 from analyses import diagnosis_page, figures
 from imbalance_bench import diagnose
+from imbalance_bench.commands import main
 from imbalance_bench.diagnosis import Diagnosis
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -45,7 +49,52 @@ def test_it_is_whole_in_itself(page: Path) -> None:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in text
     assert text.count("data:image/svg+xml") == 6
-    assert "imbalance-bench diagnose --config" in text
+    assert "imbalance_bench.diagnose(config=" in text and "tune=False" in text, "as it was called"
+
+
+def test_its_text_is_of_this_run(diagnosis: Diagnosis) -> None:
+    def text(**changes: Any) -> str:
+        return diagnosis_page.render(replace(diagnosis, summary={**diagnosis.summary, **changes}))
+
+    plain = text()
+    assert "No settings were chosen" in plain and "were chosen by mAP" not in plain
+    assert "x2-cls is the control" in plain and "was exported" not in plain
+    some = text(tuned={"tau-norm": {"paper": 0.1, "tau=0.5": 0.2}})
+    assert "The settings of 1 of the 3 methods were chosen by mAP" in some and "The others have their" in some
+    every = text(tuned={name: {"paper": 0.1} for name in ("x2-cls", "tau-norm", "bags")})
+    assert "The settings of each were chosen by mAP" in every and "default ones" not in every
+    exported = {"method": "bags", "folder": "export-bags", "plain": False}
+    assert "bags was exported: config.py and checkpoint.pth in export-bags/; it needs" in text(exported=exported)
+    assert "<dd>1 min 15 s</dd>" in text(seconds=75.4)
+    resumed = text(seconds=2.0, resumed={"runs": 3, "seconds": 361.0})
+    assert "2.0 s; 3 of its runs were there from an earlier call, which took 6 min 01 s for them" in resumed
+    one = replace(diagnosis, fixes=diagnosis.fixes.loc[["bags", "baseline"]])
+    assert "is the control" not in diagnosis_page.render(one) and "best of many" not in diagnosis_page.render(one)
+
+
+def test_the_command_on_the_page_is_the_one_that_was_given(
+    theirs: Theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each option, a name with a space quoted; called again, the time is the second call's, and that is said."""
+    out = tmp_path / "a diagnosis"
+    arguments = [
+        part for name, value in theirs.arguments.items() for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    arguments += ["--methods", "tau-norm,x2-cls", "--no-tune", "--skip-missing", "--export", "tau-norm"]
+    argv = ["/usr/bin/imbalance-bench", "diagnose", *arguments, "--seed", "7", "--out", str(out)]
+    monkeypatch.setattr("sys.argv", argv)
+    for again in (False, True):
+        with pytest.raises(SystemExit) as stop:
+            main.main()
+        assert not stop.value.code
+        text = (out / "report.html").read_text()
+        (shown,) = re.findall("<pre>(.*?)</pre>", text)
+        assert shlex.split(unescape(shown)) == ["imbalance-bench", *argv[1:]]
+        assert "tau-norm was exported" in text and "No settings were chosen" in text
+        assert ("were there from an earlier call" in text) == again
+        summary = json.loads((out / "diagnosis.json").read_text())
+        # The run that is exported is made again, as its checkpoint was not kept.
+        assert summary["resumed"]["runs"] == (2 if again else 0)
 
 
 def test_text_is_no_markup(page: Path) -> None:
@@ -105,6 +154,8 @@ def test_in_a_browser(width: int, page: Path, browser: Any) -> None:
     assert {url for url in requests if not url.startswith("data:")} == {page.as_uri()}
     assert not said
     assert tab.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+    tables = tab.locator(".scroll").evaluate_all("all => all.map(one => one.scrollWidth - one.clientWidth)")
+    assert width < 1280 or tables == [0, 0, 0], "no table is cut"
 
     table = tab.locator("table").last
     column = [head.inner_text().strip() for head in table.locator("th").all()].index("proposals")

@@ -1,5 +1,6 @@
 """A training that is asked to stop, or killed, goes on to the same result, with and without loading processes."""
 
+import io
 import os
 import signal
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from imbalance_bench import checkpoints
 from imbalance_bench.benchmark import Benchmark
@@ -16,6 +18,7 @@ from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors import catalogue
 from imbalance_bench.methods import METHODS
+from imbalance_bench.progress import Reporter
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.stopping import Stopped, stoppable
 from imbalance_bench.training.detector import ProgressHook
@@ -86,6 +89,21 @@ def test_a_training_that_is_asked_to_stop_goes_on_to_the_same_result(
     assert not bench.folder(METHODS["baseline"]).is_held()
     assert equal(weights(bench), expected)
     assert not (folder / STOPPED).exists()
+
+
+def test_without_a_terminal_it_says_a_line_an_epoch(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the detector and of a classifier, each epoch once, whether it was interrupted or not."""
+    console = Console(file=io.StringIO(), width=200)
+    bench = replace(bench_of(replace(data, photographs=True), tmp_path), reporter=Reporter(console))
+    with monkeypatch.context() as patch, stoppable(), pytest.raises(Stopped):
+        signal_after(patch, 3, signal.SIGTERM)
+        bench.run("baseline")
+    bench.run("x2-cls")
+    lines = [line.strip().partition(", loss ")[0] for line in console.file.getvalue().splitlines() if ", loss " in line]
+    assert console.file.getvalue().count("starts from random weights") == 2, "of the detector, at each of its starts"
+    assert lines == ["epoch 1 of 2", "epoch 2 of 2", *(f"epoch {number} of 12" for number in range(1, 13))]
 
 
 def test_frozen_parts_stay_frozen_in_an_epoch_that_is_resumed(
