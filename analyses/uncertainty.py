@@ -87,9 +87,7 @@ def paired(
     runs = {"a": run_a, "b": run_b}
     values, draws = _values_and_draws(runs, annotations, categories, lvis_style, resamples, seed)
     difference = values["b"] - values["a"]
-    frame = pd.DataFrame({**values, "difference": difference}).join(
-        _over_images(difference, draws["b"] - draws["a"])
-    )
+    frame = pd.DataFrame({**values, "difference": difference}).join(_over_images(difference, draws["b"] - draws["a"]))
     return frame.assign(real=(frame["images_low"] > 0) | (frame["images_high"] < 0)).rename_axis("measure")
 
 

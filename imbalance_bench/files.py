@@ -73,7 +73,7 @@ def load_json(path: str | os.PathLike[str]) -> Any:
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
         if not content.strip():
-            raise InputError(f"{path}: the file is empty, expected JSON")
+            raise InputError(f"{path}: not readable as JSON (the file is empty)")
         return json.loads(content)
     except InputError:
         raise

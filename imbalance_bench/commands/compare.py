@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from imbalance_bench.commands.measures import show_protocol
 from imbalance_bench.commands.options import DATA_DIR, DataDirOption, SeedOption, console, show
 from imbalance_bench.errors import InputError
 
@@ -27,6 +28,7 @@ def compare(
     from analyses.tables import limits, percent
     from analyses.uncertainty import paired
     from imbalance_bench.datasets import registry
+    from imbalance_bench.evaluation.ground_truth import GroundTruth
     from imbalance_bench.progress import Reporter
     from imbalance_bench.runs import RunFolder
 
@@ -49,3 +51,4 @@ def compare(
         f"a: {run_a.name}, b: {run_b.name}; AP in percent",
         f"95 % over images: interval of b - a over {resamples} draws of the validation images; real: it excludes 0",
     )
+    show_protocol(GroundTruth.read(data.val_annotations, data.categories(), lvis_style=data.lvis_style))

@@ -224,7 +224,12 @@ def _given(
         categories = data.categories()
         truth = GroundTruth.read(data.val_annotations, categories, lvis_style=data.lvis_style, iou_type=iou_type)
     if parsed is not None:
-        return parsed(categories), truth
+        found = parsed(categories)
+        try:
+            truth.check(found)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        return found, truth
     bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
     return bench.measure(path)[2], truth
 
@@ -236,8 +241,12 @@ def _check_checkpoint(path: Path) -> None:
         InputError: it is not.
     """
     from imbalance_bench import checkpoints
+    from imbalance_bench.evaluation.detections import EXPECTED
 
-    checkpoints.classifiers_of(checkpoints.load(path), path)
+    try:
+        checkpoints.classifiers_of(checkpoints.load(path), path)
+    except InputError as error:
+        raise InputError(f"{error}; a .pth must be a checkpoint, detections come as {EXPECTED}") from error
 
 
 def _overlaps(path: Path, device: str, data_dir: Path) -> np.ndarray | None:

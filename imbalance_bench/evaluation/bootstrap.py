@@ -1,9 +1,9 @@
 """Bootstrap intervals: what another draw of validation images, or of classes, could have given.
 
-*Over images* (``bootstrap``, ``compare``, ``diagnose``): images drawn with replacement, AP of each draw, runs compared in
-pairs. It tells what another set of validation images of the same size could have given. *Over classes* (``evaluate``,
-correlations of weight norms): a bin's classes drawn with replacement; AP1 of LVIS v0.5 rests on 67 classes and 173
-boxes. Neither tells what another training seed would give: intervals *over seeds* are Student's
+*Over images* (``bootstrap``, ``compare``, ``diagnose``): images drawn with replacement, AP of each draw, runs compared
+in pairs. It tells what another set of validation images of the same size could have given. *Over classes*
+(``evaluate``, correlations of weight norms): a bin's classes drawn with replacement; AP1 of LVIS v0.5 rests on 67
+classes and 173 boxes. Neither tells what another training seed would give: intervals *over seeds* are Student's
 (``analyses.beyond``).
 
 All are of one kind, reflected ("basic"): 2 value - quantile (``bounds``). AP is biased upwards on few images (the

@@ -63,8 +63,8 @@ def columns(content: Any, source: str) -> Columns:
         raise InputError(f"{source}: results[{row}] is {shown(content[row])}, expected an object with field 'image_id'")
     scores = _column(content, "score", {int, float}, number, np.float64, "a finite number", source)
     image_ids, category_ids = (
-        _column(content, field, {int}, whole, np.int64, "a whole number", source)
-        for field in ("image_id", "category_id")
+        _column(content, f"{what}_id", {int}, whole, np.int64, f"a whole number, the 'id' of {what}", source)
+        for what in ("image", "category")
     )
     masks, notes = _masks(content, source), []
     without = [row for row, result in enumerate(content) if result.get("bbox") in (None, [])]

@@ -152,8 +152,8 @@ def parse(path: str | os.PathLike[str]) -> Callable[[CategoryTable], Detections]
         raise InputError(f"{path}: not readable ({error.strerror})") from error
     if head.startswith(b"\x80"):
         raise InputError(
-            f"{path}: this is a pickle, which is not read as it can run code; expected {EXPECTED}: mmdet and detectron2 "
-            "write COCO results too"
+            f"{path}: this is a pickle, which is not read as it can run code; expected {EXPECTED}: mmdet and "
+            "detectron2 write COCO results too"
         )
     if head == b"PK\x03\x04" or path.suffix == ".npz":
         if _is_torch(path):

@@ -108,7 +108,7 @@ class GroundTruth:
         """
         source = "annotations" if isinstance(annotations, Mapping) else str(annotations)
         given = annotations if isinstance(annotations, Mapping) else read_json(annotations)
-        if "categories" in given:
+        if given.get("categories"):
             trained = categories.frame()[["id", "name"]].to_dict("records")
             check_same_categories({"categories": trained}, given, source)
         if lvis_style is None:

@@ -91,7 +91,7 @@ def _compressed(mask: Mapping[str, Any]) -> bytes:
         ValueError: neither text, bytes nor a list of run lengths that sum to the size.
     """
     counts, (height, width) = mask.get("counts"), mask["size"]
-    if isinstance(counts, str | bytes):
+    if isinstance(counts, str | bytes) and counts:
         return counts.encode() if isinstance(counts, str) else counts
     if not isinstance(counts, list) or not all(type(run) is int and run >= 0 for run in counts):
         raise ValueError("expected 'counts' as text, or as a list of run lengths")
@@ -143,7 +143,7 @@ def check_rle(counts: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> Non
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """An annotation's segmentation, polygons or RLE of either kind, as one compressed RLE.
+    """An annotation's segmentation, polygons or RLE of either kind, as one compressed RLE whose counts are text.
 
     Raises:
         ValueError: neither, or of another size than the image.
@@ -155,7 +155,7 @@ def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
         # Far outside the image a polygon's edges take the compiled rasteriser as much memory as they are long.
         limit = 2.0 * max(height, width)
         clipped = [polygon.clip(-limit, 2 * limit).tolist() for polygon in polygons]
-        return coco_mask.merge(coco_mask.frPyObjects(clipped, height, width))
+        return Masks.join([coco_mask.merge(coco_mask.frPyObjects(clipped, height, width))]).rle(0)
     if not isinstance(segmentation, Mapping) or list(_size(segmentation)) != [height, width]:
         raise ValueError(f"expected polygons, or an RLE of 'size' [{height}, {width}]")
     return Masks.join([segmentation]).rle(0)

@@ -74,12 +74,14 @@ def _oddities(truth: GroundTruth) -> list[str]:
     """What may be of another convention in annotations."""
     listed, found = truth.listed, []
     if truth.judged is not None and listed.with_sides_alone:
-        found.append(f"field 'area' of {_count(listed.with_sides_alone, 'box', 'boxes')} is <= 0 though the sides are not")
+        found.append(
+            f"field 'area' of {_count(listed.with_sides_alone, 'box', 'boxes')} is <= 0 though the sides are not"
+        )
     if truth.judged is not None and listed.crowd:
         found.append(f"'iscrowd' of {_count(listed.crowd, 'box', 'boxes')} has no meaning in LVIS's rules")
     if listed.without_sides:
         found.append(
-            f"{listed.without_sides:,} of {listed.boxes:,} boxes have no width or height above 0, training leaves them out"
+            f"{listed.without_sides:,} of {listed.boxes:,} boxes have a side that is not above 0: no training uses them"
         )
     if len(truth.boxes) and _within_a_pixel(truth.boxes[:, :2], truth.boxes[:, :2] + truth.boxes[:, 2:]):
         found.append("all boxes lie within 1 x 1 pixel: are they normalised?")
@@ -93,7 +95,7 @@ def _of_detections(truth: GroundTruth, detections: Detections) -> list[str]:
         return [*found, "there are no detections"]
     sides = detections.boxes[:, 2:] - detections.boxes[:, :2]
     if flat := int((sides <= 0).any(axis=1).sum()):
-        found.append(f"{flat:,} of {len(sides):,} detections have no width or height above 0")
+        found.append(f"{flat:,} of {len(sides):,} detections have a side that is not above 0")
     if _within_a_pixel(detections.boxes[:, :2], detections.boxes[:, 2:]):
         found.append("all detections lie within 1 x 1 pixel: are they normalised?")
     return found + _other_ids(truth, detections)
