@@ -36,7 +36,9 @@ def _rules(truth: GroundTruth) -> str:
         line = "rules: COCO's, every class is judged in every image"
         if listed.crowd:
             line += f"; {_count(listed.crowd, 'crowd region')} ignored"
-        if listed.not_exhaustive_category_ids:
+        if listed.neg_category_ids:
+            line += "; its neg_category_ids are not used, as the data set is known to be annotated exhaustively"
+        elif listed.not_exhaustive_category_ids:
             line += "; not_exhaustive_category_ids is not used, for no image has neg_category_ids"
         return line
     line = "rules: LVIS's (federated), a class is judged in images that have it or list it in neg_category_ids"

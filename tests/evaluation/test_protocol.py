@@ -67,6 +67,8 @@ def test_coco_rules():
     assert said(plain)[1].startswith("counted: 3 boxes of 3 classes;")
     only = content(not_exhaustive_category_ids={1: [2]})
     assert said(only)[0].endswith("; not_exhaustive_category_ids is not used, for no image has neg_category_ids")
+    truth = GroundTruth.read(content(neg_category_ids={1: [5]}), CATEGORIES, lvis_style=False)
+    assert "its neg_category_ids are not used, as the data set is known to be" in describe(truth)[0]
 
 
 def test_federated_rules():
