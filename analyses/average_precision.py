@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from analyses.per_category import Source, foreground, side_by_side
-from imbalance_bench.evaluation.grouping import ap_interval
+from imbalance_bench.evaluation.bootstrap import interval_over_classes
 
 
 def ap_by_bin(source: Source, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -15,13 +15,13 @@ def ap_by_bin(source: Source, *, resamples: int = 2000, seed: int = 0) -> pd.Dat
 
     Args:
         source: a run's per-category table or its path.
-        resamples: of the bootstrap over categories; see ``grouping.ap_interval``.
+        resamples: of the bootstrap over categories; see ``bootstrap.interval_over_classes``.
         seed: of the bootstrap.
 
     Returns:
         Index ``group``: ``mAP``, ``AP1``.., ``APr``, ``APc``, ``APf`` (those that have a category); columns
         ``classes`` (with validation ground truth), ``val_instances``, ``ap``, ``ap50``, ``ap75``, ``recall``
-        (means over classes, fractions), ``low`` and ``high`` (95 % bootstrap interval of ``ap``).
+        (means over classes, fractions), ``classes_low`` and ``classes_high`` (95 % interval of ``ap`` over classes).
 
     Raises:
         InputError: not a per-category table.
@@ -33,10 +33,10 @@ def ap_by_bin(source: Source, *, resamples: int = 2000, seed: int = 0) -> pd.Dat
     rows = {}
     for name, part in groups.items():
         if len(part):
-            low, high = ap_interval(part["ap"], resamples=resamples, seed=seed)
+            low, high = interval_over_classes(part["ap"], resamples=resamples, seed=seed)
             means = part[["ap", "ap50", "ap75", "recall"]].mean()
             counts = {"classes": part["ap"].count(), "val_instances": int(part["val_instances"].sum())}
-            rows[name] = {**counts, **means, "low": low, "high": high}
+            rows[name] = {**counts, **means, "classes_low": low, "classes_high": high}
     columns = pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
     return columns.astype({"classes": int, "val_instances": int})
 

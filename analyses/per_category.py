@@ -104,8 +104,9 @@ def join(sources: Mapping[str, Source]) -> pd.DataFrame:
             strangers = first.index.symmetric_difference(table.index)
             what = f"category id {strangers[0]}" if len(strangers) else "the order of the ids"
             raise InputError(f"{name}: field 'id' is not as in {first_name} ({what}), expected the same categories")
-        if not first["instance_count"].equals(table["instance_count"]):
-            raise InputError(f"{name}: field 'instance_count' differs from {first_name}'s, expected the same data set")
+        for column in ("name", "instance_count"):
+            if not first[column].equals(table[column]):
+                raise InputError(f"{name}: field '{column}' differs from {first_name}'s, expected the same data set")
     measures = [table.drop(columns=list(CATEGORY)).add_prefix(f"{name}.") for name, table in tables.items()]
     return pd.concat([first[list(CATEGORY)], *measures], axis=1)
 

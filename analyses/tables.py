@@ -30,6 +30,14 @@ def percent(value: Any) -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:.2f}"
 
 
+def limits(frame: pd.DataFrame, drawn: str) -> pd.DataFrame:
+    """``<drawn>_low`` and ``<drawn>_high`` as one column, in percent, that says what the interval is over."""
+    pairs = zip(frame[f"{drawn}_low"], frame[f"{drawn}_high"], strict=True)
+    cells = ["-" if low != low else f"{percent(low)} to {percent(high)}" for low, high in pairs]
+    frame = frame.rename(columns={f"{drawn}_low": f"95 % over {drawn}"}).drop(columns=f"{drawn}_high")
+    return frame.assign(**{f"95 % over {drawn}": cells})
+
+
 def study_runs(root: Path, study: Study) -> pd.DataFrame:
     """Every finished run of a study, a row a run and seed, in the study's order.
 

@@ -2,7 +2,7 @@
 
 An interval covers what another draw of as many validation images could give (bootstrap over images). It covers
 neither training (other seeds give other weights; train several) nor the choice of categories (see
-``grouping.ap_interval``): a run's interval is of *this* detector on *these* categories.
+``bootstrap.interval_over_classes``): a run's interval is of *this* detector on *these* categories.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def intervals(
 
     Returns:
         Index (``run``, ``measure``), measures ``mAP``, ``AP1``.., ``APr``, ``APc``, ``APf``; columns ``value`` (on
-        all images), ``low``, ``high``: fractions, NaN where no category of the group has ground truth.
+        all images), ``images_low``, ``images_high``: fractions, NaN where no category of the group has ground truth.
 
     Raises:
         InputError: bad annotations or detections.
     """
     values, draws = _values_and_draws(run_folders, annotations, categories, lvis_style, resamples, seed)
     frames = {
-        run: bounds(values[run], draws[run]).assign(value=values[run])[["value", "low", "high"]] for run in run_folders
+        run: pd.DataFrame({"value": values[run]}).join(_over_images(values[run], draws[run])) for run in run_folders
     }
     return pd.concat(frames, names=["run", "measure"])
 
@@ -77,7 +77,7 @@ def paired(
         seed: as above.
 
     Returns:
-        Index ``measure``; columns ``a``, ``b``, ``difference`` (b - a), ``low``, ``high`` (of the difference),
+        Index ``measure``; columns ``a``, ``b``, ``difference`` (b - a), ``images_low``, ``images_high`` (of it),
         ``real`` (the interval excludes 0). ``real`` is said of these two detectors, not of their methods: another
         training seed may turn it.
 
@@ -87,8 +87,12 @@ def paired(
     runs = {"a": run_a, "b": run_b}
     values, draws = _values_and_draws(runs, annotations, categories, lvis_style, resamples, seed)
     difference = values["b"] - values["a"]
-    frame = pd.DataFrame({**values, "difference": difference}).join(bounds(difference, draws["b"] - draws["a"]))
-    return frame.assign(real=(frame["low"] > 0) | (frame["high"] < 0)).rename_axis("measure")
+    frame = pd.DataFrame({**values, "difference": difference}).join(_over_images(difference, draws["b"] - draws["a"]))
+    return frame.assign(real=(frame["images_low"] > 0) | (frame["images_high"] < 0)).rename_axis("measure")
+
+
+def _over_images(values: pd.Series, draws: pd.DataFrame) -> pd.DataFrame:
+    return bounds(values, draws).add_prefix("images_")
 
 
 def _values_and_draws(

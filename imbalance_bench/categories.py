@@ -6,17 +6,16 @@ Everywhere else a class is its *label*: 0..C-1 in ascending order of category id
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from imbalance_bench.errors import InputError
+from imbalance_bench.files import load_json
 
 LVIS_BIN_EDGES = (10, 100, 1000)
 """Bins [0,10) [10,100) [100,1000) [1000,inf) of train instances (section 5.1)."""
@@ -215,13 +214,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, unreadable, not JSON, or not an object.
     """
-    try:
-        with Path(path).open("rb") as file:
-            content = json.load(file)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file, expected a JSON file") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    content = load_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content

@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import gzip
 import hashlib
+import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+from imbalance_bench.errors import InputError
 
 DISK_PROBLEMS = {
     errno.ENOSPC: "the disk is full",
@@ -52,6 +58,29 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
     write_atomically(path, write)
+
+
+def load_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file: UTF-8, UTF-16 or UTF-32, with or without a byte-order mark, gzipped or not.
+
+    Told by the content, whatever the name: PowerShell and Excel write marks, exports are packed.
+
+    Raises:
+        InputError: missing, empty, unreadable, or not JSON.
+    """
+    try:
+        content = Path(path).read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        if not content.strip():
+            raise InputError(f"{path}: not readable as JSON (the file is empty)")
+        return json.loads(content)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file, expected a JSON file") from error
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
 
 
 def remove_partials(folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from imbalance_bench.commands.measures import show_protocol
 from imbalance_bench.commands.options import DATA_DIR, DataDirOption, SeedOption, console, show
 from imbalance_bench.errors import InputError
 
@@ -18,15 +19,16 @@ def compare(
     seed: SeedOption = 0,
     data_dir: DataDirOption = DATA_DIR,
 ) -> None:
-    """Difference in AP of two runs with its 95 % bootstrap interval over the validation images, drawn for both alike.
+    """Difference in AP of two runs with its 95 % interval over images: validation images are drawn for both alike.
 
-    The interval covers the chance of the images, not that of training: for that, run several seeds.
+    It covers the chance of the images, not that of training (run several seeds) or of the classes ('evaluate').
 
     Example: imbalance-bench compare work_dirs/emoji-lt-small/tiny/seed0/x2-cls work_dirs/emoji-lt-small/tiny/seed0/bags
     """
-    from analyses.tables import percent
+    from analyses.tables import limits, percent
     from analyses.uncertainty import paired
     from imbalance_bench.datasets import registry
+    from imbalance_bench.evaluation.ground_truth import GroundTruth
     from imbalance_bench.progress import Reporter
     from imbalance_bench.runs import RunFolder
 
@@ -42,10 +44,11 @@ def compare(
             resamples=resamples, seed=seed,
         )  # fmt: skip
     shown = frame.assign(real=frame["real"].map({True: "yes", False: "no"}))
-    for column in ("a", "b", "difference", "low", "high"):
+    for column in ("a", "b", "difference"):
         shown[column] = shown[column].map(percent)
     show(
-        shown.reset_index(),
+        limits(shown, "images").reset_index(),
         f"a: {run_a.name}, b: {run_b.name}; AP in percent",
-        f"low, high: 95 % interval of b - a over {resamples} draws of the validation images; real: it excludes 0",
+        f"95 % over images: interval of b - a over {resamples} draws of the validation images; real: it excludes 0",
     )
+    show_protocol(GroundTruth.read(data.val_annotations, data.categories(), lvis_style=data.lvis_style))

@@ -31,12 +31,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from imbalance_bench.evaluation.detections import Detections
-    from imbalance_bench.evaluation.ground_truth import GroundTruth
+    from imbalance_bench.evaluation.ground_truth import GroundTruth, IouType
 
-AP_CAPTION = "low, high: 95 % bootstrap interval over the classes of a group"
+AP_CAPTION = "95 % over classes: interval of AP where the classes of a group are drawn"
 
 PathArgument = Annotated[
-    Path, typer.Argument(help="A checkpoint (.pth), a run folder, or detections (.npz, COCO .json).")
+    Path,
+    typer.Argument(
+        help="A checkpoint (.pth), a run folder, or detections: .npz, or COCO results (.json, also packed as .gz)."
+    ),
 ]
 AnnotationsOption = Annotated[
     Path | None, typer.Option("--annotations", help="Validation annotations, if not the data set's.")
@@ -62,6 +65,8 @@ def evaluate(
 ) -> None:
     """Average precision by bin of training instances, of a checkpoint, a run, or saved detections.
 
+    Says by which rules (LVIS's or COCO's), what was left out, and what looks like another convention.
+
     Example: imbalance-bench evaluate work_dirs/emoji-lt-small/tiny/seed0/bags
     """
     if evaluator not in ("arrays", "faster", "lvis"):
@@ -72,7 +77,8 @@ def evaluate(
     from analyses.average_precision import ap_by_bin
     from imbalance_bench.evaluation import detection
 
-    found, truth = _given(path, annotations, train_annotations, iou_type, dataset, detector, device, data_dir)
+    given = _given(path, annotations, train_annotations, iou_type, dataset, detector, device, data_dir)  # type: ignore[arg-type]
+    found, truth = given
     if evaluator == "lvis" and not truth.lvis_style:
         source = annotations or dataset
         raise InputError(f"{source}: option '--evaluator lvis' expects federated annotations (neg_category_ids)")
@@ -81,6 +87,7 @@ def evaluate(
     table = categories.frame(background=True).join(frame).reindex(columns=per_category.COLUMNS)
     bins = f"bins by train instances: {', '.join(categories.bin_names)}"
     show_groups(ap_by_bin(table), f"AP of {path} ({iou_type}, {evaluator}), percent", f"{AP_CAPTION}; {bins}")
+    show_protocol(truth, found)
     _write(categories.frame().join(frame), output)
 
 
@@ -110,6 +117,7 @@ def errors(
     captions = views.captions(truth.categories)
     for name, table in tables.items():
         show_groups(table, f"{path}: {name}, percent", captions[name])
+    show_protocol(truth, found)
     if output is not None:
         from imbalance_bench.files import write_text
 
@@ -139,6 +147,7 @@ def proposal_accuracy(
         run = RunFolder(path)
         frame = per_category.read(run.verified(run.per_category))
     else:
+        _check_checkpoint(path)
         frame, _, _ = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device).measure(path)
     show_groups(accuracy_by_bin(frame), f"proposal accuracy of {path}, percent")
     _write(frame[["id", "name", "instance_count", "bin", "proposals", "correct", "accuracy"]], output)
@@ -170,6 +179,7 @@ def oracles(
         f"{method} on {dataset}: AP, percent",
         f"bins by train instances: {', '.join(bench.categories.bin_names)}",
     )
+    show_protocol(bench.ground_truth)
     _write(frame, output)
 
 
@@ -177,39 +187,66 @@ def _given(
     path: Path,
     annotations: Path | None,
     train_annotations: Path | None,
-    iou_type: str,
+    iou_type: IouType,
     dataset: str,
     detector: str,
     device: str,
     data_dir: Path,
 ) -> tuple[Detections, GroundTruth]:
-    """Detections of a checkpoint, a run or a file, and what they are held against."""
+    """Detections of a checkpoint, a run or a file, and what they are held against.
+
+    The file is looked at before a data set is, which may have to be drawn, and annotations before a model is run.
+    """
     if (annotations is None) != (train_annotations is None):
         raise InputError("options '--annotations' and '--train-annotations' go together")
     from imbalance_bench.categories import CategoryTable
     from imbalance_bench.datasets import registry
-    from imbalance_bench.datasets.coco_format import is_federated
     from imbalance_bench.evaluation import detections
     from imbalance_bench.evaluation.ground_truth import GroundTruth
+    from imbalance_bench.progress import Reporter
     from imbalance_bench.runs import RunFolder
 
+    parsed = None
     if path.is_dir():
         # A run knows what it was evaluated on.
         run = RunFolder(path)
         dataset = run.record()["settings"]["dataset"]
         run.verified(run.detections)
     if path.suffix == ".pth":
-        bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
-        data, (_, _, found) = bench.dataset, bench.measure(path)
+        _check_checkpoint(path)
     else:
-        data, found = registry.get(dataset, data_dir), None
-    categories = CategoryTable.from_annotations(train_annotations) if train_annotations else data.categories()
-    if found is None:
-        found = detections.read(path, categories)
-    lvis_style = is_federated(annotations) if annotations else data.lvis_style
-    source = annotations or data.val_annotations
-    truth = GroundTruth.read(source, categories, lvis_style=lvis_style, iou_type=iou_type)  # type: ignore[arg-type]
-    return found, truth
+        parsed = detections.parse(path)
+    if annotations is not None and train_annotations is not None:
+        categories = CategoryTable.from_annotations(train_annotations)
+        truth = GroundTruth.read(annotations, categories, iou_type=iou_type)
+    else:
+        data = registry.prepare(dataset, data_dir, Reporter(console))
+        categories = data.categories()
+        truth = GroundTruth.read(data.val_annotations, categories, lvis_style=data.lvis_style, iou_type=iou_type)
+    if parsed is not None:
+        found = parsed(categories)
+        try:
+            truth.check(found)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        return found, truth
+    bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
+    return bench.measure(path)[2], truth
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Whether a file is a detector's checkpoint, before anything is made for it.
+
+    Raises:
+        InputError: it is not.
+    """
+    from imbalance_bench import checkpoints
+    from imbalance_bench.evaluation.detections import EXPECTED
+
+    try:
+        checkpoints.classifiers_of(checkpoints.load(path), path)
+    except InputError as error:
+        raise InputError(f"{error}; a .pth must be a checkpoint, detections come as {EXPECTED}") from error
 
 
 def _overlaps(path: Path, device: str, data_dir: Path) -> np.ndarray | None:
@@ -227,10 +264,20 @@ def _overlaps(path: Path, device: str, data_dir: Path) -> np.ndarray | None:
     return bench.overlaps(run, detector_run)
 
 
-def show_groups(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
-    """A by-group view: counts as they are, fractions in percent."""
-    from analyses.tables import percent
+def show_protocol(truth: GroundTruth, detections: Detections | None = None) -> None:
+    """By what rules was evaluated, what was left out, and what to look at."""
+    from imbalance_bench.evaluation import protocol
 
+    for line in protocol.describe(truth, detections):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_groups(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
+    """A by-group view: counts as they are, fractions in percent, the limits of an interval in one column."""
+    from analyses.tables import limits, percent
+
+    if "classes_low" in frame:
+        frame = limits(frame, "classes")
     fractions = [column for column in frame if frame[column].dtype == float]
     show(frame.assign(**{column: frame[column].map(percent) for column in fractions}).reset_index(), title, caption)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imbalance_bench.commands.measures import AP_CAPTION, show_groups
+from imbalance_bench.commands.measures import AP_CAPTION, show_groups, show_protocol
 from imbalance_bench.commands.options import (
     DATA_DIR,
     DATASET,
@@ -120,4 +120,5 @@ def run_baseline(
     bins = f"bins by train instances: {', '.join(bench.categories.bin_names)}"
     show_groups(ap_by_bin(table), f"{title}: average precision, percent", AP_CAPTION)
     show_groups(accuracy_by_bin(table), f"{title}: proposal accuracy, percent", bins)
+    show_protocol(bench.ground_truth)
     console.print(f"run folder: {folder.path}", highlight=False, soft_wrap=True)

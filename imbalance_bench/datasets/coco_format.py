@@ -138,14 +138,17 @@ def check_same_categories(train: Mapping[str, Any], val: Mapping[str, Any], sour
     """Validation must have the ids and names of training, in any order.
 
     Args:
-        train: content, checked.
-        val: content, checked.
+        train: content, or the categories alone.
+        val: the same.
         source: path of ``val``, for the message.
 
     Raises:
         InputError: they differ; the message holds the first difference.
     """
-    ours, theirs = ({c["id"]: c.get("name") for c in content["categories"]} for content in (train, val))
+    ours, theirs = (
+        {field_of(c, "id", int, source): c.get("name") for c in field_of(content, "categories", list, source)}
+        for content in (train, val)
+    )
     for category_id in sorted(ours.keys() | theirs.keys()):
         if category_id not in ours or category_id not in theirs or ours[category_id] != theirs[category_id]:
             names = (repr(names[category_id]) if category_id in names else "absent" for names in (theirs, ours))

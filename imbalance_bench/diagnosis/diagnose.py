@@ -30,7 +30,7 @@ from imbalance_bench.diagnosis.inputs import Given, Inputs, check
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.trials import GivenDetector
 from imbalance_bench.errors import InputError
-from imbalance_bench.evaluation import detections, predictions
+from imbalance_bench.evaluation import detections, predictions, protocol
 from imbalance_bench.evaluation.bootstrap import draw_images
 from imbalance_bench.evaluation.calibration import calibration_error
 from imbalance_bench.evaluation.error_analysis import analyse, takers
@@ -149,7 +149,8 @@ def diagnose(
             plain = write_export(inputs.detector, fixed.checkpoint, bench.categories.names, target)
             exported = {"method": export, "folder": target.name, "plain": plain}
         bench.reporter = reporter
-        notes = [*inputs.notes, *(f"{name} failed: {reason}" for name, reason in failed.items())]
+        evaluated = protocol.describe(bench.ground_truth)
+        notes = [*inputs.notes, *evaluated, *(f"{name} failed: {reason}" for name, reason in failed.items())]
         diagnosis = _conclude(bench, inputs, given, notes, runs, settings)
         used = [*runs.values(), *(tuning.folder_of(f"{name}:{variant}") for name, made in settings.items()
                                   for variant in made["held_out"])]  # fmt: skip

@@ -1,13 +1,17 @@
-"""Chance of the validation images in AP: images drawn with replacement, AP of each draw, runs compared in pairs.
+"""Bootstrap intervals: what another draw of validation images, or of classes, could have given.
 
-The spread over draws tells what another set of validation images of the same size could have given. It does not tell
-what another training seed or another choice of categories would.
+*Over images* (``bootstrap``, ``compare``, ``diagnose``): images drawn with replacement, AP of each draw, runs compared
+in pairs. It tells what another set of validation images of the same size could have given. *Over classes*
+(``evaluate``, correlations of weight norms): a bin's classes drawn with replacement; AP1 of LVIS v0.5 rests on 67
+classes and 173 boxes. Neither tells what another training seed would give: intervals *over seeds* are Student's
+(``analyses.beyond``).
 
-AP is biased upwards on few images (the precision envelope takes maxima over few points), and a draw, having fewer
-distinct images, is biased once more: draws lie higher than the value itself. So the intervals are the reflected
-("basic") ones, 2 value - quantile, which take that bias off: on subsets of 75 of 300 images, nominal 95 % intervals
-of mAP held the mAP of all 300 in 97 % of cases, percentile intervals in 10 to 33 %; of paired differences in 93 to
-98 % (percentile: 58 to 100 %). Where a run finds next to nothing in a bin, either covers badly.
+All are of one kind, reflected ("basic"): 2 value - quantile (``bounds``). AP is biased upwards on few images (the
+precision envelope takes maxima over few points), and a draw, having fewer distinct images, is biased once more: draws
+lie higher than the value itself, and reflection takes that bias off. On subsets of 75 of 300 images, nominal 95 %
+intervals of mAP held the mAP of all 300 in 97 % of cases, percentile intervals in 10 to 33 %; of paired differences in
+93 to 98 % (percentile: 58 to 100 %). Over classes there is no such bias, and the two differ little (simulated, 16
+skewed APs: 84 %, percentile 87 %; 67: 92 and 93 %). Where a run finds next to nothing in a bin, either covers badly.
 """
 
 from __future__ import annotations
@@ -73,3 +77,26 @@ def bounds(values: pd.Series, draws: pd.DataFrame) -> pd.DataFrame:
     low = 2 * values - draws.quantile((1 + LEVEL) / 2)
     high = 2 * values - draws.quantile((1 - LEVEL) / 2)
     return pd.DataFrame({"low": low, "high": high}, dtype=np.float64)
+
+
+def interval_over_classes(
+    values: pd.Series | np.ndarray, *, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of a mean over classes, the classes drawn with replacement.
+
+    Args:
+        values: fractions of a group's classes; NaN (no ground truth) are left out.
+        resamples: drawn.
+        seed: of the generator.
+
+    Returns:
+        (low, high) within 0 and 1; NaN without a value.
+    """
+    present = np.asarray(values, dtype=np.float64)
+    present = present[~np.isnan(present)]
+    if len(present) == 0:
+        return float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).integers(len(present), size=(resamples, len(present)))
+    means = pd.DataFrame({"mean": present[drawn].mean(axis=1)})
+    low, high = bounds(pd.Series({"mean": present.mean()}), means).clip(0, 1).loc["mean"]
+    return float(low), float(high)

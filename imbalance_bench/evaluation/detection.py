@@ -32,7 +32,7 @@ def evaluate(
         max_detections: 300 on LVIS.
 
     Returns:
-        Index ``label`` 0..C-1; columns ``val_instances``, ``val_images`` (crowd left out), ``ap``, ``ap50``,
+        Index ``label`` 0..C-1; columns ``val_instances``, ``val_images`` (ignored ones left out), ``ap``, ``ap50``,
         ``ap75``, ``recall`` (at the last detection, mean over IoUs): fractions, NaN without validation ground truth.
 
     Raises:
@@ -43,7 +43,7 @@ def evaluate(
     if evaluator not in run or (evaluator == "lvis" and not truth.lvis_style):
         raise ValueError(f"evaluator {evaluator!r}: expected 'arrays', 'faster', or 'lvis' on federated annotations")
     truth.check(detections)
-    counted = ~truth.crowd
+    counted = ~truth.ignored
     pairs = pd.DataFrame({"label": truth.labels[counted], "image": truth.images[counted]})
     by_label = pairs.groupby("label")["image"].agg(["size", "nunique"])
     by_label = by_label.reindex(range(truth.categories.num_classes), fill_value=0)

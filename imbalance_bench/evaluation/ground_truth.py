@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from imbalance_bench.categories import CategoryTable, read_json
+from imbalance_bench.categories import CategoryTable, field_of, read_json
+from imbalance_bench.datasets.coco_format import check_same_categories, is_federated
 from imbalance_bench.errors import InputError
+from imbalance_bench.evaluation import json_values
 from imbalance_bench.evaluation.detections import Detections
-from imbalance_bench.evaluation.masks import to_rle
+from imbalance_bench.evaluation.masks import MAX_SIDE, to_rle
 
 IouType = Literal["bbox", "segm"]
 Annotations = str | os.PathLike[str] | Mapping[str, Any]
 AREA_ALL = (0.0, 1e10)
+LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
+"""Fields of an image that list categories, in federated annotations."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Annotations in numbers, before any rule leaves something out.
+
+    Attributes:
+        boxes: all, crowd regions included.
+        crowd: boxes with ``iscrowd``.
+        without_area: boxes whose area, the field's or their sides' product, is not above 0.
+        with_sides_alone: those of them whose sides are: the field is a placeholder, as 0 and -1 often are.
+        without_sides: boxes without width or height, or with negative ones; training leaves these out.
+        neg_category_ids: images that have this field.
+        not_exhaustive_category_ids: images that have this one.
+    """
+
+    boxes: int
+    crowd: int
+    without_area: int
+    with_sides_alone: int
+    without_sides: int
+    neg_category_ids: int
+    not_exhaustive_category_ids: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +64,7 @@ class GroundTruth:
         judged: (I, C) bool, detections of the category count in the image; None: all do.
         open: (I, C) bool, not all boxes of the category are annotated in the image; None: all are.
         content: the checked annotations that all this was made of, as the packages read them.
+        listed: what the annotations held before the rules left anything out.
     """
 
     categories: CategoryTable
@@ -52,20 +80,40 @@ class GroundTruth:
     judged: np.ndarray | None
     open: np.ndarray | None
     content: dict[str, Any]
+    listed: Listed
 
     @classmethod
     def read(
-        cls, annotations: Annotations, categories: CategoryTable, *, lvis_style: bool, iou_type: IouType = "bbox"
+        cls,
+        annotations: Annotations,
+        categories: CategoryTable,
+        *,
+        lvis_style: bool | None = None,
+        iou_type: IouType = "bbox",
     ) -> GroundTruth:
         """From a COCO- or LVIS-format file or its content.
+
+        Args:
+            annotations: of the validation images.
+            categories: of the training annotations; names that the validation annotations give must agree.
+            lvis_style: federated or not; None: as the annotations say (``coco_format.is_federated``).
+            iou_type: overlap of boxes or of masks.
 
         Without ``area`` the box's is taken; ``iscrowd``, ``neg_category_ids`` and ``not_exhaustive_category_ids`` may
         be absent. Federated, ``iscrowd`` has no meaning, and boxes without area are left out.
 
         Raises:
-            InputError: a field is missing or wrong, or an annotation has a category or image that is not there.
+            InputError: a field is missing or wrong, the categories are not those of training, or an annotation has a
+                category or image that is not there.
         """
-        content = _checked(annotations, categories, lvis_style, iou_type)
+        source = "annotations" if isinstance(annotations, Mapping) else str(annotations)
+        given = annotations if isinstance(annotations, Mapping) else read_json(annotations)
+        if given.get("categories"):
+            trained = categories.frame()[["id", "name"]].to_dict("records")
+            check_same_categories({"categories": trained}, given, source)
+        if lvis_style is None:
+            lvis_style = is_federated(given)
+        content, listed = _checked(given, source, categories, lvis_style, iou_type)
         image_ids = np.unique(np.array([image["id"] for image in content["images"]], dtype=np.int64))
         entries = content["annotations"]
         images = np.searchsorted(image_ids, np.array([e["image_id"] for e in entries], dtype=np.int64))
@@ -77,7 +125,7 @@ class GroundTruth:
         if lvis_style:
             judged, unexhausted = np.zeros((2, len(image_ids), categories.num_classes), dtype=bool)
             judged[images, labels] = True
-            for table, field in ((judged, "neg_category_ids"), (unexhausted, "not_exhaustive_category_ids")):
+            for table, field in zip((judged, unexhausted), LISTS, strict=True):
                 named = np.array([(i["id"], c) for i in content["images"] for c in i[field]], np.int64).reshape(-1, 2)
                 named = named[np.isin(named[:, 1], categories.ids)]
                 table[np.searchsorted(image_ids, named[:, 0]), categories.labels_of(named[:, 1])] = True
@@ -95,6 +143,7 @@ class GroundTruth:
             judged=judged,
             open=unexhausted,
             content=content,
+            listed=listed,
         )
 
     def check(self, detections: Detections) -> None:
@@ -154,72 +203,112 @@ def place_in_run(values: np.ndarray) -> np.ndarray:
 
 
 def _checked(
-    annotations: Annotations, categories: CategoryTable, lvis_style: bool, iou_type: IouType
-) -> dict[str, Any]:
+    content: Mapping[str, Any], source: str, categories: CategoryTable, lvis_style: bool, iou_type: IouType
+) -> tuple[dict[str, Any], Listed]:
     """The part of the annotations that both packages read, complete and checked; ids of boxes made anew from 1.
 
     (To the packages an annotation id of 0 means "not matched".)
     """
-    source = "annotations" if isinstance(annotations, Mapping) else str(annotations)
-    content = annotations if isinstance(annotations, Mapping) else read_json(annotations)
     known = set(categories.ids.tolist())
-    try:
-        images = [
+    images, image_ids = [], set()
+    for place, image in _records(content, "images", source):
+        image_id = _whole(image, "id", place)
+        if image_id in image_ids:
+            raise InputError(f"{place}: field 'id' is {image_id}, which an image before has too")
+        image_ids.add(image_id)
+        images.append(
             {
-                "id": int(image["id"]),
+                "id": image_id,
                 "height": image.get("height"),
                 "width": image.get("width"),
-                "neg_category_ids": list(image.get("neg_category_ids", ())),
-                "not_exhaustive_category_ids": list(image.get("not_exhaustive_category_ids", ())),
+                **{field: _ids(image, field, place) for field in LISTS},
             }
-            for image in content["images"]
-        ]
-        image_ids = {image["id"] for image in images}
-        sizes = {image["id"]: (image["height"], image["width"]) for image in images}
-        boxes: list[dict[str, Any]] = []
-        for entry in content["annotations"]:
-            x, y, width, height = (float(v) for v in entry["bbox"])
-            area = float(entry.get("area", width * height))
-            if entry["category_id"] not in known:
-                raise InputError(f"{source}: field 'category_id' is {entry['category_id']}, not a training category")
-            if entry["image_id"] not in image_ids:
-                raise InputError(f"{source}: field 'image_id' is {entry['image_id']}, which 'images' lacks")
-            if not np.isfinite([x, y, width, height, area]).all():
-                raise InputError(f"{source}: field 'bbox' or 'area' of an annotation is not finite")
-            if lvis_style and area <= 0:
-                continue
-            boxes.append(
-                {
-                    "id": len(boxes) + 1,
-                    "image_id": int(entry["image_id"]),
-                    "category_id": int(entry["category_id"]),
-                    "bbox": [x, y, width, height],
-                    "area": area,
-                    "iscrowd": 0 if lvis_style else int(entry.get("iscrowd", 0)),
-                }
-            )
-            if iou_type == "segm":
-                boxes[-1]["segmentation"] = _rle(entry, *sizes[entry["image_id"]], source)
-    except KeyError as error:
-        raise InputError(f"{source}: field {error} is missing, expected COCO- or LVIS-format annotations") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{source}: not COCO- or LVIS-format annotations ({error})") from error
+        )
+    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+    boxes: list[dict[str, Any]] = []
+    areas, sides, crowd = [], [], 0
+    for place, entry in _records(content, "annotations", source):
+        image_id, category_id = _whole(entry, "image_id", place), _whole(entry, "category_id", place)
+        if category_id not in known:
+            raise InputError(f"{place}: field 'category_id' is {category_id}, not a training category")
+        if image_id not in image_ids:
+            raise InputError(f"{place}: field 'image_id' is {image_id}, which 'images' lacks")
+        box = json_values.box(entry.get("bbox"))
+        if box is None:
+            raise InputError(f"{place}: field 'bbox' {_found(entry, 'bbox')}, expected four finite numbers")
+        area = json_values.number(entry.get("area", box[2] * box[3]))
+        iscrowd = entry.get("iscrowd", 0)
+        if area is None:
+            raise InputError(f"{place}: field 'area' {_found(entry, 'area')}, expected a finite number")
+        if iscrowd not in (0, 1):
+            raise InputError(f"{place}: field 'iscrowd' {_found(entry, 'iscrowd')}, expected 0 or 1")
+        areas.append(area)
+        sides.append(box[2:])
+        crowd += int(iscrowd)
+        if lvis_style and area <= 0:
+            continue
+        boxes.append(
+            {
+                "id": len(boxes) + 1,
+                "image_id": image_id,
+                "category_id": category_id,
+                "bbox": box,
+                "area": area,
+                "iscrowd": 0 if lvis_style else int(iscrowd),
+            }
+        )
+        if iou_type == "segm":
+            boxes[-1]["segmentation"] = _rle(entry, *sizes[image_id], place)
+    positive = (np.array(sides).reshape(-1, 2) > 0).all(axis=1)
+    small = np.array(areas) <= 0
+    listed = Listed(
+        boxes=len(areas),
+        crowd=crowd,
+        without_area=int(small.sum()),
+        with_sides_alone=int((small & positive).sum()),
+        without_sides=int((~positive).sum()),
+        **{field: sum(field in image for image in content["images"]) for field in LISTS},
+    )
     table = categories.frame()[["id", "name", "frequency"]].to_dict("records")
-    return {"images": images, "annotations": boxes, "categories": table}
+    return {"images": images, "annotations": boxes, "categories": table}, listed
 
 
-def _rle(entry: Mapping[str, Any], height: Any, width: Any, source: str) -> dict[str, Any]:
+def _records(content: Mapping[str, Any], field: str, source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects of a list, each with its place in words."""
+    for number, record in enumerate(field_of(content, field, list, source)):
+        place = f"{source}: {field}[{number}]"
+        if not isinstance(record, Mapping):
+            raise InputError(f"{place} is {json_values.shown(record)}, expected an object")
+        yield place, record
+
+
+def _whole(record: Mapping[str, Any], field: str, place: str) -> int:
+    value = json_values.whole(record.get(field))
+    if value is None:
+        raise InputError(f"{place}: field '{field}' {_found(record, field)}, expected a whole number")
+    return value
+
+
+def _ids(image: Mapping[str, Any], field: str, place: str) -> list[int]:
+    """A list of category ids, empty where there is none."""
+    value = image.get(field, [])
+    ids = [json_values.whole(item) for item in value] if isinstance(value, list | tuple) else [None]
+    if None in ids:
+        raise InputError(f"{place}: field '{field}' {_found(image, field)}, expected a list of category ids")
+    return ids  # type: ignore[return-value]
+
+
+def _found(record: Mapping[str, Any], field: str) -> str:
+    return f"is {json_values.shown(record[field])}" if field in record else "is missing"
+
+
+def _rle(entry: Mapping[str, Any], height: Any, width: Any, place: str) -> dict[str, Any]:
     """Mask of an annotation; as text, so that it can be written as JSON."""
-    where = f"{source}: annotation {entry.get('id')}: field 'segmentation'"
-    if not (isinstance(height, int) and isinstance(width, int)):
-        raise InputError(f"{source}: image {entry['image_id']} lacks 'height' or 'width', which masks need")
+    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in (height, width)):
+        raise InputError(f"{place}: its image {entry['image_id']} lacks 'height' or 'width', which masks need")
     if "segmentation" not in entry:
-        raise InputError(f"{where} is missing, expected a mask")
+        raise InputError(f"{place}: field 'segmentation' is missing, expected a mask")
     try:
-        rle = to_rle(entry["segmentation"], height, width)
+        return to_rle(entry["segmentation"], height, width)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: {error}") from error
-    counts = rle["counts"]
-    return {"size": [height, width], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+        raise InputError(f"{place}: field 'segmentation': {error}") from error

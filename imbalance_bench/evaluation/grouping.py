@@ -111,29 +111,3 @@ def summarize_recall(per_category: pd.DataFrame, categories: CategoryTable) -> d
     groups = {"": np.arange(categories.num_classes), **bin_groups(categories)}
     recalls = grouped(per_category["proposal_recall"], groups, per_category["val_instances"])
     return {f"REC{key}": value for key, value in recalls.items()}
-
-
-def ap_interval(
-    values: pd.Series | np.ndarray, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean AP, its categories resampled.
-
-    AP1 of LVIS v0.5 rests on 67 categories and 173 boxes: this says how much of it is chance of the categories
-    (not of training, which takes several seeds).
-
-    Args:
-        values: APs of a group's categories; NaN (no ground truth) are left out.
-        level: of confidence.
-        resamples: drawn.
-        seed: of the generator.
-
-    Returns:
-        (low, high); NaN without a value.
-    """
-    present = np.asarray(values, dtype=np.float64)
-    present = present[~np.isnan(present)]
-    if len(present) == 0:
-        return float("nan"), float("nan")
-    draws = np.random.default_rng(seed).integers(len(present), size=(resamples, len(present)))
-    low, high = np.quantile(present[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

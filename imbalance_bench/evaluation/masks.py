@@ -1,4 +1,4 @@
-"""Run-length encoded masks: COCO's compressed RLE, checked before any compiled code reads it."""
+"""Run-length encoded masks: COCO's RLE, checked before any compiled code reads it, and kept compressed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
+
+MAX_SIDE = 2**15 - 1
+"""Longest side of a mask, in pixels: all its pixels then have a number of 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,59 @@ class Masks:
         counts = self.counts[self.offsets[number] : self.offsets[number + 1]].tobytes()
         return {"size": self.sizes[number].tolist(), "counts": counts.decode("ascii")}
 
+    def boxes(self, rows: Sequence[int]) -> np.ndarray:
+        """(N, 4) the tightest box around some masks, xywh; zeros around an empty one."""
+        return coco_mask.toBbox([self.rle(row) for row in rows]).reshape(-1, 4)
+
     @classmethod
     def join(cls, masks: Sequence[Mapping[str, Any]]) -> Masks:
-        """From compressed RLEs, each ``{"size": [h, w], "counts": bytes or str}``.
+        """From RLEs, each ``{"size": [h, w], "counts": ...}``.
+
+        Counts are bytes or text where compressed, else a list of run lengths, background first.
 
         Raises:
             ValueError: an entry of another form, or runs that do not cover its size.
         """
-        try:
-            blocks = [m["counts"].encode() if isinstance(m["counts"], str) else bytes(m["counts"]) for m in masks]
-            sizes = np.array([m["size"] for m in masks], dtype=np.int64).reshape(len(masks), 2)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"expected masks of 'size' and compressed 'counts' ({error})") from error
+        sizes = np.array([_size(mask) for mask in masks], dtype=np.int64).reshape(len(masks), 2)
+        blocks = [_compressed(mask) for mask in masks]
         offsets = np.cumsum([0, *map(len, blocks)], dtype=np.int64)
         return cls(np.frombuffer(b"".join(blocks), dtype=np.uint8), offsets, sizes)
+
+
+def _size(mask: Any) -> Sequence[int]:
+    """Height and width of an RLE.
+
+    Raises:
+        ValueError: not an RLE, or of a size that no image has.
+    """
+    if not isinstance(mask, Mapping):
+        raise ValueError("expected a run-length encoding ('size' and 'counts'), not polygons or anything else")
+    size = mask.get("size")
+    if not (
+        isinstance(size, Sequence)
+        and len(size) == 2
+        and all(isinstance(n, int | np.integer) and not isinstance(n, bool) and 1 <= n <= MAX_SIDE for n in size)
+    ):
+        raise ValueError(f"expected 'size' as height and width, whole numbers from 1 to {MAX_SIDE}")
+    return size
+
+
+def _compressed(mask: Mapping[str, Any]) -> bytes:
+    """Counts of an RLE whose size is checked, as bytes; compressed ones as they are, unchecked.
+
+    Raises:
+        ValueError: neither text, bytes nor a list of run lengths that sum to the size.
+    """
+    counts, (height, width) = mask.get("counts"), mask["size"]
+    if isinstance(counts, str | bytes) and counts:
+        return counts.encode() if isinstance(counts, str) else counts
+    if not isinstance(counts, list) or not all(type(run) is int and run >= 0 for run in counts):
+        raise ValueError("expected 'counts' as text, or as a list of run lengths")
+    if sum(counts) != height * width:
+        raise ValueError(f"'counts' cover {sum(counts)} pixels, expected {height} x {width}")
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    encoded: bytes = rle["counts"]
+    return encoded
 
 
 def check_rle(counts: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> None:
@@ -71,8 +113,8 @@ def check_rle(counts: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> Non
     """
     if not len(sizes):
         return
-    if sizes.min() < 1 or sizes.max() >= 2**15:
-        raise ValueError(f"a mask has size {sizes.min()} to {sizes.max()}, expected 1 to {2**15 - 1}")
+    if sizes.min() < 1 or sizes.max() > MAX_SIDE:
+        raise ValueError(f"a mask has size {sizes.min()} to {sizes.max()}, expected 1 to {MAX_SIDE}")
     groups = counts.astype(np.int64) - 48
     last = (groups & 32) == 0
     if groups.min() < 0 or groups.max() > 63 or not last[offsets[1:] - 1].all():
@@ -101,7 +143,7 @@ def check_rle(counts: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> Non
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """An annotation's segmentation, polygons or RLE of either kind, as one compressed RLE.
+    """An annotation's segmentation, polygons or RLE of either kind, as one compressed RLE whose counts are text.
 
     Raises:
         ValueError: neither, or of another size than the image.
@@ -113,14 +155,7 @@ def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
         # Far outside the image a polygon's edges take the compiled rasteriser as much memory as they are long.
         limit = 2.0 * max(height, width)
         clipped = [polygon.clip(-limit, 2 * limit).tolist() for polygon in polygons]
-        return coco_mask.merge(coco_mask.frPyObjects(clipped, height, width))
-    if not isinstance(segmentation, Mapping) or list(segmentation.get("size", ())) != [height, width]:
+        return Masks.join([coco_mask.merge(coco_mask.frPyObjects(clipped, height, width))]).rle(0)
+    if not isinstance(segmentation, Mapping) or list(_size(segmentation)) != [height, width]:
         raise ValueError(f"expected polygons, or an RLE of 'size' [{height}, {width}]")
-    counts = segmentation.get("counts")
-    if isinstance(counts, list):
-        runs = np.array(counts)
-        if runs.dtype.kind not in "iu" or runs.min(initial=0) < 0 or runs.sum() != height * width:
-            raise ValueError(f"expected run lengths that sum to {height} x {width}")
-        return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    Masks.join([segmentation])
-    return {"size": [height, width], "counts": counts}
+    return Masks.join([segmentation]).rle(0)

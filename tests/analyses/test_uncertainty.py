@@ -51,7 +51,7 @@ def runs(tmp_path):
 def test_intervals_hold_the_value_of_all_images_and_are_reflected_quantiles_of_the_draws(runs):
     frame = intervals(runs, content(), CATEGORIES, lvis_style=False, resamples=60, seed=5)
     assert frame.index.names == ["run", "measure"]
-    assert frame.columns.tolist() == ["value", "low", "high"]
+    assert frame.columns.tolist() == ["value", "images_low", "images_high"]
     matches = []
     for name, folder in runs.items():
         detections = Detections.load(folder / "detections.npz")
@@ -61,41 +61,41 @@ def test_intervals_hold_the_value_of_all_images_and_are_reflected_quantiles_of_t
         assert frame.loc[name]["value"].to_dict() == pytest.approx({m: summary[m] for m in MEASURES}, nan_ok=True)
         known = frame.loc[name].dropna()
         assert known.index.tolist() == ["mAP", "AP1", "AP2", "APr", "APc"]
-        assert ((known["low"] < known["value"]) & (known["value"] < known["high"])).all()
+        assert ((known["images_low"] < known["value"]) & (known["value"] < known["images_high"])).all()
     drawn = bootstrap(matches, CATEGORIES, resamples=60, seed=5)
     values = drawn.loc[(drawn["run"] == 1) & (drawn["measure"] == "AP1"), "value"]
     value = frame.loc[("strong", "AP1"), "value"]
     expected = 2 * value - np.quantile(values, [0.975, 0.025])
-    assert frame.loc[("strong", "AP1"), ["low", "high"]].tolist() == pytest.approx(expected)
+    assert frame.loc[("strong", "AP1"), ["images_low", "images_high"]].tolist() == pytest.approx(expected)
     assert frame.loc[("strong", "AP4")].isna().all()
 
 
 def test_a_pair_is_told_apart_where_it_differs(runs):
     frame = paired(runs["weak"], runs["strong"], content(), CATEGORIES, lvis_style=False, resamples=60)
     assert frame.index.tolist() == MEASURES
-    assert frame.columns.tolist() == ["a", "b", "difference", "low", "high", "real"]
+    assert frame.columns.tolist() == ["a", "b", "difference", "images_low", "images_high", "real"]
     alone = intervals(runs, content(), CATEGORIES, lvis_style=False, resamples=60)
     pd.testing.assert_series_equal(frame["a"], alone.loc["weak"]["value"], check_names=False)
     pd.testing.assert_series_equal(frame["b"], alone.loc["strong"]["value"], check_names=False)
     assert frame.loc["AP1", "difference"] == pytest.approx(frame.loc["AP1", "b"] - frame.loc["AP1", "a"])
     # The runs differ in a, whose bin is the first, and in b by chance only.
     assert frame["real"].to_dict() == dict.fromkeys(MEASURES, False) | {"mAP": True, "AP1": True, "APr": True}
-    assert frame.loc["AP2", "low"] < 0 < frame.loc["AP2", "high"]
+    assert frame.loc["AP2", "images_low"] < 0 < frame.loc["AP2", "images_high"]
     back = paired(runs["strong"], runs["weak"], content(), CATEGORIES, lvis_style=False, resamples=60)
-    np.testing.assert_allclose(back[["low", "high"]], -frame[["high", "low"]], atol=1e-12)
+    np.testing.assert_allclose(back[["images_low", "images_high"]], -frame[["images_high", "images_low"]], atol=1e-12)
     pd.testing.assert_series_equal(back["real"], frame["real"])
 
 
 def test_the_draws_of_a_pair_are_shared(runs, tmp_path):
     same = paired(runs["weak"], runs["weak"], content(), CATEGORIES, lvis_style=False, resamples=20)
-    assert (same.loc[["mAP", "AP1", "AP2"], ["difference", "low", "high"]] == 0).all(axis=None)
+    assert (same.loc[["mAP", "AP1", "AP2"], ["difference", "images_low", "images_high"]] == 0).all(axis=None)
     assert not same["real"].any()
     # A run that is the other and a little better everywhere: the chance of the images cancels.
     finer = run(tmp_path / "finer", 2.5, (0.3, 0.7))
     frame = paired(runs["weak"], finer, content(), CATEGORIES, lvis_style=False, resamples=60)
     alone = intervals({"a": runs["weak"]}, content(), CATEGORIES, lvis_style=False, resamples=60).loc["a"]
-    assert frame.loc["mAP", "high"] - frame.loc["mAP", "low"] < 0.7 * (
-        alone.loc["mAP", "high"] - alone.loc["mAP", "low"]
+    assert frame.loc["mAP", "images_high"] - frame.loc["mAP", "images_low"] < 0.7 * (
+        alone.loc["mAP", "images_high"] - alone.loc["mAP", "images_low"]
     )
 
 

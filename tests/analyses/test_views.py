@@ -8,7 +8,8 @@ from analyses.per_category import COLUMNS, read
 from analyses.weight_norms import weight_norms
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
-from imbalance_bench.evaluation.grouping import ap_interval, summarize_accuracy, summarize_ap
+from imbalance_bench.evaluation.bootstrap import interval_over_classes
+from imbalance_bench.evaluation.grouping import summarize_accuracy, summarize_ap
 
 
 def categories():
@@ -54,7 +55,9 @@ def test_ap_by_bin_agrees_with_the_summary(source):
     assert frame["classes"].to_dict() == {name: summary[f"{name}_classes"] for name in frame.index}
     assert frame["val_instances"].tolist() == [28, 10, 1, 17, 10, 1, 17]
     rows = [0, 2, 5]
-    assert tuple(frame.loc["AP1", ["low", "high"]]) == pytest.approx(ap_interval(per_category()["ap"][rows]))
+    assert tuple(frame.loc["AP1", ["classes_low", "classes_high"]]) == pytest.approx(
+        interval_over_classes(per_category()["ap"][rows])
+    )
     assert frame.loc["AP1", "ap75"] == pytest.approx(per_category()["ap75"][rows].mean())
 
 

@@ -1,6 +1,7 @@
 """Commands that measure and compare finished runs, checkpoints and detections."""
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from imbalance_bench.datasets.registry import DataSet
 
 Run = Callable[..., tuple[int, str, str]]
 MINI = ("--dataset", "emoji-lt-mini")
+RULES = "rules: COCO's"
 
 
 def test_evaluate_and_accuracy(
@@ -27,6 +30,7 @@ def test_evaluate_and_accuracy(
         assert status == 0, err
         assert any(line.split()[:1] == ["mAP"] and line.split()[3] == expected for line in out.splitlines())
         assert len(pd.read_csv(tmp_path / "ap.csv")) == 12
+        assert RULES in out and "95 % over classes" in out
     results = [{"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.5}]
     (tmp_path / "results.json").write_text(json.dumps(results))
     paths = ("--annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
@@ -46,7 +50,7 @@ def test_errors(run: Run, folders: tuple[str, ...], finished: Path, mini: DataSe
     bags = finished / "bags"
     status, out, err = run("errors", bags, *folders[2:], "-o", tmp_path)
     assert status == 0, err
-    assert "no proposal" in out and "gains in AP50" in out
+    assert "no proposal" in out and "gains in AP50" in out and RULES in out
     frame = pd.read_csv(tmp_path / "errors_per_category.csv")
     measured = pd.read_csv(bags / "per_category.csv").iloc[:-1]
     assert np.allclose(frame["ap50"], measured["ap50"], equal_nan=True)
@@ -62,6 +66,39 @@ def test_errors(run: Run, folders: tuple[str, ...], finished: Path, mini: DataSe
     status, out, err = run("errors", bags / "detections.npz", *paths)
     assert status == 0, err
     assert "no detection" in out and "no proposal" not in out
+
+
+@pytest.mark.parametrize("command", ["evaluate", "errors"])
+def test_files_of_two_data_sets_are_refused(
+    run: Run, finished: Path, mini: DataSet, tmp_path: Path, command: str
+) -> None:
+    other = json.loads(mini.val_annotations.read_text())
+    other["categories"][3]["name"] = "somebody else's"
+    (tmp_path / "val.json").write_text(json.dumps(other))
+    paths = ("--annotations", tmp_path / "val.json", "--train-annotations", mini.train_annotations)
+    status, out, err = run(command, finished / "baseline" / "detections.npz", *paths)
+    assert status == 2 and not out
+    assert f"{tmp_path / 'val.json'}: field 'categories': id 4 is \"somebody else's\"" in err
+
+
+def test_a_file_is_looked_at_before_a_data_set_is_drawn(run: Run, mini: DataSet, tmp_path: Path) -> None:
+    torch.save([{"image_id": 1, "instances": []}], tmp_path / "instances_predictions.pth")
+    (tmp_path / "cut.json").write_text('[{"image_id": 1')
+    (tmp_path / "results.pkl").write_bytes(pickle.dumps([1]))
+    empty = tmp_path / "data"
+    for name in ("instances_predictions.pth", "cut.json", "results.pkl", "absent.json"):
+        for command in ("evaluate", "errors"):
+            status, out, err = run(command, tmp_path / name, "--data-dir", empty)
+            assert (status, out, err.count("\n")) == (2, "", 1)
+            assert f"{tmp_path / name}: " in err and "COCO results" in err
+    status, _, err = run("proposal-accuracy", tmp_path / "instances_predictions.pth", "--data-dir", empty)
+    assert status == 2 and "must be a checkpoint" in err
+    assert not empty.exists()
+    stranger = [{"image_id": 10**9, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.5}]
+    (tmp_path / "stranger.json").write_text(json.dumps(stranger))
+    paths = ("--annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
+    status, _, err = run("evaluate", tmp_path / "stranger.json", *paths)
+    assert status == 2 and f"{tmp_path / 'stranger.json'}: detections: field 'image_ids' has 1000000000" in err
 
 
 def test_per_category(run: Run, finished: Path, tmp_path: Path) -> None:
@@ -102,6 +139,7 @@ def test_compare(run: Run, folders: tuple[str, ...], finished: Path, tmp_path: P
     status, out, err = run("compare", bags, bags, "--resamples", 10, *folders[2:])
     assert status == 0, err
     line = next(line.split() for line in out.splitlines() if line.split()[:1] == ["mAP"])
-    assert line[1] == line[2] and line[3:] == ["0.00", "0.00", "0.00", "no"], "a run does not differ from itself"
+    assert line[1] == line[2] and line[3:] == ["0.00", "0.00", "to", "0.00", "no"], "a run does not differ from itself"
+    assert "95 % over images" in out and RULES in out
     status, _, err = run("compare", bags, tmp_path, *folders[2:])
     assert status == 2 and "record.json" in err

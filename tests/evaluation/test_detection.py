@@ -304,8 +304,17 @@ def test_bad_annotations_and_strangers_are_named():
         with pytest.raises(InputError, match=f"'{field}' is missing"):
             evaluate(detections, content | {"annotations": annotations}, table(), lvis_style=True)
     for entry, message in [
-        ({"bbox": [1, 2, 3]}, "not COCO- or LVIS-format"),
-        ({"bbox": [1, 2, 3, float("nan")]}, "not finite"),
+        ({"bbox": [1, 2, 3]}, r"annotations\[0\]: field 'bbox' is \[1, 2, 3\], expected four finite numbers"),
+        ({"bbox": [1, 2, 3, float("nan")]}, r"'bbox' is \[1, 2, 3, nan\]"),
+        ({"bbox": [1, 2, 3, 1e200]}, r"'bbox' is \[1, 2, 3, 1e\+200\]"),
+        ({"bbox": [1, 2, 3, True]}, "'bbox' is"),
+        ({"area": None}, "'area' is null"),
+        ({"area": "9"}, "'area' is text '9'"),
+        ({"iscrowd": 2}, "'iscrowd' is 2"),
+        ({"image_id": "0"}, "'image_id' is text '0', expected a whole number"),
+        ({"image_id": 0.5}, "'image_id' is 0.5"),
+        ({"category_id": 2**64}, "'category_id' is 18446744073709551616"),
+        ({"category_id": []}, r"'category_id' is \[\]"),
         ({"category_id": 4}, "'category_id' is 4"),
         ({"image_id": 9}, "'image_id' is 9"),
     ]:

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.evaluation.grouping import ap_interval, grouped, summarize_accuracy, summarize_ap, summarize_recall
+from imbalance_bench.evaluation.bootstrap import interval_over_classes
+from imbalance_bench.evaluation.grouping import grouped, summarize_accuracy, summarize_ap, summarize_recall
 
 
 def table(counts, frequencies=None, edges=(10, 100)):
@@ -60,16 +61,16 @@ def test_interval_holds_the_mean_narrows_with_classes_and_repeats():
     rng = np.random.default_rng(0)
     few, many = rng.random(20), rng.random(2000)
     for values in (few, many):
-        low, high = ap_interval(values, seed=1)
+        low, high = interval_over_classes(values, seed=1)
         assert low < values.mean() < high
         # Percentiles of the normal distribution that the mean tends to.
         spread = values.std() / math.sqrt(len(values))
         normal = (values.mean() - 1.96 * spread, values.mean() + 1.96 * spread)
         assert (low, high) == pytest.approx(normal, abs=spread / 5)
-    assert ap_interval(few, seed=1) == ap_interval(np.append(few, np.nan), seed=1)
-    assert ap_interval(few, seed=1) != ap_interval(few, seed=2)
-    assert ap_interval(np.full(5, 0.3)) == pytest.approx((0.3, 0.3))
-    assert all(math.isnan(bound) for bound in ap_interval(np.array([np.nan])))
+    assert interval_over_classes(few, seed=1) == interval_over_classes(np.append(few, np.nan), seed=1)
+    assert interval_over_classes(few, seed=1) != interval_over_classes(few, seed=2)
+    assert interval_over_classes(np.full(5, 0.3)) == pytest.approx((0.3, 0.3))
+    assert all(math.isnan(bound) for bound in interval_over_classes(np.array([np.nan])))
 
 
 def test_a_rate_is_weighted_by_what_it_counts():

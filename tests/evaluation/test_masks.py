@@ -32,7 +32,7 @@ def evaluate(detections, annotations, categories, *, lvis_style, iou_type="bbox"
 
 
 def table():
-    return CategoryTable(IDS, tuple("abcd"), np.arange(4), np.arange(4), tuple("rcfr"), (2, 3))
+    return CategoryTable(IDS, tuple(f"c{i}" for i in IDS), np.arange(4), np.arange(4), tuple("rcfr"), (2, 3))
 
 
 def ellipse(x, y, w, h, size=SIZE):
@@ -226,7 +226,7 @@ def test_corrupt_masks_are_refused(changes, message):
 def test_bad_annotations_are_named(segmentation):
     content, detections = segmented_set(0)
     content["annotations"][4]["segmentation"] = segmentation
-    with pytest.raises(InputError, match="annotation 5: field 'segmentation'"):
+    with pytest.raises(InputError, match=r"annotations\[4\]: field 'segmentation'"):
         evaluate(detections, content, table(), lvis_style=True, iou_type="segm")
 
 
@@ -236,7 +236,7 @@ def test_missing_masks_are_named():
     with pytest.raises(InputError, match="carry no masks"):
         evaluate(without, content, table(), lvis_style=True, iou_type="segm")
     del content["annotations"][2]["segmentation"]
-    with pytest.raises(InputError, match="annotation 3: field 'segmentation' is missing"):
+    with pytest.raises(InputError, match=r"annotations\[2\]: field 'segmentation' is missing"):
         evaluate(detections, content, table(), lvis_style=True, iou_type="segm")
     content, detections = segmented_set(0)
     for image in content["images"]:
