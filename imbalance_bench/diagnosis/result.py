@@ -11,7 +11,7 @@ import pandas as pd
 
 from imbalance_bench.categories import read_json
 from imbalance_bench.errors import InputError
-from imbalance_bench.files import write_text
+from imbalance_bench.files import numbers_of, write_json, write_text
 
 TABLES = {
     "per_category": "label", "bins": "bin", "destinations": "bin", "boxes": "bin", "losses": "label",
@@ -65,7 +65,7 @@ class Diagnosis:
             write_text(self.folder / f"{name}.csv", text)
         records = {name: json.loads(getattr(self, name).to_json(orient="table"))["data"] for name in TABLES}
         summary = {**self.summary, "tables": records}
-        write_text(self.folder / SUMMARY, json.dumps(summary, indent=1) + "\n")
+        write_json(self.folder / SUMMARY, summary)
 
     @classmethod
     def read(cls, folder: str | Path) -> Diagnosis:
@@ -77,6 +77,7 @@ class Diagnosis:
         folder = Path(folder)
         summary = read_json(folder / SUMMARY)
         summary.pop("tables", None)
+        summary["norms"] = numbers_of(summary.get("norms", {}))
         tables = {}
         for name, index in TABLES.items():
             path = folder / f"{name}.csv"
