@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import json_text, remove_partials, write_json, write_text
 from imbalance_bench.shards import ShardedRows
@@ -39,8 +40,8 @@ COLUMNS = {"labels": np.int32, "ground_truth": bool, "frames": np.float32, "coun
 CHUNK_ROWS, CHUNK_VALUES = 16384, 1 << 26
 
 
-@dataclass(frozen=True)
-class ProposalSet:
+@dataclass(frozen=True, eq=False)
+class ProposalSet(ByValue):
     """Cached proposals of one split, image after image (and for training, view after view).
 
     Attributes:

@@ -78,7 +78,7 @@ class RunFolder:
         if expected is not None and (not path.is_file() or sha256(path) != expected):
             what = "was changed or damaged since the run was done (field 'sha256' of record.json)"
             if not path.is_file():
-                what = "is not there, but in field 'sha256' of record.json ('export' copies no checkpoints, no detections)"
+                what = "is not there, but in field 'sha256' of record.json ('export' leaves checkpoints and detections)"
             raise InputError(f"{path}: {what}; name the --work-dir that has it, or delete the folder to run it again")
         return path
 

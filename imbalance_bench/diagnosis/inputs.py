@@ -22,6 +22,7 @@ from imbalance_bench.datasets import coco_format
 from imbalance_bench.datasets.held_out import hold_out
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.foreign import ForeignDetector
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import json_text
 
@@ -58,8 +59,8 @@ class Given:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Inputs:
+@dataclass(frozen=True, eq=False)
+class Inputs(ByValue):
     """What was made of it.
 
     Attributes:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from imbalance_bench.categories import read_json
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import numbers_of, write_json, write_text
 
@@ -21,8 +22,8 @@ TABLES = {
 SUMMARY = "diagnosis.json"
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+@dataclass(frozen=True, eq=False)
+class Diagnosis(ByValue):
     """A detector's imbalance, and what helps.
 
     Attributes:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from imbalance_bench.categories import CategoryTable
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.masks import Masks
 from imbalance_bench.files import write_atomically
@@ -20,8 +21,8 @@ _COLUMNS = {"image_ids": np.int64, "labels": np.int64, "boxes": np.float32, "sco
 _MASK_COLUMNS = ("counts", "offsets", "sizes")
 
 
-@dataclass(frozen=True)
-class Detections:
+@dataclass(frozen=True, eq=False)
+class Detections(ByValue):
     """Detections of a split, in any order.
 
     Attributes:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from imbalance_bench.categories import CategoryTable, read_json
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.masks import to_rle
@@ -19,8 +20,8 @@ Annotations = str | os.PathLike[str] | Mapping[str, Any]
 AREA_ALL = (0.0, 1e10)
 
 
-@dataclass(frozen=True)
-class GroundTruth:
+@dataclass(frozen=True, eq=False)
+class GroundTruth(ByValue):
     """Ground truth of a split.
 
     Attributes:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from imbalance_bench.equality import ByValue
 
-@dataclass(frozen=True)
-class Masks:
+
+@dataclass(frozen=True, eq=False)
+class Masks(ByValue):
     """Masks side by side in one buffer.
 
     Attributes:

@@ -31,7 +31,6 @@ from imbalance_bench.methods.record import (
     classifier_schedule,
     continued,
     sigmoid_start,
-    tail_labels,
     tune_schedule,
 )
 
@@ -103,7 +102,7 @@ def _tau_norm_select(
     keep_bias: bool = True,
     tail_only: bool = False,
 ) -> Classifier:
-    return TauNormSelectClassifier.from_base(base, tau, keep_bias, tail_labels(categories) if tail_only else None)
+    return TauNormSelectClassifier.from_base(base, tau, keep_bias, categories.tail_labels if tail_only else None)
 
 
 def group_bounds(categories: CategoryTable, groups: int = 4, edges: str = "") -> tuple[int, ...]:
