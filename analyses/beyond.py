@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analyses import per_category
+from imbalance_bench.categories import tail_bins
 from imbalance_bench.errors import InputError
 from imbalance_bench.methods import METHODS, Method, candidates
 from imbalance_bench.runs import RunFolder
@@ -31,7 +32,7 @@ def collect(root: Path) -> pd.DataFrame:
 
     Returns:
         ``method``, ``kind`` (``default``, ``tuned``, ``cosine``), ``settings``, ``seed``, the measures as fractions
-        with ``tail`` and ``head`` (mean AP over the classes of the lower and of the upper half of the bins, under
+        with ``tail`` and ``head`` (mean AP over the classes of the tail bins and of the others, ``tail_bins``; under
         AP_fixed ``tail_fixed`` and ``head_fixed``), and where each comes from. A method whose chosen settings are its
         default's has them twice.
 
@@ -66,8 +67,7 @@ def _measures(folder: RunFolder) -> dict[str, Any]:
     record = folder.record()
     table = per_category.foreground(folder.per_category)
     table = table.assign(ap_fixed=table.get("ap_fixed", math.nan))  # not measured by earlier versions
-    bins = len(record["settings"]["bin_edges"]) + 1
-    in_tail = table["bin"] <= bins // 2
+    in_tail = table["bin"].isin(tail_bins(record["settings"]["bin_edges"]))
     provenance = record["provenance"]
     return {
         "seed": record["settings"]["seed"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def ground_truth(annotations: Path, categories: CategoryTable) -> pd.DataFrame:
     )
 
 
-def images_with_most_tail(truth: pd.DataFrame, count: int, tail_bins: tuple[int, ...] = (1, 2)) -> list[int]:
+def images_with_most_tail(truth: pd.DataFrame, count: int, tail_bins: Sequence[int]) -> list[int]:
     """Ids of the ``count`` images with most objects of the tail bins, ties by id."""
     tail = truth["bin"].isin(tail_bins).groupby(truth["image_id"]).sum()
     return tail.sort_index().sort_values(ascending=False, kind="stable").index[:count].tolist()

@@ -108,7 +108,7 @@ def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str
     truth = detections.ground_truth(dataset.val_annotations, categories)
     folders = {name: RunFolder(seed / name) for name in runs}
     found = {name: Detections.load(run.verified(run.detections)) for name, run in folders.items()}
-    chosen = detections.images_with_most_tail(truth, images)
+    chosen = detections.images_with_most_tail(truth, images, categories.tail_bins)
     of_image = [truth[truth["image_id"] == image_id] for image_id in chosen]
     pictures = []
     for boxes in of_image:
@@ -119,7 +119,8 @@ def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str
         for name, d in found.items()
     }
     text = (
-        f"{dataset.name}: the {images} validation images with most objects of bins 1 and 2; of each run the best "
+        f"{dataset.name}: the {images} validation images with most objects of tail bins "
+        f"({', '.join(map(str, categories.tail_bins))}); of each run the best "
         "detections,\nas many as there are objects: blue where class and place (IoU >= .5) are right, orange where not"
     )
     return figures.save(figures.contact_sheet(pictures, of_image, best, text), path, dpi=130)

@@ -250,7 +250,7 @@ class Benchmark(Setup):
         start: dict[str, Any] | None,
         conduct: dict[str, Any],
     ) -> list[Classifier]:
-        keep = methods.tail_labels(self.categories) if method.sampling == "tail-only" else None
+        keep = self.categories.tail_labels if method.sampling == "tail-only" else None
         with logged_to(log_file(folder.path / "console.log")):
             dataset = self.training_set(keep_labels=keep)
             model = build_detector(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import load_json
 
@@ -31,8 +32,17 @@ def bin_names(edges: Sequence[int]) -> list[str]:
     return [f"[{low},{high})" for low, high in itertools.pairwise(["0", *map(str, edges), "inf"])]
 
 
-@dataclass(frozen=True)
-class CategoryTable:
+def tail_bins(edges: Sequence[int]) -> list[int]:
+    """Bins whose classes are *tail*, in every report: the lower half; the others are *head*.
+
+    Of four bins 1 and 2, as in section 5.1 (fewer than 100 train instances on LVIS). Of an odd number the middle one is
+    head: 1 of three, 1 and 2 of five; one bin alone is head.
+    """
+    return list(range(1, (len(edges) + 1) // 2 + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class CategoryTable(ByValue):
     """Categories of a data set in label order, with counts over its *training* annotations.
 
     Attributes:
@@ -97,6 +107,16 @@ class CategoryTable:
     def bin_names(self) -> list[str]:
         """Interval of each bin, e.g. ``['[0,10)', '[10,100)', ...]``."""
         return bin_names(self.bin_edges)
+
+    @property
+    def tail_bins(self) -> list[int]:
+        """The lower half of the bins; see ``tail_bins`` of this module."""
+        return tail_bins(self.bin_edges)
+
+    @property
+    def tail_labels(self) -> list[int]:
+        """Labels of the classes in the tail bins."""
+        return np.flatnonzero(np.isin(self.bins, self.tail_bins)).tolist()
 
     def labels_of(self, category_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Labels of category ids; raises KeyError on an id that is not in the table."""

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from imbalance_bench import pickles
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.pickles import UNREADABLE
 
@@ -42,8 +43,8 @@ SAFETENSORS_DTYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+@dataclass(frozen=True, eq=False)
+class Checkpoint(ByValue):
     """A file as tensors by name.
 
     Attributes:

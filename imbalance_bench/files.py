@@ -1,4 +1,4 @@
-"""Files that are whole or absent, their checksums, and disks that take no more."""
+"""Files that are whole or absent, JSON that every reader takes, checksums, and disks that take no more."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import functools
 import gzip
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,46 @@ def load_json(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path}: no such file, expected a JSON file") from error
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
+
+
+def write_json(path: Path, content: Any, *, compact: bool = False) -> None:
+    """Replace a JSON file atomically; see ``json_text``."""
+    try:
+        text = json_text(content, compact=compact)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    write_text(path, text)
+
+
+def json_text(content: Any, *, compact: bool = False) -> str:
+    """Strict JSON, which has no NaN: a number that is not there is ``null``.
+
+    Args:
+        content: dictionaries, lists, numbers, strings.
+        compact: without spaces and line breaks.
+
+    Raises:
+        ValueError: it holds an infinity.
+    """
+    layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
+    try:
+        text = json.dumps(content, allow_nan=False, **layout)
+    except ValueError:
+        text = json.dumps(_without_nan(content), allow_nan=False, **layout)
+    return text if compact else f"{text}\n"
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content
+
+
+def numbers_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``json_text`` made of a record of numbers: ``null`` is NaN again."""
+    return {name: math.nan if value is None else value for name, value in record.items()}
 
 
 def remove_partials(folder: Path) -> None:

@@ -24,6 +24,7 @@ from imbalance_bench.classifiers import (
     group_edges,
     groups_by_count,
 )
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 
 BACKGROUNDS = ("first", "last", "none")
@@ -34,8 +35,8 @@ WEIGHT = re.compile(
 """Names of classifiers: mmdet's, maskrcnn-benchmark's, torchvision's and detectron2's, Detectron's."""
 
 
-@dataclass(frozen=True)
-class FoundClassifier:
+@dataclass(frozen=True, eq=False)
+class FoundClassifier(ByValue):
     """A classifier as it stands in a checkpoint; one a stage of a cascade.
 
     Attributes:

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
-from imbalance_bench.files import remove_partials, write_text
+from imbalance_bench.files import json_text, remove_partials, write_json, write_text
 from imbalance_bench.shards import ShardedRows
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ COLUMNS = {"labels": np.int32, "ground_truth": bool, "frames": np.float32, "coun
 CHUNK_ROWS, CHUNK_VALUES = 16384, 1 << 26
 
 
-@dataclass(frozen=True)
-class ProposalSet:
+@dataclass(frozen=True, eq=False)
+class ProposalSet(ByValue):
     """Cached proposals of one split, image after image (and for training, view after view).
 
     Attributes:
@@ -145,7 +146,7 @@ class Writer:
 
     def __enter__(self) -> Writer:
         begun = self._partial / "made_by.json"
-        content = json.dumps([self.made_by, self.dtype, self.world, self._images_per_shard])
+        content = json_text([self.made_by, self.dtype, self.world, self._images_per_shard])
         if not begun.exists() or begun.read_text() != content:
             shutil.rmtree(self._partial, ignore_errors=True)
             write_text(begun, content)
@@ -211,7 +212,7 @@ class Writer:
             "dim": self._dim,
             "sha256": self._digest.hexdigest(),
         }
-        write_text(folder / "shard.json", json.dumps(shard))
+        write_json(folder / "shard.json", shard)
         self._shards.append(shard)
         self._columns = {key: [] for key in COLUMNS}
 
@@ -247,7 +248,7 @@ def assemble(folder: Path, world: int = 1) -> None:
             if partial != home:
                 path.parent.rename(home / path.parent.name)
     manifest = {"format": FORMAT, "made_by": made_by, "dtype": dtype, "shards": shards}
-    write_text(home / "manifest.json", json.dumps(manifest, indent=1))
+    write_json(home / "manifest.json", manifest)
     home.rename(folder)
     for left in folder.parent.glob(_partial(folder, "*").name):
         shutil.rmtree(left)

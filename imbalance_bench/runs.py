@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from imbalance_bench.categories import read_json
 from imbalance_bench.errors import InputError
-from imbalance_bench.files import sha256, write_text
+from imbalance_bench.files import json_text, numbers_of, sha256, write_json
 
 PACKAGES = ("imbalance-bench", "torch", "torchvision", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine",
             "faster-coco-eval", "numpy", "pillow")  # fmt: skip
@@ -56,7 +56,7 @@ class RunFolder:
         return (self.path / "record.json").exists()
 
     def record(self) -> dict[str, Any]:
-        """Settings, provenance and metrics of a finished run.
+        """Settings, provenance and metrics of a finished run; a metric of nothing (``null``) is NaN.
 
         Raises:
             InputError: not a finished run.
@@ -65,6 +65,7 @@ class RunFolder:
         for field in ("settings", "provenance", "metrics"):
             if not isinstance(record.get(field), dict):
                 raise InputError(f"{self.path / 'record.json'}: field '{field}' is missing, expected an object")
+        record["metrics"] = numbers_of(record["metrics"])
         return record
 
     def verified(self, path: Path) -> Path:
@@ -76,12 +77,15 @@ class RunFolder:
         sums = self.record().get("sha256") if self.is_done else None
         expected = sums.get(path.name) if isinstance(sums, dict) else None
         if expected is not None and (not path.is_file() or sha256(path) != expected):
-            what = "was changed or damaged since the run was done" if path.is_file() else "is no longer there"
-            raise InputError(f"{path}: {what} (field 'sha256' of record.json), delete the run folder to run it again")
+            what = "was changed or damaged since the run was done (field 'sha256' of record.json)"
+            if not path.is_file():
+                what = "is not there, but in field 'sha256' of record.json ('export' leaves checkpoints and detections)"
+            raise InputError(f"{path}: {what}; name the --work-dir that has it, or delete the folder to run it again")
         return path
 
     def begin(self, settings: dict[str, Any]) -> bool:
-        """Begin a run, or go on with an interrupted or finished one if it has these settings.
+        """Begin a run, or go on with an interrupted or finished one if it has these settings; a finished one is only
+        read.
 
         Returns:
             Whether it is finished.
@@ -89,17 +93,17 @@ class RunFolder:
         Raises:
             InputError: it has others; the message names the first that differs.
         """
-        path = self.path / "settings.json"
-        if not path.exists():
-            write_text(path, json.dumps(settings, indent=1) + "\n")
-        stored = read_json(path)
-        for name, value in json.loads(json.dumps(settings)).items():
+        done, path = self.is_done, self.path / "settings.json"
+        if not done and not path.exists():
+            write_json(path, settings)
+        stored = self.record()["settings"] if done else read_json(path)
+        for name, value in json.loads(json_text(settings)).items():
             if stored.get(name) != value:
                 raise InputError(
                     f"{self.path}: was run with {name} = {_short(stored.get(name))}, now it is {_short(value)}; "
                     "choose another folder (--work-dir, --out), or delete this one to run it again"
                 )
-        return self.is_done
+        return done
 
     def finish(self, settings: dict[str, Any], metrics: dict[str, Any], seconds: dict[str, float]) -> None:
         """Write the record: from here on the run is done."""
@@ -110,7 +114,7 @@ class RunFolder:
             "metrics": metrics,
             "sha256": {path.name: sha256(path) for path in files if path.exists()},
         }
-        write_text(self.path / "record.json", json.dumps(record, indent=1) + "\n")
+        write_json(self.path / "record.json", record)
 
     @contextlib.contextmanager
     def lock(self, part: str = "run", wait: bool = False, say: Callable[[str], None] | None = None) -> Iterator[None]:
@@ -229,5 +233,5 @@ def _processor() -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
+    text = json_text(value, compact=True)
     return text if len(text) <= 60 else text[:57] + "..."

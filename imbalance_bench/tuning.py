@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from imbalance_bench.categories import read_json
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.datasets.held_out import hold_out
 from imbalance_bench.detectors.inference import box_heads
-from imbalance_bench.files import write_text
+from imbalance_bench.files import write_json, write_text
 from imbalance_bench.methods import Method
 from imbalance_bench.progress import Reporter
 from imbalance_bench.runs import RunFolder
@@ -66,7 +65,7 @@ def tune(bench: Benchmark, name: str) -> str:
             return str(content["chosen"])
     bench.reporter.say(f"  choosing {', '.join(method.tune)} of {method.title} on held-out training images")
     chosen, found = choose(tuning_bench(bench), method, variants)
-    write_text(kept, json.dumps({"chosen": chosen, "measure": "mAP", "held_out": found}, indent=1) + "\n")
+    write_json(kept, {"chosen": chosen, "measure": "mAP", "held_out": found})
     return chosen
 
 
@@ -90,7 +89,7 @@ def tuning_bench(bench: Benchmark) -> FixedDetector:
     parts = hold_out(read_json(data.train_annotations), np.random.default_rng(bench.seed))
     files = [folder / "fitting.json", folder / "held_out.json"]
     for path, part in zip(files, parts, strict=True):
-        write_text(path, json.dumps(part, separators=(",", ":")))
+        write_json(path, part, compact=True)
     held_out = replace(
         data,
         name="held-out",

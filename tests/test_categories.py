@@ -163,3 +163,14 @@ def test_counts_of_lvis_from_a_csv() -> None:
     table = CategoryTable.from_counts(SHARED)
     assert np.bincount(table.bins).tolist() == [0, 294, 453, 302, 181]
     assert [table.frequencies.count(letter) for letter in "rcf"] == [454, 461, 315]
+
+
+@pytest.mark.parametrize(
+    ("edges", "tail"),
+    [((), []), ((10,), [1]), ((10, 100), [1]), ((10, 100, 1000), [1, 2]), ((5, 10, 100, 1000), [1, 2])],
+)
+def test_the_tail_is_the_lower_half_of_the_bins(edges: tuple[int, ...], tail: list[int]) -> None:
+    counts = np.array([3, 7, 50, 500, 5000])
+    table = CategoryTable(np.arange(5), tuple("abcde"), counts, counts, ("f",) * 5, edges)
+    assert table.tail_bins == tail
+    assert table.tail_labels == [label for label in range(5) if table.bins[label] in tail]

@@ -1,6 +1,8 @@
 """Files are whole or absent, whatever the disk does."""
 
 import errno
+import json
+import math
 import os
 import resource
 import signal
@@ -14,9 +16,20 @@ import torch
 from imbalance_bench import checkpoints
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.detections import Detections
-from imbalance_bench.files import disk_problem, free, naming, remove_partials, sha256, write_atomically, write_text
+from imbalance_bench.files import (
+    disk_problem,
+    free,
+    naming,
+    numbers_of,
+    remove_partials,
+    sha256,
+    write_atomically,
+    write_json,
+    write_text,
+)
 from imbalance_bench.training.resuming import WholeFiles
 
+ROOT = Path(__file__).resolve().parents[1]
 LARGE = np.random.default_rng(0).integers(0, 256, 200_000, dtype=np.uint8)
 
 
@@ -123,3 +136,41 @@ def test_sha256(tmp_path: Path) -> None:
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     path.write_bytes(b"abcd")
     assert sha256(path) == "88d4266fd4e6338d13b845fcf289579d209c897823b9217da3e161936f031589"
+
+
+def test_json_is_strict_and_a_number_that_is_not_there_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    content = {"mAP": 0.1, "AP1": math.nan, "parts": [{"low": np.float64("nan")}, (1, None, "NaN")]}
+    for compact in (False, True):
+        write_json(path, content, compact=compact)
+        read = json.loads(path.read_text(), parse_constant=pytest.fail)
+        assert read == {"mAP": 0.1, "AP1": None, "parts": [{"low": None}, [1, None, "NaN"]]}
+    assert math.isnan(numbers_of(read)["AP1"]) and numbers_of(read)["mAP"] == 0.1
+    with pytest.raises(ValueError, match=r"a\.json"):
+        write_json(path, {"loss": math.inf})
+    assert json.loads(path.read_text()) == read, "nothing was written"
+
+
+def test_every_json_file_here_is_strict() -> None:
+    found = [
+        path
+        for folder in ("results", "notebooks")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".json", ".ipynb")
+    ]
+    assert sum(path.suffix == ".json" for path in found) > 200 and any(path.suffix == ".ipynb" for path in found)
+    for path in found:
+
+        def refuse(constant: str, path: Path = path) -> None:
+            pytest.fail(f"{path}: {constant}")
+
+        json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_json_is_written_in_one_place() -> None:
+    """Any other call of ``json.dump`` may write NaN."""
+    callers = [
+        path.relative_to(ROOT) for part in ("imbalance_bench", "analyses") for path in (ROOT / part).rglob("*.py")
+        if "json.dump" in path.read_text(encoding="utf-8")
+    ]  # fmt: skip
+    assert [str(path) for path in callers] == ["imbalance_bench/files.py"]

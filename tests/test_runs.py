@@ -139,3 +139,21 @@ def test_copies_without_checkpoints_and_records_of_old_are_read(run: RunFolder, 
     measured = [RunFolder(path.parent) for path in (ROOT / "results/measured").glob("*/*/seed*/*/record.json")]
     assert measured
     assert all(old.verified(old.per_category).exists() for old in measured)
+
+
+def test_a_finished_run_is_only_read(run: RunFolder, tmp_path: Path) -> None:
+    """A copy that ``export`` made has no ``settings.json``, and none is written into it."""
+    before = sorted(path.name for path in run.path.iterdir())
+    assert run.begin({"method": "bags"})
+    with pytest.raises(InputError, match="was run with method"):
+        run.begin({"method": "baseline"})
+    assert sorted(path.name for path in run.path.iterdir()) == before
+    assert not RunFolder(tmp_path / "new").begin({"method": "bags"})
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["settings.json"]
+
+
+def test_a_metric_of_nothing_is_nan_again(run: RunFolder) -> None:
+    run.finish({"method": "bags"}, {"mAP": 0.5, "AP1": float("nan")}, {"train": 1.0})
+    assert '"AP1": null' in (run.path / "record.json").read_text()
+    metrics = run.record()["metrics"]
+    assert metrics["mAP"] == 0.5 and metrics["AP1"] != metrics["AP1"]

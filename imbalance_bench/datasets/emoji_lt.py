@@ -7,7 +7,6 @@ Twemoji's pictures and, as a second drawing style of the same concepts, OpenMoji
 from __future__ import annotations
 
 import csv
-import json
 import multiprocessing
 import os
 import shutil
@@ -23,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 
 from imbalance_bench.datasets.emoji_profile import Profile, share_out
-from imbalance_bench.files import sha256
+from imbalance_bench.files import sha256, write_json
 
 VERSION = 1
 MAX_CLASSES = 1230
@@ -94,10 +93,10 @@ def draw(
     categories = _categories(profile, annotations[:train])
     for split, drawn in (("train", annotations[:train]), ("val", annotations[train:])):
         content = _lvis_json(profile, seed, split, drawn, categories, info)
-        (partial / "annotations" / f"{split}.json").write_text(json.dumps(content, separators=(",", ":")))
+        write_json(partial / "annotations" / f"{split}.json", content, compact=True)
     files = sorted(path for path in partial.rglob("*") if path.is_file())
     record = {**info, "sha256": {str(path.relative_to(partial)): sha256(path) for path in files}}
-    (partial / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_json(partial / "record.json", record)
     partial.rename(target)
     return target
 

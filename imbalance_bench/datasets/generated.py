@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from imbalance_bench.datasets.emoji_profile import lvis_counts_by_rank
 from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.files import write_json
 
 STUFF_CLASSES = 182
 """Of COCO's stuff maps; 255 is ignored there."""
@@ -40,7 +40,7 @@ def generate(
     for split, images in (("train", train_images), ("val", val_images)):
         objects = generator.choice(ids, (images, OBJECTS), p=counts / counts.sum())
         content = _draw(folder, split, objects, ids, size, generator) | {"categories": categories}
-        (folder / f"{split}.json").write_text(json.dumps(content))
+        write_json(folder / f"{split}.json", content, compact=True)
     return DataSet(
         name=f"generated-{classes}",
         description=f"{classes:,} classes of noise",

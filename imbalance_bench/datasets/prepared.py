@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ import pandas as pd
 from imbalance_bench.categories import CategoryTable, read_json
 from imbalance_bench.datasets import coco_format, coco_lt
 from imbalance_bench.errors import InputError
-from imbalance_bench.files import sha256, write_text
+from imbalance_bench.files import sha256, write_json, write_text
 from imbalance_bench.progress import Reporter
 
 RECORD, TABLE = "record.json", "categories.csv"
@@ -211,7 +210,7 @@ def prepare_splits(
     table = categories.frame().assign(val_instance_count=val.instance_counts, **columns)
 
     for key, relative in changed.items():
-        write_text(folder / relative, json.dumps(contents[key], separators=(",", ":")))
+        write_json(folder / relative, contents[key], compact=True)
         entries[key] |= {"annotations": relative, "sha256": sha256(folder / relative)}
     for key, entry in entries.items():
         entry["images"] = len(contents[key]["images"])
@@ -227,7 +226,7 @@ def prepare_splits(
         **(extra or {}),
     }
     write_text(folder / TABLE, table.to_csv())
-    write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
+    write_json(folder / RECORD, record)
     return record
 
 

@@ -17,6 +17,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from imbalance_bench.detectors.bbox_head import branch_features
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.seeds import epoch_seed
 
@@ -24,8 +25,8 @@ ACCURACY_ASSIGNER = {"pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "min_pos_iou": 0.5,
 """Labels of test-time proposals: the matched box at IoU >= .5, each box's best proposal forced onto it."""
 
 
-@dataclass(frozen=True)
-class ImageProposals:
+@dataclass(frozen=True, eq=False)
+class ImageProposals(ByValue):
     """Proposals of one image at one stage.
 
     Attributes:

@@ -16,15 +16,10 @@ from imbalance_bench.evaluation.grouping import bin_groups, shares
 from imbalance_bench.methods import METHODS
 
 
-def tail_bins(categories: CategoryTable) -> list[int]:
-    """The lower half of the bins: those of the paper's four that are called tail."""
-    return list(range(1, categories.num_bins // 2 + 1))
-
-
 def ap_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
     """Labels of all classes, of tail and head, and of each bin."""
     bins = bin_groups(categories)
-    tail = {str(number) for number in tail_bins(categories)}
+    tail = {str(number) for number in categories.tail_bins}
     return {
         "mAP": np.arange(categories.num_classes),
         "tail": np.concatenate([labels for key, labels in bins.items() if key in tail] or [np.zeros(0, int)]),
@@ -152,7 +147,7 @@ def verdict(
         )
     else:
         lines.append("Weight norms tell nothing here: too few classes, or all of one count.")
-    tail = bins.loc[[str(number) for number in tail_bins(categories)]]
+    tail = bins.loc[[str(number) for number in categories.tail_bins]]
     proposals = max(tail["proposals"].sum(), 1)
     right, lost = (
         100 * (tail[column] * tail["proposals"]).sum() / proposals for column in ("accuracy", "as_background")
@@ -165,7 +160,7 @@ def verdict(
             f"on tail objects the classifier names {right:.0f} % right and takes {lost:.0f} % for background."
         )
         row = shares(stands, ap_groups(categories)).loc["tail"]
-        others = sum(row[f"bin {n}"] for n in range(len(tail_bins(categories)) + 1, categories.num_bins + 1))
+        others = sum(row[f"bin {n}"] for n in range(len(categories.tail_bins) + 1, categories.num_bins + 1))
         lines.append(
             f"The best detection on a tail object is of its class in {100 * row['right']:.0f} of 100 cases, of a class "
             f"of the other bins in {100 * others:.0f}; no proposal covers {100 * row['no proposal']:.0f} of 100."

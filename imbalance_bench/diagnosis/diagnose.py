@@ -21,7 +21,6 @@ from imbalance_bench.diagnosis.conclusions import (
     norm_correlation,
     rank,
     recommend,
-    tail_bins,
     verdict,
 )
 from imbalance_bench.diagnosis.estimate import estimate
@@ -263,7 +262,7 @@ def _conclude(
         "classes": categories.num_classes,
         "bin_names": categories.bin_names,
         "runs": {name: str(run.path.relative_to(bench.work_dir.parent)) for name, run in runs.items()},
-        "tail_bins": tail_bins(categories),
+        "tail_bins": categories.tail_bins,
         "notes": notes,
         "norms": correlation,
         "verdict": verdict(bins, correlation, ap["baseline"].loc[0], stands, categories),

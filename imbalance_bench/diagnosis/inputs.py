@@ -22,7 +22,9 @@ from imbalance_bench.datasets import coco_format
 from imbalance_bench.datasets.held_out import hold_out
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.foreign import ForeignDetector
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
+from imbalance_bench.files import json_text
 
 KEPT = 10
 """Images of a class that are kept, where only some of the images are looked at."""
@@ -57,8 +59,8 @@ class Given:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Inputs:
+@dataclass(frozen=True, eq=False)
+class Inputs(ByValue):
     """What was made of it.
 
     Attributes:
@@ -122,7 +124,7 @@ def check(given: Given, folder: Path) -> tuple[Inputs, dict[Path, str]]:
         notes.append(f"{len(absent)} classes have no training instance: {_first(absent)}")
 
     files = {"fitting": fitting, "held_out": held_out, "val": val, "categories": _counts_only(table, edges)}
-    written = {folder / f"{name}.json": json.dumps(part, separators=(",", ":")) for name, part in files.items()}
+    written = {folder / f"{name}.json": json_text(part, compact=True) for name, part in files.items()}
     common: dict[str, Any] = {
         "train_images": given.images.absolute(),
         "lvis_style": coco_format.is_federated(val),

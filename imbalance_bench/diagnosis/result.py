@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from imbalance_bench.categories import read_json
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
-from imbalance_bench.files import write_text
+from imbalance_bench.files import numbers_of, write_json, write_text
 
 TABLES = {
     "per_category": "label", "bins": "bin", "destinations": "bin", "boxes": "bin", "losses": "label",
@@ -21,8 +22,8 @@ TABLES = {
 SUMMARY = "diagnosis.json"
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+@dataclass(frozen=True, eq=False)
+class Diagnosis(ByValue):
     """A detector's imbalance, and what helps.
 
     Attributes:
@@ -66,8 +67,8 @@ class Diagnosis:
             text = table.to_csv(index=index is not None)
             write_text(self.folder / f"{name}.csv", text)
         records = {name: json.loads(getattr(self, name).to_json(orient="table"))["data"] for name in TABLES}
-        summary = _without_nan({**self.summary, "tables": records})
-        write_text(self.folder / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+        summary = {**self.summary, "tables": records}
+        write_json(self.folder / SUMMARY, summary)
 
     @classmethod
     def read(cls, folder: str | Path) -> Diagnosis:
@@ -79,6 +80,7 @@ class Diagnosis:
         folder = Path(folder)
         summary = read_json(folder / SUMMARY)
         summary.pop("tables", None)
+        summary["norms"] = numbers_of(summary.get("norms", {}))
         tables = {}
         for name, index in TABLES.items():
             path = folder / f"{name}.csv"
@@ -89,15 +91,6 @@ class Diagnosis:
             except (OSError, KeyError, ValueError) as error:
                 raise InputError(f"{path}: not a table of a diagnosis ({error})") from error
         return cls(folder, summary, **tables)
-
-
-def _without_nan(value: Any) -> Any:
-    """Plain values with null for NaN, which JSON has not."""
-    if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
-    return None if value != value else value
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

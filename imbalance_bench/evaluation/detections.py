@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from imbalance_bench.categories import CategoryTable
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import coco_results
 from imbalance_bench.evaluation.json_values import MAX_COORDINATE
@@ -23,8 +24,8 @@ _COLUMNS = {"image_ids": "integers", "labels": "integers", "boxes": "numbers", "
 _MASK_COLUMNS = ("counts", "offsets", "sizes")
 
 
-@dataclass(frozen=True)
-class Detections:
+@dataclass(frozen=True, eq=False)
+class Detections(ByValue):
     """Detections of a split, in any order.
 
     Attributes:

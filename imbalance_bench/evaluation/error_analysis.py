@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from imbalance_bench.equality import ByValue
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth, place_in_run
 from imbalance_bench.evaluation.matching import Assignment, assign, average_precision, box_iou, ranked
@@ -25,8 +26,8 @@ RIGHT, IGNORED = -1, -2
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
 
 
-@dataclass(frozen=True)
-class Errors:
+@dataclass(frozen=True, eq=False)
+class Errors(ByValue):
     """Detections and boxes of a split, each with its error.
 
     Attributes:

@@ -11,6 +11,7 @@ import numpy as np
 
 from imbalance_bench.categories import CategoryTable, field_of, read_json
 from imbalance_bench.datasets.coco_format import check_same_categories, is_federated
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import json_values
 from imbalance_bench.evaluation.detections import Detections
@@ -46,8 +47,8 @@ class Listed:
     not_exhaustive_category_ids: int
 
 
-@dataclass(frozen=True)
-class GroundTruth:
+@dataclass(frozen=True, eq=False)
+class GroundTruth(ByValue):
     """Ground truth of a split.
 
     Attributes:

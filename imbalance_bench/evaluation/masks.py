@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from imbalance_bench.equality import ByValue
+
 MAX_SIDE = 2**15 - 1
 """Longest side of a mask, in pixels: all its pixels then have a number of 32 bits."""
 
 
-@dataclass(frozen=True)
-class Masks:
+@dataclass(frozen=True, eq=False)
+class Masks(ByValue):
     """Masks side by side in one buffer.
 
     Attributes:

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from imbalance_bench.equality import ByValue
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth, outside, place_in_run
 
@@ -24,8 +25,8 @@ _DRAWS = 32  # at a time: bounds memory to 128 bytes for each detection of a cat
 _PAIRS = 1 << 20  # of detections and boxes at a time
 
 
-@dataclass(frozen=True)
-class Assignment:
+@dataclass(frozen=True, eq=False)
+class Assignment(ByValue):
     """Which box each detection takes, at each IoU.
 
     Attributes:
@@ -45,8 +46,8 @@ class Assignment:
     ignored: np.ndarray
 
 
-@dataclass(frozen=True)
-class CategoryMatches:
+@dataclass(frozen=True, eq=False)
+class CategoryMatches(ByValue):
     """What the AP of a category needs; detections best first, ties in the order of the evaluators.
 
     Attributes:
@@ -64,8 +65,8 @@ class CategoryMatches:
     scores: np.ndarray
 
 
-@dataclass(frozen=True)
-class Matches:
+@dataclass(frozen=True, eq=False)
+class Matches(ByValue):
     """Matched detections of a split.
 
     Attributes:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier
+from imbalance_bench.equality import ByValue
 from imbalance_bench.evaluation.bootstrap import bounds, draw_images
 from imbalance_bench.evaluation.calibration import STEPS, Calibration
 from imbalance_bench.evaluation.classifier import scores_of
@@ -17,8 +18,8 @@ from imbalance_bench.evaluation.grouping import label_groups
 from imbalance_bench.proposals import ProposalSet
 
 
-@dataclass(frozen=True)
-class Predictions:
+@dataclass(frozen=True, eq=False)
+class Predictions(ByValue):
     """The best final score of each proposal, background included.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import numpy as np
 
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import AREA_ALL, GroundTruth
+from imbalance_bench.files import write_json
 
 
 def results(detections: Detections, truth: GroundTruth, max_detections: int) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def official(detections: Detections, truth: GroundTruth, max_detections: int) ->
         return _nothing(truth)
     with lvis_package() as lvis, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "annotations.json"
-        path.write_text(json.dumps(truth.content))
+        write_json(path, truth.content, compact=True)
         ground_truth = lvis.LVIS(str(path))
         found = lvis.LVISResults(ground_truth, entries, max_detections)
         run = lvis.LVISEval(ground_truth, found, truth.iou_type)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from imbalance_bench.errors import InputError, look_up
 from imbalance_bench.methods import paper, sigmoid_family, softmax_family
-from imbalance_bench.methods.record import TAIL_BINS, Method, Scope, continued, softmax_start, tail_labels
+from imbalance_bench.methods.record import Method, Scope, continued, softmax_start
 
 __all__ = [
     "METHODS",
-    "TAIL_BINS",
     "Method",
     "Scope",
     "candidates",
@@ -19,7 +18,6 @@ __all__ = [
     "get",
     "parse",
     "softmax_start",
-    "tail_labels",
 ]
 
 _ALL = (*paper.METHODS, *softmax_family.METHODS, *sigmoid_family.METHODS)

@@ -31,7 +31,6 @@ from imbalance_bench.methods.record import (
     classifier_schedule,
     continued,
     sigmoid_start,
-    tail_labels,
     tune_schedule,
 )
 
@@ -109,7 +108,7 @@ def _tau_norm_select(
     tail_only: bool = False,
 ) -> Classifier:
     """``background``: as of tau-norm; ``tail_only``: only where a tail class is named."""
-    tail = tail_labels(categories) if tail_only else None
+    tail = categories.tail_labels if tail_only else None
     return TauNormSelectClassifier.from_base(base, tau, keep_bias, background, tail)
 
 

@@ -16,10 +16,6 @@ from imbalance_bench.classifiers import Classifier, LinearClassifier, SigmoidCla
 from imbalance_bench.errors import InputError
 from imbalance_bench.schedule import Schedule
 
-TAIL_BINS = (1, 2)
-"""Bins whose classes are *tail* (fewer than 100 train instances on LVIS)."""
-
-
 Scope = Literal["all", "all but stem", "head", "classifier", "nothing"]
 """What a method trains: ``all but stem`` leaves out conv1 and conv2 (the first stage), ``head`` is the box head."""
 
@@ -45,9 +41,9 @@ class Method:
         protocol: further options and their defaults: ``centres`` (of NCM: ``proposals`` or ``ground-truth``),
             ``repeat`` (of RFS: ``stochastic`` or ``ceil``), ``threshold`` (of RFS: t).
         sampling: ``uniform``; ``repeat-factor``: images by their rarest class; ``tail-only``: only annotations of
-            tail classes and only images that keep one; ``class-balanced``, of cached images: a class at random, then
-            an image that holds it; ``bi-level``, of the cache: of that image the class's own RoIs and as many of
-            background.
+            tail classes (``CategoryTable.tail_labels``) and only images that keep one; ``class-balanced``, of cached
+            images: a class at random, then an image that holds it; ``bi-level``, of the cache: of that image the class's
+            own RoIs and as many of background.
         schedule: from the detector's schedule to this method's.
         family: what it is at its core.
         year: of its publication.
@@ -242,11 +238,6 @@ def sigmoid_start(classifier: SigmoidClassifier, base: LinearClassifier) -> Clas
                 if classifier.has_background_row:
                     own[-1] = trained[-1] - trained[:-1].mean(dim=0)
     return classifier
-
-
-def tail_labels(categories: CategoryTable) -> list[int]:
-    """Labels of the classes in the tail bins."""
-    return [label for label, bin_number in enumerate(categories.bins) if bin_number in TAIL_BINS]
 
 
 def classifier_schedule(schedule: Schedule) -> Schedule:
