@@ -42,8 +42,8 @@ class Method:
             ``repeat`` (of RFS: ``stochastic`` or ``ceil``), ``threshold`` (of RFS: t).
         sampling: ``uniform``; ``repeat-factor``: images by their rarest class; ``tail-only``: only annotations of
             tail classes (``CategoryTable.tail_labels``) and only images that keep one; ``class-balanced``, of cached
-            images: a class at random, then an image that holds it; ``bi-level``, of the cache: of that image the class's
-            own RoIs and as many of background.
+            images: a class at random, then an image that holds it; ``bi-level``, of the cache: of that image the
+            class's own RoIs and as many of background.
         schedule: from the detector's schedule to this method's.
         family: what it is at its core.
         year: of its publication.
