@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from imbalance_bench.categories import CategoryTable
+from imbalance_bench.categories import CategoryTable, read_json
 from imbalance_bench.classifiers import (
+    BalancedSigmoidClassifier,
     Classifier,
     DualHeadClassifier,
     EquilibriumClassifier,
@@ -25,11 +26,13 @@ from imbalance_bench.classifiers import (
     fractal_dimensions,
     generalized_weights,
     ldam_margins,
-    log_prior,
+    log_counts,
+    log_odds,
     logit_adjusted,
 )
 from imbalance_bench.datasets.positions import box_centres
-from imbalance_bench.methods.record import Method, classifier_schedule, continued
+from imbalance_bench.errors import InputError
+from imbalance_bench.methods.record import Method, classifier_schedule, sigmoid_start
 
 
 def _cosine(
@@ -38,32 +41,52 @@ def _cosine(
     return SoftmaxClassifier(categories.num_classes, dims["fc"], cosine=scale)
 
 
+def _one_of(method: str, option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"option '{option}' of '{method}': '{value}', expected {' or '.join(known)}")
+
+
 def _logit_adjusted(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, gamma: float = 1.0, beta: float = 0.0,
-    counts: str = "images",
+    counts: str = "images", relative: bool = False,
 ) -> Classifier:  # fmt: skip
     """``counts``: of ``images`` (NorCal) or ``instances``."""
+    _one_of("logit-adjust", "counts", counts, ("images", "instances"))
     numbers = categories.instance_counts if counts == "instances" else categories.image_counts
-    return logit_adjusted(base, numbers, gamma, beta)
+    return logit_adjusted(base, numbers, gamma, beta, relative)
 
 
 def _dimensions(annotations: Path, categories: CategoryTable) -> np.ndarray:
     return fractal_dimensions(*box_centres(annotations, categories), categories.num_classes)
 
 
+def _images(annotations: Path, categories: CategoryTable) -> int:
+    return len(read_json(annotations)["images"])
+
+
+def _images_with_boxes(annotations: Path, categories: CategoryTable) -> int:
+    return len({record["image_id"] for record in read_json(annotations)["annotations"]})
+
+
 def _fractal(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, dimensions: np.ndarray,
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, dimensions: np.ndarray, images: int,
     power: float = 2.0, strength: float = 1.0,
 ) -> Classifier:  # fmt: skip
-    return fractal_calibrated(base, categories.image_counts, dimensions, power, strength)
+    return fractal_calibrated(base, categories.image_counts, images, dimensions, power, strength)
 
 
 def _balanced_softmax(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, tau: float = 1.0, cosine: float = 0.0
-) -> Classifier:
-    shift = log_prior(categories.instance_counts, tau)
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, images: int, tau: float = 1.0,
+    form: str = "softmax", cosine: float = 0.0,
+) -> Classifier:  # fmt: skip
+    """``form``: ``softmax``, the paper's equation over train instances, or ``sigmoid``, its authors' for detection."""
+    _one_of("balanced-softmax", "form", form, ("softmax", "sigmoid"))
+    if form == "sigmoid":
+        shift = log_odds(categories.image_counts, images, tau)
+        return sigmoid_start(BalancedSigmoidClassifier(categories.num_classes, dims["fc"], shift, cosine or None), base)
+    shift = log_counts(categories.instance_counts, tau, unit=None)
     classifier = ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, cosine=cosine or None)
-    return classifier if cosine else continued(classifier, base)
+    return classifier if cosine else continued_loosely(classifier, base)
 
 
 def _fresh(
@@ -80,11 +103,13 @@ def _disalign(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, rho: float = 0.8
 ) -> Classifier:
     weights = generalized_weights(categories.instance_counts, rho)
-    return LogitTransformClassifier.from_base(base, shift=True, gate=True, loss_weights=weights)
+    return LogitTransformClassifier.from_base(base, shift=True, gate=True, background=False, loss_weights=weights)
 
 
-def _logn(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier) -> Classifier:
-    return continued(LogNClassifier(categories.num_classes, dims["fc"]), base)
+def _logn(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, momentum: float = 0.0
+) -> Classifier:
+    return continued_loosely(LogNClassifier(categories.num_classes, dims["fc"], momentum, base.cosine), base)
 
 
 def _equilibrium(
@@ -153,20 +178,25 @@ METHODS = (
     Method("cosine", "Cosine classifier", None, "classifier", "baseline", _cosine, schedule=classifier_schedule,
            family="softmax loss", source="2008.10032", tune={"scale": (10.0, 20.0, 40.0)}),
     Method("logit-adjust", "Logit adjustment", None, "nothing", "baseline", _logit_adjusted,
-           {"norcal": {}, "instances": {"counts": "instances"}, "class-balanced": {"beta": 0.999}},
+           {"norcal": {}, "instances": {"counts": "instances"}, "class-balanced": {"beta": 0.999},
+            "mean-count": {"relative": True}},
            family="post hoc", year=2021, source="2107.02170", tune={"gamma": (0.0, 0.25, 0.5, 0.75, 1.0)}),
     Method("fracal", "FRACAL", None, "nothing", "baseline", _fractal, family="post hoc", year=2024,
-           source="2410.11774", statistics={"dimensions": _dimensions},
+           source="2410.11774", statistics={"dimensions": _dimensions, "images": _images},
            tune={"power": (0.0, 1.0, 2.0), "strength": (0.0, 0.5, 1.0)}),
     Method("balanced-softmax", "Balanced softmax", None, "classifier", "baseline", _balanced_softmax,
-           schedule=classifier_schedule, family="softmax loss", source="2007.10740", tune={"tau": (0.25, 0.5, 1.0)}),
+           {"softmax": {}, "released": {"form": "sigmoid"}}, schedule=classifier_schedule, family="softmax loss",
+           source="2007.10740", statistics={"images": _images_with_boxes}, tune={"tau": (0.25, 0.5, 1.0)}),
     Method("crt", "cRT", None, "classifier", "baseline", _fresh, sampling="class-balanced",
            schedule=classifier_schedule, family="sampling", source="1910.09217"),
     Method("lws", "LWS", None, "classifier", "baseline", _lws, sampling="class-balanced",
            schedule=classifier_schedule, family="sampling", source="1910.09217"),
     Method("disalign", "DisAlign", None, "classifier", "baseline", _disalign, schedule=classifier_schedule,
            family="softmax loss", year=2021, source="2103.16370", tune={"rho": (0.4, 0.8, 1.2)}),
-    Method("logn", "LogN", None, "nothing", "baseline", _logn, family="post hoc", year=2022, source="2203.17020"),
+    Method("logn", "LogN", None, "nothing", "baseline", _logn, {"exact": {}, "released": {"momentum": 5e-5}},
+           family="post hoc", year=2022, source="2203.17020"),
+    Method("logn-cosine", "LogN (cosine)", None, "nothing", "cosine", _logn,
+           {"exact": {}, "released": {"momentum": 5e-5}}, family="post hoc", year=2022, source="2203.17020"),
     Method("ebl", "Equilibrium loss", None, "classifier", "baseline", _equilibrium, schedule=classifier_schedule,
            family="softmax loss", year=2021, source="2108.07507"),
     Method("loce", "LOCE", None, "classifier", "baseline", _loce, schedule=classifier_schedule,

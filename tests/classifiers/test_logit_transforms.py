@@ -1,4 +1,4 @@
-"""Classifiers that change the logits of a trained one, against slow versions."""
+"""Classifiers that change the logits of a trained one; their formulas are in test_authors_softmax_family."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,9 @@ from imbalance_bench.classifiers import (
     LogitTransformClassifier,
     LogNClassifier,
     SoftmaxClassifier,
-    fractal_calibrated,
     fractal_dimensions,
     generalized_weights,
-    log_prior,
+    log_counts,
     logit_adjusted,
 )
 
@@ -33,93 +32,38 @@ def features() -> Tensor:
     return torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
 
 
-def test_log_prior() -> None:
-    expected = [0.5 * np.log(max(n, 1) / 259) for n in COUNTS]
-    np.testing.assert_allclose(log_prior(COUNTS, 0.5), [*expected, 0])
-    effective = [sum(0.9**i for i in range(max(n, 1))) for n in COUNTS]
-    np.testing.assert_allclose(log_prior(COUNTS, 1.0, beta=0.9)[:-1], np.log(effective / np.mean(effective)))
+def test_log_counts() -> None:
+    numbers = np.maximum(COUNTS, 1)
+    np.testing.assert_allclose(log_counts(COUNTS), [*np.log(numbers), 0])
+    np.testing.assert_allclose(log_counts(COUNTS, 0.5, unit=None), [*(0.5 * np.log(numbers / 259)), 0])
+    np.testing.assert_allclose(log_counts(COUNTS, unit=20), [*np.log(numbers / 20), 0])
+    effective = [sum(0.9**i for i in range(n)) for n in numbers]
+    np.testing.assert_allclose(log_counts(COUNTS, beta=0.9), [*np.log(effective), 0])
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.6, 1.0])
-def test_logit_adjustment_is_norcal(gamma: float, base: SoftmaxClassifier, features: Tensor) -> None:
-    """Exponentials divided by counts, normalised again with background's, one by one."""
-    adjusted = logit_adjusted(base, COUNTS, gamma)
-    scores = adjusted.scores(adjusted(features)).detach().numpy()
-    for row, logits in zip(scores, base(features).detach().double().numpy(), strict=True):
-        calibrated = [np.exp(z) / (max(n, 1) / 259) ** gamma for z, n in zip(logits, COUNTS, strict=False)]
-        calibrated.append(np.exp(logits[-1]))
-        np.testing.assert_allclose(row, np.array(calibrated) / sum(calibrated), rtol=1e-4)
-    if gamma == 0:
-        torch.testing.assert_close(adjusted.class_weights(), base.class_weights())
-        torch.testing.assert_close(adjusted.class_biases(), base.class_biases())
-
-
-def test_equal_counts_change_nothing(base: SoftmaxClassifier, features: Tensor) -> None:
-    adjusted = logit_adjusted(base, [7, 7, 7, 7], 1.0)
+def test_equal_counts_change_nothing_relative_to_their_mean(base: SoftmaxClassifier, features: Tensor) -> None:
+    adjusted = logit_adjusted(base, [7, 7, 7, 7], 1.0, relative=True)
     torch.testing.assert_close(adjusted(features), base(features))
 
 
-def test_logn(base: SoftmaxClassifier, features: Tensor) -> None:
-    logn = LogNClassifier(4, 6)
-    logn.load_state_dict(base.state_dict())
-    labels = torch.zeros(20, dtype=torch.long)
-    logn.fit([(features[:7], labels[:7]), (features[7:], labels[7:])])
-    logits = base(features).detach().double().numpy()
-    mean, deviation = logits[:, :4].mean(axis=0), logits[:, :4].std(axis=0)
-    expected = logits.copy()
-    for label in range(4):
-        expected[:, label] = (logits[:, label] - (mean[label] - mean.min())) / deviation[label]
-    before = {name: value.clone() for name, value in logn.state_dict().items()}
-    np.testing.assert_allclose(logn.eval()(features).detach(), expected, rtol=1e-3, atol=1e-4)
-    logn.scores(logn(features))
-    assert all(torch.equal(value, logn.state_dict()[name]) for name, value in before.items()), "scoring changes nothing"
-
-
-def test_logn_of_no_proposals(base: SoftmaxClassifier) -> None:
-    logn = LogNClassifier(4, 6)
-    logn.load_state_dict(base.state_dict())
-    logn.fit([])
-    assert torch.equal(logn.weight, base.weight)
+def test_logn_of_no_proposals(base: SoftmaxClassifier, features: Tensor) -> None:
+    for momentum in (0.0, 5e-5):
+        logn = LogNClassifier(4, 6, momentum)
+        logn.load_state_dict(base.state_dict(), strict=False)
+        logn.fit([])
+        torch.testing.assert_close(logn(features), base(features))
 
 
 def test_transforms_start_as_the_trained_classifier(base: SoftmaxClassifier, features: Tensor) -> None:
-    for options in ({}, {"shift": True, "gate": True}):
+    for options in ({}, {"shift": True, "gate": True}, {"shift": True, "gate": True, "background": False}):
         classifier = LogitTransformClassifier.from_base(base, **options)
         torch.testing.assert_close(classifier(features), base(features))
 
 
-def test_disalign(base: SoftmaxClassifier, features: Tensor) -> None:
-    weights = generalized_weights(COUNTS, 0.8)
+def test_generalized_weights_count_a_class_without_boxes_as_one() -> None:
     prior = np.array([1000, 30, 5, 1]) / 1036
-    np.testing.assert_allclose(weights[:-1], 4 * prior**-0.8 / (prior**-0.8).sum())
-    assert weights[-1] == 1
-    classifier = LogitTransformClassifier.from_base(base, shift=True, gate=True, loss_weights=weights)
-    for parameter in classifier.parameters():
-        torch.nn.init.normal_(parameter)
-    a, c, v, u = (p.detach().double().numpy() for p in classifier.parameters())
-    labels = torch.tensor([0, 1, 2, 3, 4] * 4)
-    total = 0.0
-    logits = classifier(features)
-    for row, feature, label in zip(logits.detach(), features.double().numpy(), labels.tolist(), strict=True):
-        z = base.weight.detach().double().numpy() @ feature + base.bias.detach().double().numpy()
-        s = 1 / (1 + np.exp(-(v[0] @ feature + u[0])))
-        expected = [s * (a[k] * z[k] + c[k]) + (1 - s) * z[k] for k in range(5)]
-        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4)
-        total += weights[label] * (np.log(np.exp(expected).sum()) - expected[label])
-    loss = classifier.loss(logits, labels)["loss_cls"]
-    assert float(loss.detach()) == pytest.approx(total / 20, rel=1e-4)
-    loss.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in classifier.parameters())
-    assert not any("frozen" in name for name, _ in classifier.named_parameters())
-
-
-def test_lws_trains_scales_alone(base: SoftmaxClassifier, features: Tensor) -> None:
-    classifier = LogitTransformClassifier.from_base(base)
-    assert [name for name, p in classifier.named_parameters() if p.requires_grad] == ["scale"]
-    with torch.no_grad():
-        classifier.scale.copy_(torch.tensor([2.0, 1, 1, 1, 1]))
-    torch.testing.assert_close(classifier(features)[:, 0], 2 * base(features)[:, 0])
-    torch.testing.assert_close(classifier.class_weights()[0], 2 * base.class_weights()[0])
+    weights = generalized_weights(COUNTS, 0.8)
+    np.testing.assert_allclose(weights, [*(4 * prior**-0.8 / (prior**-0.8).sum()), 1])
 
 
 def test_only_background_and_extreme_logits(base: SoftmaxClassifier) -> None:
@@ -153,16 +97,3 @@ def test_fractal_dimensions() -> None:
         counted.append(len(hit))
     slope = np.cov(np.log([1, 2, 3]), np.log(counted))[0, 1] / np.var(np.log([1, 2, 3]), ddof=1)
     assert fractal_dimensions(np.zeros(9, int), points, 1)[0] == pytest.approx(slope)
-
-
-def test_fractal_calibration(base: SoftmaxClassifier, features: Tensor) -> None:
-    """As published: adjusted by log10, a softmax, divided by D^2, normalised again; one proposal at a time."""
-    dimensions = np.array([2.0, 1.5, 1.2, 1.0])
-    calibrated = fractal_calibrated(base, COUNTS, dimensions)
-    images = np.maximum(COUNTS, 1)
-    for logits, scores in zip(base(features).detach().numpy(), calibrated.scores(calibrated(features)), strict=True):
-        adjusted = np.append(logits[:-1] - np.log10(images / images.mean()), logits[-1])
-        probabilities = np.exp(adjusted) / np.exp(adjusted).sum() / np.append(dimensions, 1) ** 2
-        np.testing.assert_allclose(scores.detach(), probabilities / probabilities.sum(), rtol=1e-4)
-    same = fractal_calibrated(base, [7] * 4, np.ones(4))
-    torch.testing.assert_close(same(features), base(features))

@@ -1,21 +1,22 @@
-"""Softmax classifiers with other losses, against slow versions and mmdet's own."""
+"""Softmax classifiers with other losses: limit cases, and state; their formulas are in test_authors_softmax_family."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from mmdet.models.losses import SeesawLoss
 from torch import Tensor
 from torch.nn import functional
 
 from imbalance_bench.classifiers import (
+    BalancedSigmoidClassifier,
     Classifier,
     EquilibriumClassifier,
     SeesawClassifier,
     ShiftedSoftmaxClassifier,
     ldam_margins,
-    log_prior,
+    log_counts,
+    log_odds,
     softmax_losses,
 )
 
@@ -28,34 +29,10 @@ def logits() -> Tensor:
     return torch.randn(8, 5, generator=torch.Generator().manual_seed(2), requires_grad=True)
 
 
-def test_balanced_softmax(logits: Tensor) -> None:
-    classifier = ShiftedSoftmaxClassifier(4, 6, log_prior(COUNTS))
-    counts = np.array([max(n, 1) for n in COUNTS])
-    weights = np.append(counts / counts.mean(), 1)
-    total = 0.0
-    for row, label in zip(logits.detach().double().numpy(), LABELS.tolist(), strict=True):
-        total -= np.log(weights[label] * np.exp(row[label]) / (weights * np.exp(row)).sum())
-    assert float(classifier.loss(logits, LABELS)["loss_cls"]) == pytest.approx(total / 8, rel=1e-5)
-    torch.testing.assert_close(classifier.scores(logits), logits.softmax(dim=1))
-
-
-def test_ldam(logits: Tensor) -> None:
-    shift = ldam_margins(COUNTS, greatest=0.5, scale=30.0)
-    expected = [30 * 0.5 * (max(n, 1)) ** -0.25 for n in COUNTS]
-    np.testing.assert_allclose(shift, [*(-np.array(expected)), 0])
-    classifier = ShiftedSoftmaxClassifier(4, 6, shift, margin=True, cosine=30.0)
-    total = 0.0
-    for row, label in zip(logits.detach().double().numpy(), LABELS.tolist(), strict=True):
-        row = row.copy()
-        row[label] += shift[label]
-        total += np.log(np.exp(row).sum()) - row[label]
-    assert float(classifier.loss(logits, LABELS)["loss_cls"]) == pytest.approx(total / 8, rel=1e-5)
-
-
 @pytest.mark.parametrize(
     "classifier",
     [
-        ShiftedSoftmaxClassifier(4, 6, log_prior([9, 9, 9, 9])),
+        ShiftedSoftmaxClassifier(4, 6, log_counts([9, 9, 9, 9], unit=None)),
         ShiftedSoftmaxClassifier(4, 6, [0.0] * 5, margin=True),
         EquilibriumClassifier(4, 6).eval(),
     ],
@@ -89,21 +66,6 @@ def test_equilibrium(logits: Tensor) -> None:
     assert torch.equal(twin.mean_scores, before)
 
 
-def test_seesaw_is_mmdets() -> None:
-    ours = SeesawClassifier(4, 6, cosine=None).train()
-    theirs = SeesawLoss(num_classes=4, p=0.8, q=2.0)
-    generator = torch.Generator().manual_seed(3)
-    for _ in range(4):
-        logits = 3 * torch.randn(9, 6, generator=generator)
-        labels = torch.randint(5, (9,), generator=generator)
-        expected = theirs(logits, labels, torch.ones(9), avg_factor=9)
-        found = ours.loss(logits, labels)
-        torch.testing.assert_close(found["loss_cls"], expected["loss_cls_classes"])
-        torch.testing.assert_close(found["loss_objectness"], expected["loss_cls_objectness"])
-    torch.testing.assert_close(ours.scores(logits), theirs.get_activation(logits))
-    assert ours.counts.tolist() == theirs.cum_samples.tolist()
-
-
 def test_seesaw_of_equal_counts_and_scores() -> None:
     classifier = SeesawClassifier(4, 6, p=0.8, q=0.0).eval()
     logits = torch.randn(8, 6)
@@ -132,8 +94,13 @@ def test_two_processes_count_as_one(kind: Any, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     "classifier",
-    [ShiftedSoftmaxClassifier(4, 6, log_prior(COUNTS)), EquilibriumClassifier(4, 6), SeesawClassifier(4, 6)],
-    ids=["shifted", "equilibrium", "seesaw"],
+    [
+        ShiftedSoftmaxClassifier(4, 6, log_counts(COUNTS)),
+        BalancedSigmoidClassifier(4, 6, log_odds(COUNTS, 1000)),
+        EquilibriumClassifier(4, 6),
+        SeesawClassifier(4, 6),
+    ],
+    ids=["shifted", "sigmoid", "equilibrium", "seesaw"],
 )
 def test_only_background_and_extreme_logits(classifier: Classifier) -> None:
     logits = classifier(torch.randn(3, 6))
@@ -145,6 +112,16 @@ def test_only_background_and_extreme_logits(classifier: Classifier) -> None:
     assert classifier.scores(extreme).isfinite().all()
 
 
+def test_ldam_margins_count_a_class_without_boxes_as_one() -> None:
+    expected = [-30 * 0.5 * max(n, 1) ** -0.25 for n in COUNTS]
+    np.testing.assert_allclose(ldam_margins(COUNTS, greatest=0.5, scale=30.0), [*expected, 0])
+
+
+def test_log_odds_are_finite() -> None:
+    np.testing.assert_allclose(log_odds([0, 1, 6, 8], 8), np.log([1 / 8, 1 / 7, 3, 8]))
+    np.testing.assert_allclose(log_odds([6], 8, 0.5), [0.5 * np.log(3)])
+
+
 def test_deferred_weights_hold_late_in_training() -> None:
     torch.manual_seed(0)
     weights, shift = [0.5, 2.0, 1.0, 0.25, 1.0], [-3.0, -2.0, -1.0, -1.5, 0.0]
@@ -152,7 +129,8 @@ def test_deferred_weights_hold_late_in_training() -> None:
     logits = torch.randn(8, 5)
     shifted = logits + functional.one_hot(LABELS, 5) * torch.tensor(shift)
     losses = functional.cross_entropy(shifted, LABELS, reduction="none")
-    weighted = (losses * torch.tensor(weights)[LABELS]).mean()
+    weight = torch.tensor(weights)[LABELS]
+    weighted = (losses * weight).sum() / weight.sum()
     for epoch in range(12):
         classifier.begin_epoch(epoch / 12)
         expected = weighted if epoch >= 8 else losses.mean()
