@@ -92,6 +92,7 @@ def _balanced_softmax(
 def _fresh(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0
 ) -> Classifier:
+    """cRT, with class-balanced images as EQLv2's authors have it in detectors: W and b anew, a plain cross entropy."""
     return SoftmaxClassifier(categories.num_classes, dims["fc"], cosine=cosine or None)
 
 
@@ -109,6 +110,7 @@ def _disalign(
 def _logn(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, momentum: float = 0.0
 ) -> Classifier:
+    """``momentum``: of moving averages, as released; 0 for the statistics of all training RoIs."""
     return continued_loosely(LogNClassifier(categories.num_classes, dims["fc"], momentum, base.cosine), base)
 
 
