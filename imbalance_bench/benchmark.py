@@ -205,14 +205,14 @@ class Benchmark(Setup):
             found = checkpoints.classifiers_of(content, start.checkpoint)
             bases = [methods.softmax_start(classifier) for classifier in found.values()]
         torch.manual_seed(self.seed)
-        for name, measure in method.statistics.items():
-            options[name] = measure(self.dataset.train_annotations, self.categories)
+        options |= method.measured(self.dataset.train_annotations, self.categories)
         classifiers = [method.build(self.categories, self.detector.tap_dims, base, **options) for base in bases]
         if method.trains not in ("classifier", "nothing"):
             return self._train_end_to_end(method, classifiers, folder, content, conduct)
-        assert start is not None and content is not None
-        self.cache(start, "train", classifiers)
-        on_main(lambda: self._train_on_cache(method, classifiers, folder, start, content, conduct))
+        assert content is not None
+        baseline = self.folder_of("baseline")  # whose proposals all have that do not train the detector
+        self.cache(baseline, "train", classifiers)
+        on_main(lambda: self._train_on_cache(method, classifiers, folder, baseline, content, conduct))
         return classifiers
 
     def _train_on_cache(
@@ -220,11 +220,11 @@ class Benchmark(Setup):
         method: Method,
         classifiers: list[Classifier],
         folder: RunFolder,
-        start: RunFolder,
+        baseline: RunFolder,
         content: dict[str, Any],
         conduct: dict[str, Any],
     ) -> None:
-        train = self.cached_features(start, "train", classifiers)
+        train = self.cached_features(baseline, "train", classifiers)
         for stage, (classifier, cached) in enumerate(zip(classifiers, train, strict=True)):
             if method.trains == "nothing":
                 classifier.fit(cached.chunks(ground_truth_only=conduct.get("centres") == "ground-truth"))

@@ -84,14 +84,9 @@ class CategoryTable(ByValue):
         return self.num_classes
 
     @property
-    def image_shares(self) -> np.ndarray:
-        """(C,) share of the train images that hold each class, strictly between 0 and 1.
-
-        A class in none of them counts as one in one, a class in all as one in all but one; where the number of images
-        is not known, the most frequent class is taken to be in all but one.
-        """
-        images = max(self.num_images, int(self.image_counts.max()) + 1, 2)
-        return self.image_counts.clip(1, images - 1) / images
+    def total_images(self) -> int:
+        """I, training images; where only counts are known, one more than hold the most frequent class."""
+        return max(self.num_images, int(self.image_counts.max()) + 1)
 
     @property
     def bins(self) -> np.ndarray:

@@ -81,3 +81,10 @@ def test_schedules() -> None:
     tuned = METHODS["finetune-tail"].schedule(full)
     assert (tuned.epochs, tuned.milestones, tuned.lr) == (10, (7,), pytest.approx(1e-4))
     assert METHODS["x2"].schedule(full) == full
+
+
+@pytest.mark.parametrize("name", ["x2", "logn-cosine"])
+def test_what_cannot_be_tried_on_a_finished_detector(name: str) -> None:
+    with pytest.raises(InputError, match=f"'{name}' trains more than the classifier or starts from another run"):
+        methods.candidates((name,))
+    assert name not in {method.name for method in methods.candidates()}

@@ -115,6 +115,7 @@ def test_the_cosine_option_reaches_the_classifier(bench: Benchmark) -> None:
     base = SoftmaxClassifier(bench.categories.num_classes, 8)
     for name in names:
         options = METHODS[name].arguments("cosine=20")
+        options |= METHODS[name].measured(bench.dataset.train_annotations, bench.categories)
         built = METHODS[name].build(bench.categories, {"fc": 8}, base, **options)
         assert built.cosine == 20, name
 

@@ -12,14 +12,13 @@ from imbalance_bench.classifiers.logit_transforms import (
     fractal_calibrated,
     fractal_dimensions,
     generalized_weights,
-    log_prior,
+    log_counts,
     logit_adjusted,
 )
 from imbalance_bench.classifiers.ncm import NCMClassifier
 from imbalance_bench.classifiers.sigmoid import GumbelClassifier, SigmoidClassifier
 from imbalance_bench.classifiers.sigmoid_losses import (
     ACSLClassifier,
-    BalancedSigmoidClassifier,
     DropLossClassifier,
     ECMClassifier,
     EQLClassifier,
@@ -29,10 +28,12 @@ from imbalance_bench.classifiers.sigmoid_losses import (
 )
 from imbalance_bench.classifiers.softmax import SoftmaxClassifier, class_balanced_weights
 from imbalance_bench.classifiers.softmax_losses import (
+    BalancedSigmoidClassifier,
     EquilibriumClassifier,
     SeesawClassifier,
     ShiftedSoftmaxClassifier,
     ldam_margins,
+    log_odds,
 )
 from imbalance_bench.classifiers.tau_norm import TauNormSelectClassifier, tau_norm, tau_normalize
 
@@ -73,7 +74,8 @@ __all__ = [
     "group_edges",
     "groups_by_count",
     "ldam_margins",
-    "log_prior",
+    "log_counts",
+    "log_odds",
     "logit_adjusted",
     "parse_edges",
     "tau_norm",

@@ -292,34 +292,3 @@ class FCBLClassifier(SigmoidClassifier):
         softmax = softmax.masked_fill((labels == self.num_classes)[:, None], 0.0).to(self.confusion.dtype)
         own = labels.clamp(max=self.num_classes - 1)
         self.confusion += sum_over_processes(torch.zeros_like(self.confusion).index_add_(0, own, softmax))
-
-
-class BalancedSigmoidClassifier(SigmoidClassifier):
-    """Balanced softmax as its authors train detectors (arXiv 2007.10740, section on LVIS, and its code).
-
-    C sigmoids; on foreground RoIs the loss is taken at ``z_c - log((1 - f_c) / f_c)``, where f_c is the share of train
-    images that hold the class; on background RoIs, and to score, at ``z_c``. LVIS v0.5 box AP 26.4, from a sigmoid
-    detector trained with RFS.
-
-    Args:
-        num_classes: C.
-        feature_dim: d.
-        shares: f_c, strictly between 0 and 1.
-        cosine: of LinearClassifier.
-    """
-
-    shift_vector: Tensor
-
-    def __init__(
-        self, num_classes: int, feature_dim: int, shares: Sequence[float], cosine: float | None = None
-    ) -> None:
-        super().__init__(num_classes, feature_dim, cosine=cosine)
-        if len(shares) != num_classes or not all(0 < share < 1 for share in shares):
-            raise ValueError(f"expected {num_classes} shares between 0 and 1, got {len(shares)}")
-        self.shares = [float(share) for share in shares]
-        self.register_buffer("shift_vector", torch.tensor(self.shares).logit(), persistent=False)
-
-    def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
-        """A shift of foreground RoIs."""
-        foreground = (labels < self.num_classes)[:, None]
-        return Weights(shift=(foreground * self.shift_vector).to(logits.dtype))

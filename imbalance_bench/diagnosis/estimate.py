@@ -38,7 +38,7 @@ def estimate(bench: GivenDetector, tuning: GivenDetector, tried: list[Method], t
     for method in tried:
         runs = 1 + (len(method.settings_to_try) if tune else 0)
         if method.trains == "classifier":
-            arguments = method.arguments(None)
+            arguments = method.arguments(None) | method.measured(bench.dataset.train_annotations, bench.categories)
             classifier = method.build(bench.categories, bench.detector.tap_dims, base, **arguments)
             seconds += runs * steps * _step(classifier.to(bench.device), schedule, rows * schedule.batch_size)
     base = base.to(bench.device)

@@ -47,7 +47,10 @@ def candidates(names: tuple[str, ...] | None = None) -> list[Method]:
     chosen = [get(name) for name in names]
     for method in chosen:
         if method.trains not in ("classifier", "nothing") or method.starts_from != "baseline":
-            raise InputError(f"'{method.name}' trains more than the classifier, expected a method that does not")
+            raise InputError(
+                f"'{method.name}' trains more than the classifier or starts from another run than the baseline, "
+                "expected a method that does neither"
+            )
     return chosen
 
 

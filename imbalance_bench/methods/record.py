@@ -104,6 +104,10 @@ class Method:
         options = {a.name: a.default for a in arguments if a.name not in self.statistics}
         return options | self.conduct
 
+    def measured(self, annotations: Path, categories: CategoryTable) -> dict[str, Any]:
+        """Those arguments of ``build`` that are read from the training annotations."""
+        return {name: measure(annotations, categories) for name, measure in self.statistics.items()}
+
     def options(self, variant: str | None) -> dict[str, Any]:
         """All options of a variant."""
         return self.parameters | dict(self.resolve(variant)[1])

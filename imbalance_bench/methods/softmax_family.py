@@ -26,11 +26,13 @@ from imbalance_bench.classifiers import (
     fractal_dimensions,
     generalized_weights,
     ldam_margins,
-    log_prior,
+    log_counts,
+    log_odds,
     logit_adjusted,
 )
 from imbalance_bench.datasets.positions import box_centres
-from imbalance_bench.methods.record import Method, classifier_schedule, continued, sigmoid_start
+from imbalance_bench.errors import InputError
+from imbalance_bench.methods.record import Method, classifier_schedule, sigmoid_start
 
 
 def _cosine(
@@ -39,11 +41,17 @@ def _cosine(
     return SoftmaxClassifier(categories.num_classes, dims["fc"], cosine=scale)
 
 
+def _one_of(method: str, option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"option '{option}' of '{method}': '{value}', expected {' or '.join(known)}")
+
+
 def _logit_adjusted(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, gamma: float = 1.0, beta: float = 0.0,
     counts: str = "images", relative: bool = False,
 ) -> Classifier:  # fmt: skip
     """``counts``: of ``images`` (NorCal) or ``instances``."""
+    _one_of("logit-adjust", "counts", counts, ("images", "instances"))
     numbers = categories.instance_counts if counts == "instances" else categories.image_counts
     return logit_adjusted(base, numbers, gamma, beta, relative)
 
@@ -56,26 +64,27 @@ def _fractal(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, dimensions: np.ndarray,
     power: float = 2.0, strength: float = 1.0,
 ) -> Classifier:  # fmt: skip
-    return fractal_calibrated(base, categories.image_shares, dimensions, power, strength)
+    return fractal_calibrated(base, categories.image_counts, categories.total_images, dimensions, power, strength)
 
 
 def _balanced_softmax(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, tau: float = 1.0,
-    released: bool = False, cosine: float = 0.0,
+    form: str = "softmax", cosine: float = 0.0,
 ) -> Classifier:  # fmt: skip
-    """``released``: the sigmoids of its authors' detection code, which know no ``tau``."""
-    if released:
-        shares = categories.image_shares.tolist()
-        balanced = BalancedSigmoidClassifier(categories.num_classes, dims["fc"], shares, cosine or None)
-        return sigmoid_start(balanced, base)
-    shift = log_prior(categories.instance_counts, tau)
+    """``form``: ``softmax``, the paper's equation over train instances, or ``sigmoid``, its authors' for detection."""
+    _one_of("balanced-softmax", "form", form, ("softmax", "sigmoid"))
+    if form == "sigmoid":
+        shift = log_odds(categories.image_counts, categories.total_images, tau)
+        return sigmoid_start(BalancedSigmoidClassifier(categories.num_classes, dims["fc"], shift, cosine or None), base)
+    shift = log_counts(categories.instance_counts, tau, unit=None)
     classifier = ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, cosine=cosine or None)
-    return classifier if cosine else continued(classifier, base)
+    return classifier if cosine else continued_loosely(classifier, base)
 
 
 def _fresh(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0
 ) -> Classifier:
+    """cRT, with class-balanced images as EQLv2's authors have it in detectors: W and b anew, a plain cross entropy."""
     return SoftmaxClassifier(categories.num_classes, dims["fc"], cosine=cosine or None)
 
 
@@ -91,9 +100,10 @@ def _disalign(
 
 
 def _logn(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, share: float = 0.465
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, momentum: float = 0.0
 ) -> Classifier:
-    return continued(LogNClassifier(categories.num_classes, dims["fc"], share), base)
+    """``momentum``: of moving averages, as released; 0 for the statistics of all training RoIs."""
+    return continued_loosely(LogNClassifier(categories.num_classes, dims["fc"], momentum, base.cosine), base)
 
 
 def _equilibrium(
@@ -129,9 +139,7 @@ def _ldam(
     scale: float = 30.0,
 ) -> Classifier:  # fmt: skip
     shift = ldam_margins(categories.instance_counts, margin, scale)
-    return ShiftedSoftmaxClassifier(
-        categories.num_classes, dims["fc"], shift, margin=True, cosine=scale, with_bias=False
-    )
+    return ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, margin=True, cosine=scale)
 
 
 def _ldam_drw(
@@ -141,7 +149,7 @@ def _ldam_drw(
     shift = ldam_margins(categories.instance_counts, margin, scale)
     weights = class_balanced_weights(categories.instance_counts, beta, clip=None)
     return ShiftedSoftmaxClassifier(
-        categories.num_classes, dims["fc"], shift, True, scale, deferred_weights=weights, with_bias=False
+        categories.num_classes, dims["fc"], shift, margin=True, cosine=scale, deferred_weights=weights
     )
 
 
@@ -165,22 +173,24 @@ METHODS = (
            family="softmax loss", source="2008.10032", tune={"scale": (10.0, 20.0, 40.0)}),
     Method("logit-adjust", "Logit adjustment", None, "nothing", "baseline", _logit_adjusted,
            {"norcal": {}, "instances": {"counts": "instances"}, "class-balanced": {"beta": 0.999},
-            "relative": {"relative": True}},
+            "mean-count": {"relative": True}},
            family="post hoc", year=2021, source="2107.02170", tune={"gamma": (0.0, 0.25, 0.5, 0.75, 1.0)}),
     Method("fracal", "FRACAL", None, "nothing", "baseline", _fractal, family="post hoc", year=2024,
            source="2410.11774", statistics={"dimensions": _dimensions},
            tune={"power": (0.0, 1.0, 2.0), "strength": (0.0, 0.5, 1.0)}),
     Method("balanced-softmax", "Balanced softmax", None, "classifier", "baseline", _balanced_softmax,
-           {"paper": {}, "released": {"released": True}},
-           schedule=classifier_schedule, family="softmax loss", source="2007.10740", tune={"tau": (0.25, 0.5, 1.0)}),
+           {"softmax": {}, "released": {"form": "sigmoid"}}, schedule=classifier_schedule, family="softmax loss",
+           source="2007.10740", tune={"tau": (0.25, 0.5, 1.0)}),
     Method("crt", "cRT", None, "classifier", "baseline", _fresh, sampling="class-balanced",
            schedule=classifier_schedule, family="sampling", source="1910.09217"),
     Method("lws", "LWS", None, "classifier", "baseline", _lws, sampling="class-balanced",
            schedule=classifier_schedule, family="sampling", source="1910.09217"),
     Method("disalign", "DisAlign", None, "classifier", "baseline", _disalign, schedule=classifier_schedule,
            family="softmax loss", year=2021, source="2103.16370", tune={"rho": (0.4, 0.8, 1.2)}),
-    Method("logn", "LogN", None, "nothing", "baseline", _logn, {"released": {}, "exact": {"share": 1.0}},
+    Method("logn", "LogN", None, "nothing", "baseline", _logn, {"exact": {}, "released": {"momentum": 5e-5}},
            family="post hoc", year=2022, source="2203.17020"),
+    Method("logn-cosine", "LogN (cosine)", None, "nothing", "cosine", _logn,
+           {"exact": {}, "released": {"momentum": 5e-5}}, family="post hoc", year=2022, source="2203.17020"),
     Method("ebl", "Equilibrium loss", None, "classifier", "baseline", _equilibrium, schedule=classifier_schedule,
            family="softmax loss", year=2021, source="2108.07507"),
     Method("loce", "LOCE", None, "classifier", "baseline", _loce, schedule=classifier_schedule,

@@ -1,301 +1,371 @@
-"""Softmax and post-hoc methods of the catalogue against slow versions written from their authors' papers and code."""
+"""Every softmax and post-hoc method beyond the paper, from the catalogue, against its authors' definition in loops."""
 
-import math
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from mmdet.models.losses import SeesawLoss
+from torch import Tensor, nn
 
+from imbalance_bench import methods
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.classifiers import Classifier, LogNClassifier, SoftmaxClassifier
+from imbalance_bench.classifiers import Classifier, LinearClassifier, SoftmaxClassifier, fractal_calibrated
+from imbalance_bench.errors import InputError
 from imbalance_bench.methods import METHODS
 
-C, D = 4, 6
-INSTANCES, IMAGES_WITH, IMAGES = [1000, 30, 5, 0], [400, 20, 4, 0], 800
-LABELS = torch.tensor([0, 1, 2, 3, 4, 4, 0, 0])
+C, DIM, IMAGES = 4, 6, 900
+INSTANCES = np.array([2000, 120, 7, 1])
+HOLDING = np.array([600, 90, 7, 1])
+CATEGORIES = CategoryTable(np.arange(1, C + 1), tuple("abcd"), HOLDING, INSTANCES, tuple("ffrr"), num_images=IMAGES)
+LABELS = torch.tensor([0, 1, 2, 3, 4, 4, 0, 0, 1, 4])
 
 
-@pytest.fixture
-def categories() -> CategoryTable:
-    return CategoryTable(
-        np.arange(1, 5), tuple("abcd"), np.array(IMAGES_WITH), np.array(INSTANCES), tuple("fcrr"), num_images=IMAGES
-    )
-
-
-@pytest.fixture
-def base() -> SoftmaxClassifier:
-    torch.manual_seed(0)
-    classifier = SoftmaxClassifier(C, D)
-    for parameter in classifier.parameters():
-        torch.nn.init.normal_(parameter)
+def filled(classifier: LinearClassifier) -> LinearClassifier:
+    """With values all over."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            parameter.normal_(generator=generator)
     return classifier
 
 
 @pytest.fixture
+def base() -> LinearClassifier:
+    return filled(SoftmaxClassifier(C, DIM))
+
+
+@pytest.fixture
 def features() -> Tensor:
-    return torch.randn(8, D, generator=torch.Generator().manual_seed(1))
+    return torch.randn(len(LABELS), DIM, generator=torch.Generator().manual_seed(1)).abs()
 
 
-def build(name: str, variant: str | None, categories: CategoryTable, base: SoftmaxClassifier, **extra: object):
+def made(run: str, base: LinearClassifier, categories: CategoryTable = CATEGORIES, **statistics: Any) -> Any:
+    """The classifier of ``method`` or ``method:variant``."""
+    name, variant = methods.parse(run)
     method = METHODS[name]
-    return method.build(categories, {"fc": D}, base, **method.arguments(variant), **extra)
+    assert set(statistics) == set(method.statistics)
+    return method.build(categories, {"fc": base.feature_dim}, base, **method.arguments(variant), **statistics)
 
 
-def logits_of(classifier: SoftmaxClassifier, features: Tensor) -> np.ndarray:
-    """W h + b, row by row."""
-    weight, bias = classifier.weight.detach().double().numpy(), classifier.bias.detach().double().numpy()
-    return np.array([weight @ row + bias for row in features.double().numpy()])
+def of_logits(*logits: float) -> LinearClassifier:
+    """A softmax classifier that gives these to every RoI, background last."""
+    classifier = SoftmaxClassifier(len(logits) - 1, 1)
+    with torch.no_grad():
+        classifier.weight.zero_()
+        classifier.bias.copy_(torch.tensor(logits))
+    return classifier
 
 
-def scores_of(classifier: Classifier, features: Tensor) -> np.ndarray:
-    return classifier.eval().scores(classifier(features)).detach().double().numpy()
+def rows(classifier: Classifier, features: Tensor) -> np.ndarray:
+    """Logits in double precision."""
+    return classifier(features).detach().double().numpy()
+
+
+def scores(classifier: Classifier, features: Tensor) -> np.ndarray:
+    return classifier.scores(classifier(features)).detach().numpy()
+
+
+def loss(classifier: Classifier, features: Tensor) -> float:
+    return sum(float(part.detach()) for part in classifier.loss(classifier(features), LABELS).values())
 
 
 def softmax(row: np.ndarray) -> np.ndarray:
-    powers = [math.exp(value) for value in row]
-    return np.array(powers) / sum(powers)
+    return np.exp(row) / np.exp(row).sum()
 
 
-def entropy(row: np.ndarray, label: int) -> float:
-    return -math.log(softmax(row)[label])
+# NorCal: projects/NorCal of tydpan/NorCal
 
 
-def test_norcal_of_two_classes() -> None:
-    """The released code by hand: exp(2) / 10, exp(3) / 1000, exp(2), normalised."""
-    categories = CategoryTable(np.array([1, 2]), ("a", "b"), np.array([10, 1000]), np.array([10, 1000]), ("r", "f"))
-    base = SoftmaxClassifier(2, 1)
-    with torch.no_grad():
-        base.weight.zero_()
-        base.bias.copy_(torch.tensor([2.0, 3.0, 2.0]))
-    found = scores_of(build_of_two("norcal", categories, base), torch.zeros(1, 1))[0]
-    powers = [math.exp(2) / 10, math.exp(3) / 1000, math.exp(2)]
-    assert found.tolist() == pytest.approx([power / sum(powers) for power in powers])
-    assert found[0] == pytest.approx(0.0907, abs=5e-4)
+def test_norcal_by_hand() -> None:
+    """N = (10, 1000): e^2 / 10 over that, e^3 / 1000 and the background's e^2."""
+    counts = np.array([10, 1000])
+    table = CategoryTable(np.array([1, 2]), ("a", "b"), counts, counts * 3, ("r", "f"))
+    adjusted = made("logit-adjust:norcal", of_logits(2, 3, 2), table)
+    found = scores(adjusted, torch.ones(1, 1))[0]
+    np.testing.assert_allclose(found, [0.09069, 0.00247, 0.90685], atol=5e-6)
+    relative = made("logit-adjust:mean-count", of_logits(2, 3, 2), table)
+    assert scores(relative, torch.ones(1, 1))[0, 0] == pytest.approx(0.955, abs=5e-4)
 
 
-def build_of_two(variant: str, categories: CategoryTable, base: SoftmaxClassifier) -> Classifier:
-    method = METHODS["logit-adjust"]
-    return method.build(categories, {"fc": 1}, base, **method.arguments(variant))
+@pytest.mark.parametrize(
+    ("variant", "factors"),
+    [
+        ("norcal", 1 / HOLDING),
+        ("gamma=0.25", 1 / HOLDING**0.25),
+        ("gamma=0", np.ones(C)),
+        ("instances", 1 / INSTANCES),
+        ("class-balanced", (1 - 0.999) / (1 - 0.999**HOLDING)),
+        ("mean-count", HOLDING.mean() / HOLDING),
+    ],
+)
+def test_logit_adjustment(variant: str, factors: np.ndarray, base: LinearClassifier, features: Tensor) -> None:
+    found = scores(made(f"logit-adjust:{variant}", base), features)
+    for row, logits in zip(found, rows(base, features), strict=True):
+        exponentials = np.append(np.exp(logits[:-1]) * factors, np.exp(logits[-1]))
+        np.testing.assert_allclose(row, exponentials / exponentials.sum(), rtol=1e-4)
+    assert METHODS["logit-adjust"].default_variant == "norcal"
 
 
-@pytest.mark.parametrize("variant", ["norcal", "gamma=0", "gamma=0.5", "instances", "class-balanced", "relative"])
-def test_logit_adjustment(variant: str, categories: CategoryTable, base: SoftmaxClassifier, features: Tensor) -> None:
-    counts = [max(n, 1) for n in (INSTANCES if variant == "instances" else IMAGES_WITH)]
-    gamma = {"gamma=0": 0.0, "gamma=0.5": 0.5}.get(variant, 1.0)
-    divisors = [n**gamma for n in counts]
-    if variant == "class-balanced":
-        divisors = [sum(0.999**i for i in range(n)) for n in counts]
-    if variant == "relative":
-        divisors = [n / (sum(counts) / C) for n in counts]
-    found = scores_of(build("logit-adjust", variant, categories, base), features)
-    for row, logits in zip(found, logits_of(base, features), strict=True):
-        powers = [math.exp(z) / divisor for z, divisor in zip(logits, [*divisors, 1], strict=True)]
-        np.testing.assert_allclose(row, np.array(powers) / sum(powers), rtol=1e-4)
+# FRACAL: mmdet/models/roi_heads/bbox_heads/fracal_bbox_head.py and stat_files of kostas1515/FRACAL
 
 
-@pytest.mark.parametrize(("power", "strength"), [(2.0, 1.0), (1.0, 0.5)])
-def test_fracal(
-    power: float, strength: float, categories: CategoryTable, base: SoftmaxClassifier, features: Tensor
-) -> None:
-    dimensions = np.array([2.0, 1.5, 1.2, 1.0])
-    variant = f"power={power},strength={strength}"
-    found = scores_of(build("fracal", variant, categories, base, dimensions=dimensions), features)
-    for row, logits in zip(found, logits_of(base, features), strict=True):
-        lowered = [z - strength * math.log10(C * max(n, 1) / IMAGES) for z, n in zip(logits, IMAGES_WITH, strict=False)]
-        calibrated = softmax(np.array([*lowered, logits[-1]])) / np.array([*dimensions, 1.0]) ** power
-        np.testing.assert_allclose(row, calibrated / calibrated.sum(), rtol=1e-4)
+@pytest.mark.parametrize(("variant", "power", "strength"), [("paper", 2, 1), ("power=1,strength=0.5", 1, 0.5)])
+def test_fracal(variant: str, power: float, strength: float, base: LinearClassifier, features: Tensor) -> None:
+    dimensions = np.array([1.9, 1.5, 1.2, 1.0])
+    found = scores(made(f"fracal:{variant}", base, dimensions=dimensions), features)
+    for row, logits in zip(found, rows(base, features), strict=True):
+        adjusted = logits.copy()
+        for label in range(C):
+            adjusted[label] += strength * (-np.log10(HOLDING[label] / IMAGES) - np.log10(C))
+        probabilities = softmax(adjusted) / np.append(dimensions, 1) ** power
+        np.testing.assert_allclose(row, probabilities / probabilities.sum(), rtol=1e-4)
 
 
-def test_fracal_counts_images_not_the_sum_of_its_classes() -> None:
-    """Three classes an image: the foreground is log10(3) higher than with the sum of counts in the place of images."""
-    counts = np.array([100, 100, 100])
-    categories = CategoryTable(np.arange(3), tuple("abc"), counts, counts, tuple("ccc"), num_images=101)
-    plain = SoftmaxClassifier(3, 2)
-    classifier = METHODS["fracal"].build(categories, {"fc": 2}, plain, dimensions=np.ones(3))
-    shift = (plain.bias - classifier.bias).detach()
-    torch.testing.assert_close(shift, torch.tensor([np.log10(300 / 101)] * 3 + [0.0]).float())
-
-
-def test_balanced_softmax(categories: CategoryTable, base: SoftmaxClassifier, features: Tensor) -> None:
-    """The paper's: n_y exp(z_y) / sum n_j exp(z_j); background as a class of mean size."""
-    counts = [max(n, 1) for n in INSTANCES]
-    weights = [*counts, sum(counts) / C]
-    classifier = build("balanced-softmax", "paper", categories, base)
-    total = 0.0
-    for row, label in zip(logits_of(base, features), LABELS.tolist(), strict=True):
-        powers = [weight * math.exp(z) for weight, z in zip(weights, row, strict=True)]
-        total -= math.log(powers[label] / sum(powers))
-    assert float(classifier.loss(classifier(features), LABELS)["loss_cls"].detach()) == pytest.approx(
-        total / 8, rel=1e-4
+def test_fracal_divides_by_images() -> None:
+    """LVIS v1: 360,952 pairs of a class and an image, 100,170 images; by those foreground is higher by .56."""
+    counts = np.array([360_952 - 64, 64])
+    by_images, by_pairs = (
+        fractal_calibrated(of_logits(0, 0, 0), counts, number, np.ones(2)).bias.detach()
+        for number in (100_170, 360_952)
     )
-    np.testing.assert_allclose(
-        scores_of(classifier, features), [softmax(row) for row in logits_of(base, features)], rtol=1e-4
-    )
+    torch.testing.assert_close(by_pairs - by_images, torch.tensor([0.5567, 0.5567, 0]), atol=1e-4, rtol=0)
 
 
-def test_balanced_softmax_as_released(categories: CategoryTable, base: SoftmaxClassifier, features: Tensor) -> None:
-    """Sigmoids; foreground RoIs alone are shifted, by the odds of the class's share of images."""
-    classifier = build("balanced-softmax", "released", categories, base)
-    logits = classifier(features)
-    total = 0.0
-    for row, label in zip(logits.detach().double().numpy(), LABELS.tolist(), strict=True):
-        for c in range(C):
-            share = max(IMAGES_WITH[c], 1) / IMAGES
-            z = row[c] - math.log((1 - share) / share) if label < C else row[c]
-            p = 1 / (1 + math.exp(-z))
-            total -= math.log(p if c == label else 1 - p)
-    assert float(classifier.loss(logits, LABELS)["loss_cls"].detach()) == pytest.approx(total / 8, rel=1e-4)
-    expected = 1 / (1 + np.exp(-logits.detach().double().numpy()))
-    np.testing.assert_allclose(scores_of(classifier, features)[:, :C], expected, rtol=1e-4)
+def test_images_are_counted_in_the_training_file(tmp_path: Path) -> None:
+    """FRACAL counts all of them, balanced softmax those with a box."""
+    boxes = [(1, 1), (1, 1), (1, 2), (3, 1)]
+    content = {
+        "images": [{"id": number, "width": 10, "height": 10} for number in (1, 2, 3)],
+        "categories": [{"id": number, "name": str(number)} for number in (1, 2)],
+        "annotations": [
+            {"id": n, "image_id": image, "category_id": category, "bbox": [0, 0, 2, 2], "area": 4}
+            for n, (image, category) in enumerate(boxes)
+        ],
+    }
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(content))
+    table = CategoryTable.from_annotations(path)
+    found = METHODS["fracal"].measured(path, table)
+    assert table.total_images == 3
+    assert found["dimensions"].tolist() == [1, 1]
 
 
-def test_disalign(categories: CategoryTable, base: SoftmaxClassifier, features: Tensor) -> None:
-    """Foreground alone is aligned; the loss is a weighted mean."""
-    classifier = build("disalign", None, categories, base)
-    np.testing.assert_allclose(
-        scores_of(classifier, features), [softmax(row) for row in logits_of(base, features)], rtol=1e-4
-    )
-    for parameter in classifier.parameters():
-        torch.nn.init.normal_(parameter)
-    a, c, v, u = (parameter.detach().double().numpy() for parameter in classifier.parameters())
-    assert len(a) == len(c) == C
-    prior = np.array([max(n, 1) for n in INSTANCES]) / sum(max(n, 1) for n in INSTANCES)
-    weights = [*(C * prior**-0.8 / (prior**-0.8).sum()), 1.0]
-    logits = classifier(features)
-    total = divisor = 0.0
-    for row, h, z, label in zip(
-        logits.detach().numpy(), features.double().numpy(), logits_of(base, features), LABELS.tolist(), strict=True
-    ):
-        s = 1 / (1 + math.exp(-(v[0] @ h + u[0])))
-        aligned = np.array([*(s * (a[k] * z[k] + c[k]) + (1 - s) * z[k] for k in range(C)), z[C]])
-        np.testing.assert_allclose(row, aligned, rtol=1e-4, atol=1e-4)
-        total += weights[label] * entropy(aligned, label)
-        divisor += weights[label]
-    loss = classifier.loss(logits, LABELS)["loss_cls"]
-    assert float(loss.detach()) == pytest.approx(total / divisor, rel=1e-4)
-    loss.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in classifier.parameters())
-    assert not any("frozen" in name for name, _ in classifier.named_parameters())
+# LogN: mmdet/models/roi_heads/bbox_heads/logit_norm_head.py of MCG-NJU/LogN
 
 
-@pytest.mark.parametrize(("variant", "share"), [("released", 0.465), ("exact", 1.0), ("share=0.2", 0.2)])
-def test_logn(variant: str, share: float, categories: CategoryTable, base: SoftmaxClassifier, features: Tensor) -> None:
-    classifier = build("logn", variant, categories, base)
-    batches = [(features[:3], LABELS[:3]), (features[3:], LABELS[3:])]
-    classifier.fit(batches)
-    logits = logits_of(base, features)
-    mean = share * logits[:, :C].mean(axis=0)
-    deviation = np.sqrt(share * logits[:, :C].var(axis=0) + (1 - share))
-    expected = logits.copy()
+def normalised(logits: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Background, the last, is left alone."""
+    found = logits.copy()
     for label in range(C):
-        expected[:, label] = (logits[:, label] - (mean[label] - mean.min())) / deviation[label]
-    np.testing.assert_allclose(classifier.eval()(features).detach(), expected, rtol=1e-3, atol=1e-4)
-    once = {name: value.clone() for name, value in classifier.state_dict().items()}
-    classifier.fit(batches)
-    classifier.scores(classifier(features))
-    assert all(torch.equal(value, classifier.state_dict()[name]) for name, value in once.items())
+        found[:, label] = (logits[:, label] - (mean[label] - mean[:C].min())) / np.sqrt(variance[label])
+    return found
 
 
-def test_the_share_of_logn_is_that_of_its_moving_averages_on_lvis() -> None:
-    left = 1.0
-    for _ in range(-(-100_170 // 16)):
-        left *= 1 - 1e-4
-    assert LogNClassifier(C, D).share == pytest.approx(1 - left, abs=1e-3)
+@pytest.mark.parametrize("cosine", [None, 20.0])
+@pytest.mark.parametrize("variant", ["exact", "released"])
+def test_logn(variant: str, cosine: float | None, features: Tensor) -> None:
+    base = filled(SoftmaxClassifier(C, DIM, cosine=cosine))
+    seen = torch.randn(1300, DIM, generator=torch.Generator().manual_seed(2)) + 1
+    parts = [(part, torch.zeros(len(part), dtype=torch.long)) for part in (seen[:1024], seen[1024:])]
+    logn = made(f"logn:{variant}", base)
+    logn.fit(parts)
+    if variant == "released":
+        statistics = nn.BatchNorm1d(C + 1, momentum=5e-5, affine=False).double()
+        for batch in (seen[:512], seen[512:1024], seen[1024:]):
+            statistics(base(batch).detach().double())
+        mean, variance = statistics.running_mean.numpy(), statistics.running_var.numpy()
+        assert abs(mean).max() < 0.01 and abs(variance - 1).max() < 0.2, "after so few they are near 0 and 1"
+    else:
+        mean, variance = rows(base, seen).mean(axis=0), rows(base, seen).var(axis=0)
+    expected = normalised(rows(base, features), mean, variance)
+    np.testing.assert_allclose(rows(logn, features), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(scores(logn, features), [softmax(row) for row in expected], rtol=2e-3, atol=1e-6)
+
+    state = {name: value.clone() for name, value in logn.state_dict().items()}
+    logn.fit(parts)
+    assert all(torch.equal(value, logn.state_dict()[name]) for name, value in state.items()), "fit twice is fit once"
+    used = features if cosine is None else nn.functional.normalize(features, dim=1)
+    linear = used @ logn.class_weights().T + logn.class_biases()
+    np.testing.assert_allclose(linear, expected, rtol=1e-3, atol=1e-3)
 
 
-def cosines(classifier: SoftmaxClassifier, features: Tensor) -> np.ndarray:
-    rows = classifier.weight.detach().double().numpy()
-    return np.array(
-        [[w @ h / (np.linalg.norm(w) * np.linalg.norm(h)) for w in rows] for h in features.double().numpy()]
-    )
+def test_logn_where_it_was_published() -> None:
+    published = METHODS["logn-cosine"]
+    assert (published.starts_from, published.build) == ("cosine", METHODS["logn"].build)
+    assert published.needs == ("cosine", "baseline")
+    assert 1 - (1 - METHODS["logn"].options("released")["momentum"]) ** (99_388 // 4) == pytest.approx(0.71, abs=0.005)
 
 
-@pytest.mark.parametrize("name", ["ldam", "ldam-drw"])
-def test_ldam(name: str, categories: CategoryTable, base: SoftmaxClassifier, features: Tensor) -> None:
-    """30 (cos - margin of the own class), no bias; deferred, by effective numbers, as a weighted mean."""
-    torch.manual_seed(3)
-    classifier = build(name, None, categories, base)
-    assert not classifier.bias.requires_grad
-    assert classifier.bias.tolist() == [0.0] * (C + 1)
-    margins = [max(n, 1) ** -0.25 for n in INSTANCES]
-    margins = [*(0.5 * m / max(margins) for m in margins), 0.0]
-    effective = [(1 - 0.9999) / (1 - 0.9999 ** max(n, 1)) for n in INSTANCES]
-    late = [*(C * e / sum(effective) for e in effective), 1.0]
-    table = cosines(classifier, features)
-    np.testing.assert_allclose(classifier(features).detach(), 30 * table, rtol=1e-3, atol=1e-4)
-    for epoch in range(12):
-        classifier.begin_epoch(epoch / 12)
-        weights = late if name == "ldam-drw" and epoch >= 8 else [1.0] * (C + 1)
-        total = divisor = 0.0
-        for row, label in zip(table, LABELS.tolist(), strict=True):
-            total += weights[label] * entropy(30 * (row - np.eye(C + 1)[label] * margins[label]), label)
-            divisor += weights[label]
-        found = float(classifier.loss(classifier(features), LABELS)["loss_cls"].detach())
-        assert found == pytest.approx(total / divisor, rel=1e-4)
-    np.testing.assert_allclose(scores_of(classifier, features), [softmax(30 * row) for row in table], rtol=1e-3)
+# DisAlign: cvpods' disalign_fast_rcnn.py, and fast_rcnn.py beside the configurations of Megvii-BaseDetection/DisAlign
 
 
-def test_cosine_and_crt(categories: CategoryTable, base: SoftmaxClassifier, features: Tensor) -> None:
-    """Both start anew, cRT with a linear layer."""
-    cosine, crt = build("cosine", None, categories, base), build("crt", None, categories, base)
-    table = cosines(cosine, features)
-    np.testing.assert_allclose(scores_of(cosine, features), [softmax(20 * row) for row in table], rtol=1e-3)
-    assert METHODS["crt"].sampling == "class-balanced"
-    rows = logits_of(crt, features)
-    expected = np.mean([entropy(row, label) for row, label in zip(rows, LABELS.tolist(), strict=True)])
-    assert float(crt.loss(crt(features), LABELS)["loss_cls"].detach()) == pytest.approx(expected, rel=1e-4)
-    assert not torch.equal(crt.weight, base.weight)
+def test_disalign(base: LinearClassifier, features: Tensor) -> None:
+    classifier = made("disalign", base)
+    torch.testing.assert_close(classifier(features), base(features))
+    trained = dict(classifier.named_parameters())
+    assert {name: value.numel() for name, value in trained.items()} == {
+        "scale": C, "offset": C, "gate_weight": DIM, "gate_bias": 1
+    }  # fmt: skip
+    assert all(value.requires_grad for value in trained.values())
+    a, c, v, u = (value.detach().double().numpy() for value in filled(classifier).parameters())
+    before = rows(base, features)
+    share = INSTANCES / INSTANCES.sum()
+    inverse = share**-0.8
+    weights = np.append(C * inverse / inverse.sum(), 1)
+    total = divisor = 0.0
+    for row, logits, feature, label in zip(
+        rows(classifier, features), before, features.double().numpy(), LABELS.tolist(), strict=True
+    ):
+        confidence = 1 / (1 + np.exp(-(v[0] @ feature + u[0])))
+        expected = logits.copy()
+        for k in range(C):
+            expected[k] = confidence * (a[k] * logits[k] + c[k]) + (1 - confidence) * logits[k]
+        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4)
+        total -= weights[label] * np.log(softmax(expected)[label])
+        divisor += weights[label]
+    assert loss(classifier, features) == pytest.approx(total / divisor, rel=1e-4)
 
 
-def test_simcal(categories: CategoryTable, base: SoftmaxClassifier, features: Tensor) -> None:
-    """Below 100 instances the new head's probability, else and for background the old one's."""
-    classifier = build("simcal", None, categories, base)
-    new, old = logits_of(classifier, features), logits_of(base, features)
-    found = scores_of(classifier, features)
-    for row, fresh, before in zip(found, new, old, strict=True):
-        expected = [softmax(fresh)[c] if c < C and INSTANCES[c] < 100 else softmax(before)[c] for c in range(C + 1)]
-        np.testing.assert_allclose(row, expected, rtol=1e-4)
+# LDAM: losses.py, models/resnet_cifar.py and cifar_train.py of kaidic/LDAM-DRW
 
 
-def test_seesaw(categories: CategoryTable, base: SoftmaxClassifier, features: Tensor) -> None:
-    """Two batches, counts taken in before the loss; the factors one by one."""
-    classifier = build("seesaw", "cosine=0", categories, base).train()
-    counts = [0.0] * C
-    for part in (slice(0, 5), slice(3, 8)):
-        logits = classifier(features[part])
-        loss = classifier.loss(logits, LABELS[part])
-        for label in LABELS[part].tolist():
-            if label < C:
-                counts[label] += 1
-        total = objectness = 0.0
-        for row, label in zip(logits.detach().double().numpy(), LABELS[part].tolist(), strict=True):
-            objectness += entropy(row[C:], int(label == C))
-            if label == C:
-                continue
-            sigma = softmax(row[:C])
-            below = 0.0
-            for j in range(C):
-                mitigation = min(1.0, max(counts[j], 1) / max(counts[label], 1)) ** 0.8
-                compensation = max(1.0, sigma[j] / max(sigma[label], 0.01)) ** 2
-                below += math.exp(row[j]) * (1.0 if j == label else mitigation * compensation)
-            total -= math.log(math.exp(row[label]) / below)
-        assert float(loss["loss_cls"].detach()) == pytest.approx(total / 5, rel=1e-3)
-        assert float(loss["loss_objectness"].detach()) == pytest.approx(objectness / 5, rel=1e-4)
-    for row, found in zip(classifier(features).detach().double().numpy(), scores_of(classifier, features), strict=True):
-        foreground = softmax(row[C:])[0]
-        np.testing.assert_allclose(found, [*(softmax(row[:C]) * foreground), 1 - foreground], rtol=1e-4)
+@pytest.mark.parametrize(("run", "beta"), [("ldam", 0.0), ("ldam-drw", 0.0), ("ldam-drw", 0.9999)])
+def test_ldam(run: str, beta: float, base: LinearClassifier, features: Tensor) -> None:
+    classifier = made(run, base).train()
+    classifier.begin_epoch(0.7 if beta else 0.6)
+    margins = INSTANCES**-0.25
+    margins = np.append(margins * 0.5 / margins.max(), 0)
+    effective = (1 - beta) / (1 - beta ** INSTANCES.astype(float))
+    weights = np.append(effective / effective.sum() * C, 1)
+    w = classifier.weight.detach().double().numpy()
+    total = divisor = 0.0
+    for feature, label in zip(features.double().numpy(), LABELS.tolist(), strict=True):
+        cosines = np.array([row @ feature / np.linalg.norm(row) / np.linalg.norm(feature) for row in w])
+        cosines[label] -= margins[label]
+        total -= weights[label] * np.log(softmax(30 * cosines)[label])
+        divisor += weights[label]
+    assert loss(classifier, features) == pytest.approx(total / divisor, rel=1e-4)
+    assert not classifier.bias.requires_grad and not classifier.bias.any(), "no bias"
+    step = torch.optim.SGD(classifier.parameters(), 0.1, weight_decay=0.1)
+    classifier.loss(classifier(features), LABELS)["loss_cls"].backward()
+    step.step()
+    assert not classifier.bias.any()
 
 
-def test_lws(categories: CategoryTable, base: SoftmaxClassifier, features: Tensor) -> None:
-    classifier = build("lws", None, categories, base)
-    scale = torch.tensor([2.0, 1.0, 0.5, 1.0, 1.5])
+# Balanced softmax: its paper, and projects/BALMS of Majiker/BalancedMetaSoftmax-InstanceSeg
+
+
+def test_balanced_softmax(base: LinearClassifier, features: Tensor) -> None:
+    """Equation 3 over instances; background, which it does not know, as a class of mean size."""
+    classifier = made("balanced-softmax", base)
+    sizes = np.append(INSTANCES, INSTANCES.mean())
+    total = 0.0
+    for logits, label in zip(rows(base, features), LABELS.tolist(), strict=True):
+        total -= np.log(sizes[label] * np.exp(logits[label]) / (sizes * np.exp(logits)).sum())
+    assert loss(classifier, features) == pytest.approx(total / len(LABELS), rel=1e-4)
+    np.testing.assert_allclose(scores(classifier, features), scores(base, features), rtol=1e-5)
+
+
+def test_balanced_softmax_as_released(base: LinearClassifier, features: Tensor) -> None:
+    classifier = made("balanced-softmax:released", base)
+    total = 0.0
+    logits = rows(classifier, features)
+    assert logits.shape == (len(LABELS), C), "no column of background"
+    for row, label in zip(logits, LABELS.tolist(), strict=True):
+        for c in range(C):
+            share = HOLDING[c] / IMAGES
+            shifted = row[c] - np.log((1 - share) / share) if label < C else row[c]
+            probability = 1 / (1 + np.exp(-shifted))
+            total -= np.log(probability if c == label else 1 - probability)
+    assert loss(classifier, features) == pytest.approx(total / len(LABELS), rel=1e-4)
+    np.testing.assert_allclose(scores(classifier, features)[:, :C], 1 / (1 + np.exp(-logits)), rtol=1e-4)
+
+
+def test_a_class_in_every_image_has_a_loss(base: LinearClassifier, features: Tensor) -> None:
+    assert np.isfinite(loss(made("balanced-softmax:released", base, replace(CATEGORIES, num_images=600)), features))
+
+
+# LOCE's loss (mmdet/models/losses/equilibrium_loss.py of fcjian/LOCE); its moving average is test_feature_sampling's
+
+
+def test_equilibrium_loss(base: LinearClassifier, features: Tensor) -> None:
+    classifier = made("ebl", base).eval()
+    means = np.array([0.8, 0.3, 0.05, 0.01, 0.01])
+    classifier.mean_scores.copy_(torch.tensor(means))
+    total = 0.0
+    for logits, label in zip(rows(base, features), LABELS.tolist(), strict=True):
+        weighted = means * np.exp(logits - logits.max())
+        total -= np.log(weighted[label] / weighted.sum())
+    assert loss(classifier, features) == pytest.approx(total / len(LABELS), rel=1e-4)
+    np.testing.assert_allclose(scores(classifier, features), scores(base, features), rtol=1e-5)
+
+
+# Seesaw: its authors gave it to mmdet
+
+
+def test_seesaw(base: LinearClassifier) -> None:
+    ours = made("seesaw", base).train()
+    theirs = SeesawLoss(num_classes=C, p=0.8, q=2.0)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(4):
+        logits = 3 * torch.randn(9, C + 2, generator=generator)
+        labels = torch.randint(C + 1, (9,), generator=generator)
+        expected = theirs(logits, labels, torch.ones(9), avg_factor=9)
+        found = ours.loss(logits, labels)
+        torch.testing.assert_close(found["loss_cls"], expected["loss_cls_classes"])
+        torch.testing.assert_close(found["loss_objectness"], expected["loss_cls_objectness"])
+    torch.testing.assert_close(ours.scores(logits), theirs.get_activation(logits))
+    assert ours.counts.tolist() == theirs.cum_samples.tolist()
+    assert ours.cosine == 20
+
+
+# Decoupling (models of facebookresearch/classifier-balancing), SimCal (bbox_head.py of twangnh/SimCal), cosine
+
+
+def test_lws(base: LinearClassifier, features: Tensor) -> None:
+    """W and b as they were, under one scale a class; background is a class, too."""
+    classifier = made("lws", base)
+    assert [name for name, value in classifier.named_parameters() if value.requires_grad] == ["scale"]
+    scales = torch.tensor([2.0, 0.5, 3.0, 1.0, 0.7])
     with torch.no_grad():
-        classifier.scale.copy_(scale)
-    assert [name for name, p in classifier.named_parameters() if p.requires_grad] == ["scale"]
-    rows = [row * scale.double().numpy() for row in logits_of(base, features)]
-    np.testing.assert_allclose(scores_of(classifier, features), [softmax(row) for row in rows], rtol=1e-4)
-    expected = np.mean([entropy(row, label) for row, label in zip(rows, LABELS.tolist(), strict=True)])
-    assert float(classifier.loss(classifier(features), LABELS)["loss_cls"].detach()) == pytest.approx(
-        expected, rel=1e-4
+        classifier.scale.copy_(scales)
+    expected = rows(base, features) * scales.numpy()
+    np.testing.assert_allclose(rows(classifier, features), expected, rtol=1e-4, atol=1e-5)
+    total = -sum(np.log(softmax(row)[label]) for row, label in zip(expected, LABELS.tolist(), strict=True))
+    assert loss(classifier, features) == pytest.approx(total / len(LABELS), rel=1e-4)
+    assert METHODS["lws"].sampling == "class-balanced"
+
+
+@pytest.mark.parametrize(("run", "scale"), [("crt", None), ("cosine", 20.0)])
+def test_fresh_classifiers(run: str, scale: float | None, base: LinearClassifier, features: Tensor) -> None:
+    classifier = made(run, base)
+    assert not torch.equal(classifier.weight, base.weight)
+    expected = features @ classifier.weight.T
+    if scale is not None:
+        expected = scale * expected / classifier.weight.norm(dim=1) / features.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(rows(classifier, features), expected.detach(), rtol=1e-4, atol=1e-5)
+    assert METHODS[run].sampling == ("class-balanced" if run == "crt" else "uniform")
+
+
+def test_simcal(base: LinearClassifier, features: Tensor) -> None:
+    """Below 100 train instances the new head's softmax, which alone is trained."""
+    classifier = made("simcal", base)
+    new = features @ classifier.weight.T + classifier.bias
+    found, calibrated, original = scores(classifier, features), new.softmax(dim=1).detach(), scores(base, features)
+    for label in range(C + 1):
+        tail = label < C and INSTANCES[label] < 100
+        np.testing.assert_allclose(found[:, label], (calibrated if tail else original)[:, label], rtol=1e-4)
+    assert loss(classifier, features) == pytest.approx(
+        float(nn.functional.cross_entropy(new.detach(), LABELS)), rel=1e-4
     )
+    assert METHODS["simcal"].sampling == "bi-level"
+
+
+@pytest.mark.parametrize("run", ["logit-adjust:counts=boxes", "balanced-softmax:form=tanh"])
+def test_words_that_an_option_does_not_know(run: str, base: LinearClassifier) -> None:
+    with pytest.raises(InputError, match=r"option '\w+' of '[\w-]+': '\w+', expected \w+ or \w+"):
+        made(run, base)

@@ -1,4 +1,4 @@
-"""Classifiers that change the logits of a trained one, against slow versions."""
+"""Classifiers that change the logits of a trained one; their formulas are in test_authors_softmax_family."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from imbalance_bench.classifiers import (
     LogNClassifier,
     SoftmaxClassifier,
     fractal_dimensions,
-    log_prior,
+    generalized_weights,
+    log_counts,
     logit_adjusted,
 )
 
@@ -31,30 +32,38 @@ def features() -> Tensor:
     return torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
 
 
-def test_log_prior() -> None:
-    expected = [0.5 * np.log(max(n, 1) / 259) for n in COUNTS]
-    np.testing.assert_allclose(log_prior(COUNTS, 0.5), [*expected, 0])
-    np.testing.assert_allclose(log_prior(COUNTS, 1.0, unit=2.0), [*np.log(np.maximum(COUNTS, 1) / 2), 0])
-    effective = [sum(0.9**i for i in range(max(n, 1))) for n in COUNTS]
-    np.testing.assert_allclose(log_prior(COUNTS, 1.0, beta=0.9)[:-1], np.log(effective / np.mean(effective)))
+def test_log_counts() -> None:
+    numbers = np.maximum(COUNTS, 1)
+    np.testing.assert_allclose(log_counts(COUNTS), [*np.log(numbers), 0])
+    np.testing.assert_allclose(log_counts(COUNTS, 0.5, unit=None), [*(0.5 * np.log(numbers / 259)), 0])
+    np.testing.assert_allclose(log_counts(COUNTS, unit=20), [*np.log(numbers / 20), 0])
+    effective = [sum(0.9**i for i in range(n)) for n in numbers]
+    np.testing.assert_allclose(log_counts(COUNTS, beta=0.9), [*np.log(effective), 0])
 
 
-def test_equal_counts_change_nothing(base: SoftmaxClassifier, features: Tensor) -> None:
+def test_equal_counts_change_nothing_relative_to_their_mean(base: SoftmaxClassifier, features: Tensor) -> None:
     adjusted = logit_adjusted(base, [7, 7, 7, 7], 1.0, relative=True)
     torch.testing.assert_close(adjusted(features), base(features))
 
 
-def test_logn_of_no_proposals(base: SoftmaxClassifier) -> None:
-    logn = LogNClassifier(4, 6)
-    logn.load_state_dict(base.state_dict())
-    logn.fit([])
-    assert torch.equal(logn.weight, base.weight)
+def test_logn_of_no_proposals(base: SoftmaxClassifier, features: Tensor) -> None:
+    for momentum in (0.0, 5e-5):
+        logn = LogNClassifier(4, 6, momentum)
+        logn.load_state_dict(base.state_dict(), strict=False)
+        logn.fit([])
+        torch.testing.assert_close(logn(features), base(features))
 
 
 def test_transforms_start_as_the_trained_classifier(base: SoftmaxClassifier, features: Tensor) -> None:
-    for options in ({}, {"shift": True, "gate": True}):
+    for options in ({}, {"shift": True, "gate": True}, {"shift": True, "gate": True, "background": False}):
         classifier = LogitTransformClassifier.from_base(base, **options)
         torch.testing.assert_close(classifier(features), base(features))
+
+
+def test_generalized_weights_count_a_class_without_boxes_as_one() -> None:
+    prior = np.array([1000, 30, 5, 1]) / 1036
+    weights = generalized_weights(COUNTS, 0.8)
+    np.testing.assert_allclose(weights, [*(4 * prior**-0.8 / (prior**-0.8).sum()), 1])
 
 
 def test_only_background_and_extreme_logits(base: SoftmaxClassifier) -> None:
