@@ -4,20 +4,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from pretended_gpu import pretended_gpu
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from imbalance_bench import methods
+from imbalance_bench import methods, proposals
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier, build
+from imbalance_bench.datasets.generated import generate
+from imbalance_bench.detectors.inference import ImageProposals
+from imbalance_bench.evaluation.classifier import evaluate_classifier
+from imbalance_bench.evaluation.ground_truth import GroundTruth
+from imbalance_bench.evaluation.oracles import oracle_ap
 from imbalance_bench.methods import METHODS
+from imbalance_bench.proposals import ProposalSet
 
 C, ROIS = 6, 64
 WIDTHS = {"fc": 5, "fc_pre_relu": 5, "conv": 7}
 IMAGES = np.array([2000, 400, 150, 60, 9, 0])
-TABLE = CategoryTable(np.arange(1, C + 1), tuple("abcdef"), IMAGES, 2 * IMAGES, tuple("fffcrr"))
+TABLE = CategoryTable(1 + 2 * np.arange(C), tuple("abcdef"), IMAGES, 2 * IMAGES, tuple("fffcrr"))
+Cached = tuple[dict[str, ProposalSet], GroundTruth]
 RUNS = [
     run
     for method in METHODS.values()
@@ -94,3 +103,67 @@ def test_no_gradient_waits_for_its_device(run: str) -> None:
         return
     loss.backward()
     assert all(p.grad is not None and p.grad.device.type == "meta" for p in twin.parameters() if p.requires_grad)
+
+
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory: pytest.TempPathFactory) -> Cached:
+    """Proposals of a few images, of every tap; the validation annotations."""
+    folder = tmp_path_factory.mktemp("devices")
+    generate(folder, classes=C, train_images=4, val_images=5, size=(64, 64))
+    truth = GroundTruth.read(folder / "val.json", TABLE, lvis_style=True)
+    generator, made = torch.Generator().manual_seed(0), {}
+    images = [
+        (int(image), torch.randint(C + 1, (9,), generator=generator), 40 * torch.rand(9, 2, generator=generator))
+        for image in truth.image_ids
+    ]
+    for tap in ("fc_pre_relu", "conv"):
+        with proposals.Writer(folder / tap, {}, "float16") as writer:
+            for image, labels, corner in images:
+                features = torch.randn(len(labels), WIDTHS[tap], generator=generator)
+                boxes, frame = torch.cat([corner, corner + 20], dim=1), torch.tensor([64.0, 64, 1, 1])
+                writer.add(ImageProposals(image, features, labels, boxes, torch.arange(9) < 2, frame))
+        proposals.assemble(folder / tap)
+        made[tap] = proposals.read(folder / tap)
+    return made, truth
+
+
+@pytest.mark.parametrize("run", [m.name for m in METHODS.values() if m.trains in ("classifier", "nothing")])
+def test_what_a_gpu_scores_is_measured_as_what_a_cpu_scores(
+    run: str, cached: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statistics, detections, accuracy and oracles of cached proposals; training needs a GPU's own gradients."""
+    parts, truth = cached
+    found = []
+    for device, on_device in (("cpu", nullcontext()), ("cuda", pretended_gpu(monkeypatch))):
+        torch.manual_seed(0)
+        classifier = built(run)
+        stored = [parts["conv" if tap == "conv" else "fc_pre_relu"] for tap in classifier.taps]
+        read = proposals.join(stored, [tap == "fc" for tap in classifier.taps])
+        with on_device, torch.no_grad():
+            if METHODS[methods.parse(run)[0]].trains == "nothing":
+                classifier.fit(read.chunks(device="cpu"))
+            resident = read.on(device)
+            table, metrics, _ = evaluate_classifier([classifier], [resident], truth, fixed=False, device=device)
+        found.append((table, pd.Series(metrics)))
+    for here, there in zip(*found, strict=True):
+        compare = pd.testing.assert_series_equal if isinstance(here, pd.Series) else pd.testing.assert_frame_equal
+        compare(here, there, rtol=1e-3, atol=1e-5)  # type: ignore[operator]
+
+
+def test_oracles_of_what_a_gpu_scores_and_a_stream_of_features(cached: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
+    (parts, truth), classifier = cached, built("bags")
+    read = proposals.join([parts["fc_pre_relu"]], [True])
+    expected = oracle_ap([classifier], [read], truth)
+    with pretended_gpu(monkeypatch, free=0), torch.no_grad():
+        pd.testing.assert_frame_equal(oracle_ap([classifier], [read.on("cuda")], truth, device="cuda"), expected)
+
+
+def test_the_pretended_gpu_refuses_what_a_gpu_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretended_gpu(monkeypatch):
+        there, here = torch.ones(3, device="cuda"), torch.ones(3)
+        assert there.device.type == "cuda" and here.device.type == there.cpu().device.type == "cpu"
+        with pytest.raises(RuntimeError, match="one device"):
+            there + here
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
+        assert float((there + torch.tensor(1.0)).sum()) == 6
