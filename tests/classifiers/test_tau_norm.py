@@ -43,7 +43,7 @@ def test_background_is_called_as_the_trained_classifier_does() -> None:
     """
     generator = torch.Generator().manual_seed(0)
     base = SoftmaxClassifier(8, 32).double()
-    directions = torch.rand(9, 32, generator=generator, dtype=torch.float64) ** 4
+    directions = torch.rand(9, 32, generator=generator, dtype=torch.float64) ** 2
     with torch.no_grad():
         base.weight.copy_(torch.nn.functional.normalize(directions) * torch.linspace(1.2, 4, 9)[:, None])
         base.bias.zero_()
