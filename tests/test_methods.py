@@ -27,6 +27,7 @@ def test_records_are_consistent(method: methods.Method) -> None:
         assert set(options) <= set(method.parameters)
         assert all(method.parameters[name] != value for name, value in options.items()), "defaults are not repeated"
         assert method.resolve(variant) == (variant, options)
+    assert {*method.notes, *method.corrected} <= set(method.variants)
     for option, values in method.tune.items():
         assert method.parameters[option] in values
     if method.starts_from != "scratch":
@@ -43,6 +44,7 @@ def test_settings_of_a_variant() -> None:
     assert bags.resolve("beta=8,groups=4") == ("released", {})
     assert bags.resolve("background_loss=sigmoid")[0] == "paper"
     assert METHODS["ncm-fc"].resolve("scale=20")[0] == "fixed"
+    assert METHODS["ncm-fc"].resolve("pre_relu=true,centres=ground-truth")[0] == "released"
     assert METHODS["rfs"].options("threshold=0.01") == {"repeat": "stochastic", "threshold": 0.01}
     assert METHODS["tau-norm"].options("tau=0.3")["tau"] == 0.3
 

@@ -14,9 +14,9 @@ from imbalance_bench.classifiers.base import Classifier, LinearClassifier
 class NCMClassifier(Classifier):
     """Softmax over cosine similarities to class centres, times 1 - p(background) of a trained classifier.
 
-    The text reads "FC feature just before classifier", which is what the classifier reads, after the last ReLU,
-    or "Conv feature extracted by ROI-align", which has no ReLU of its own; centres are means over training proposals.
-    The released code reads the FC feature before that ReLU, and has its centres from ground-truth boxes.
+    The text reads "FC feature just before classifier", what the classifier itself reads, after the last ReLU, or "Conv
+    feature extracted by ROI-align", which has no ReLU of its own; centres are means over training proposals. The
+    released code reads the FC feature before that ReLU, and has its centres from ground-truth boxes.
 
     Logits (N, C + 1): scaled cosines, then the trained classifier's log-odds of background against all classes.
     At scale 1 (the paper) no class can exceed e/(e + C - 1) of the foreground mass; a class without a training

@@ -45,10 +45,10 @@ class TauNormSelectClassifier(Classifier):
 
     Section 7.1.2: a proposal "categorized to background by the original model" keeps that model's scores, else "the
     tau-norm results will be selected", all of them, background's too. They are those of row 12, whose background row is
-    normalised with the others. Where the trained classifier says background so does this one; the reverse is no rule
-    but a fact: background has the longest row and loses most, so that row 12 hardly ever says background where the
-    trained classifier does not (on none of 8,864 such proposals of the small embedded set). ACC_bg is therefore the
-    trained classifier's own, 95.91 in both rows of Table 1. With the background row kept it is not: .5 points more.
+    normalised with the others. Where the trained classifier says background so does this one. The reverse is no rule
+    but a fact: background has the longest row and loses most, so that row 12 does not say background where the trained
+    classifier says a class (on none of 8,864 such proposals of the small embedded set). ACC_bg is therefore the trained
+    classifier's own, 95.91 in both rows of Table 1; with background's row kept it would be .5 points more there.
 
     The released code keeps the background row, and takes tau-normalised scores only where they name a class with fewer
     than 100 training instances.

@@ -3,7 +3,8 @@
 With 300 detections an image, classes compete for places: what lifts the scores of one drops detections of others,
 and AP moves though the ranking within each class is as it was. AP_fixed keeps the best 10,000 of each class over the
 whole set, so only the ranking within a class counts; AP_pool ranks all classes together, so it asks for scores that
-mean the same in every class.
+mean the same in every class. A class without ground truth has no AP_fixed, but its false positives stand in the pool:
+those in images where it is known to be absent, the negatives of federated data, else every image.
 """
 
 from __future__ import annotations
@@ -103,26 +104,26 @@ def _class_wise_nms(boxes: Tensor, scores: np.ndarray, labels: np.ndarray, iou_t
 
 
 def fixed_ap(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, float]:
-    """(C,) AP_fixed and the AP_pool of detections of which no image's number is limited; NaN without ground truth."""
+    """(C,) AP_fixed, NaN of a class without ground truth, and AP_pool of detections without a limit an image."""
     matches = match(detections, truth, NO_LIMIT)
     return average_precision(matches), float(average_precision(pooled(matches))[0])
 
 
 def pooled(matches: Matches) -> Matches:
-    """The matches of all categories that have ground truth as those of one."""
-    present = [category for category in matches.categories if len(category.truth_images)]
-    if not present:
-        return Matches(matches.image_ids, matches.categories[:1])
-    order = np.argsort(-np.concatenate([category.scores for category in present]), kind="stable")
+    """The matches of all categories as those of one; of equal scores the first image comes first, then the category."""
+    every = matches.categories
+    scores = np.concatenate([category.scores for category in every])
+    images = np.concatenate([category.images for category in every])
+    order = np.lexsort((images, -scores))
     return Matches(
         matches.image_ids,
         (
             CategoryMatches(
-                np.concatenate([category.images for category in present])[order],
-                np.concatenate([category.true for category in present], axis=1)[:, order],
-                np.concatenate([category.ignored for category in present], axis=1)[:, order],
-                np.concatenate([category.truth_images for category in present]),
-                np.concatenate([category.scores for category in present])[order],
+                images[order],
+                np.concatenate([category.true for category in every], axis=1)[:, order],
+                np.concatenate([category.ignored for category in every], axis=1)[:, order],
+                np.concatenate([category.truth_images for category in every]),
+                scores[order],
             ),
         ),
     )

@@ -79,6 +79,7 @@ def test_initialisation_is_mmdets() -> None:
         SigmoidFocalClassifier(5, 16),
         TauNormSelectClassifier(5, 16),
         NCMClassifier(5, 16, 16, scale=20.0),
+        NCMClassifier(5, 16, 16, taps=("fc_pre_relu",)),
         NCMClassifier(5, 8 * 49 + 16, 16, taps=("conv", "fc")),
     ],
     ids=lambda c: type(c).__name__,

@@ -12,6 +12,7 @@ from imbalance_bench import proposals
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.detectors.inference import ImageProposals
 from imbalance_bench.evaluation import detection, unlimited
+from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.matching import IOU_THRESHOLDS, match
 from imbalance_bench.evaluation.unlimited import NO_LIMIT, BestOfEachClass, fixed_ap
@@ -126,7 +127,7 @@ def test_pooled_ap_ranks_all_classes_together(scene: tuple[ProposalSet, Tensor, 
         ranked = sorted(
             (
                 (-score, hit)
-                for category in matches.categories if len(category.truth_images)
+                for category in matches.categories
                 for score, hit, out in zip(
                     category.scores.tolist(), category.true[level], category.ignored[level], strict=True
                 )
@@ -140,6 +141,32 @@ def test_pooled_ap_ranks_all_classes_together(scene: tuple[ProposalSet, Tensor, 
             curve.append((hits / total, hits / place))
         values.append(np.mean([max((p for r, p in curve if r >= t), default=0) for t in np.linspace(0, 1, 101)]))
     assert pool == pytest.approx(np.mean(values), abs=1e-9)
+
+
+@pytest.mark.parametrize("federated", [False, True])
+def test_a_class_that_is_absent_stands_in_the_pool(federated: bool) -> None:
+    """Class a right at .5; b, without ground truth, at .75 where it is absent, and at .9 where nobody looked."""
+    images = [{"id": n, "height": 99, "width": 99} for n in (1, 2, 3)]
+    images[1]["neg_category_ids"] = [2]
+    box = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}]
+    truth = GroundTruth.read(
+        {"images": images, "annotations": box, "categories": []}, CATEGORIES, lvis_style=federated
+    )  # fmt: skip
+    corners = np.array([[0.0, 0, 10, 10]] * 3)
+    for scores, others in (([0.5, 0.75, 0.9], 1), ([0.5, 0.25, 0.2], 0)):
+        found = Detections(np.array([1, 2, 3]), np.array([0, 1, 1]), corners, np.array(scores))
+        ap, pool = fixed_ap(found, truth)
+        assert ap.tolist() == pytest.approx([1, np.nan, np.nan, np.nan], nan_ok=True)
+        assert pool == pytest.approx(1 / (1 + others * (1 if federated else 2)))
+
+
+def test_a_pool_without_ground_truth() -> None:
+    truth = GroundTruth.read(
+        {"images": [{"id": 1, "height": 9, "width": 9}], "annotations": [], "categories": []}, CATEGORIES,
+        lvis_style=False,
+    )  # fmt: skip
+    found = Detections(np.array([1]), np.array([0]), np.array([[0.0, 0, 5, 5]]), np.array([0.5]))
+    assert np.isnan(fixed_ap(found, truth)[1])
 
 
 def test_a_scale_of_a_classs_scores_changes_the_pool_alone(scene: tuple[ProposalSet, Tensor, GroundTruth]) -> None:
