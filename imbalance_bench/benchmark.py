@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,11 @@ class Benchmark(Setup):
         state = checkpoints.with_classifiers(content["state_dict"], classifiers)
         checkpoints.save(folder.checkpoint, state, classifiers[0], self.categories)
 
+    @cached_property
+    def _checked_data(self) -> None:
+        """Once, before a detector is trained: annotations and images are as they must be."""
+        self.dataset.check(self.detector.has_masks, self.reporter)
+
     def _train_end_to_end(
         self,
         method: Method,
@@ -250,6 +256,7 @@ class Benchmark(Setup):
         start: dict[str, Any] | None,
         conduct: dict[str, Any],
     ) -> list[Classifier]:
+        on_main(lambda: self._checked_data)
         keep = self.categories.tail_labels if method.sampling == "tail-only" else None
         with logged_to(log_file(folder.path / "console.log")):
             dataset = self.training_set(keep_labels=keep)

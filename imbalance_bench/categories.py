@@ -27,6 +27,28 @@ def bin_index(instance_counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:
     return np.searchsorted(np.asarray(edges), np.asarray(instance_counts), side="right") + 1
 
 
+def are_bin_edges(edges: Sequence[Any]) -> bool:
+    """Whether these can be the lower bounds of bins 2, 3, ...: whole numbers that ascend, the first at least 1."""
+    return all(map(_is_whole, edges)) and all(low < high for low, high in itertools.pairwise([0, *edges]))
+
+
+def background_id(ids: np.ndarray) -> int:
+    """The id that background has in tables: below every category's, and 0 where none has that."""
+    return min(0, int(ids.min()) - 1)
+
+
+def is_object(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation is one to train on, and so to count: no crowd region, and no box without area.
+
+    Where the box is missing or no box at all, the annotation counts; who needs boxes checks them.
+    """
+    if annotation.get("iscrowd"):
+        return False
+    box = annotation.get("bbox")
+    sides = box[2:] if isinstance(box, list) and len(box) == 4 else ()
+    return not any(isinstance(side, int | float) and side <= 0 for side in sides)
+
+
 def bin_names(edges: Sequence[int]) -> list[str]:
     """Intervals of bins, e.g. ``['[0,10)', '[10,100)', '[100,inf)']``."""
     return [f"[{low},{high})" for low, high in itertools.pairwise(["0", *map(str, edges), "inf"])]
@@ -68,7 +90,7 @@ class CategoryTable(ByValue):
                    len(self.frequencies)}  # fmt: skip
         if len(lengths) != 1:
             raise ValueError(f"category columns differ in length: {sorted(lengths)}")
-        if np.any(np.diff(self.ids) <= 0):
+        if np.any(self.ids[1:] <= self.ids[:-1]):
             raise ValueError("category ids must ascend strictly")
         if list(self.bin_edges) != sorted(set(self.bin_edges)) or any(e <= 0 for e in self.bin_edges):
             raise ValueError(f"bin edges must be positive and ascend: {self.bin_edges}")
@@ -126,7 +148,8 @@ class CategoryTable(ByValue):
         """The table as a DataFrame, index ``label``; the left side of every per-category join.
 
         Args:
-            background: add it as the last row: id, counts and bin 0, no frequency.
+            background: add it as the last row: counts and bin 0, no frequency, an id that no category has
+                (``background_id``).
         """
         columns = {
             "id": self.ids,
@@ -138,7 +161,7 @@ class CategoryTable(ByValue):
         }
         frame = pd.DataFrame(columns, index=pd.RangeIndex(self.num_classes, name="label"))
         if background:
-            frame.loc[self.background] = [0, "background", 0, 0, "", 0]
+            frame.loc[self.background] = [background_id(self.ids), "background", 0, 0, "", 0]
         return frame
 
     @classmethod
@@ -147,10 +170,10 @@ class CategoryTable(ByValue):
     ) -> CategoryTable:
         """The table of a COCO- or LVIS-format training annotation file (or its parsed content).
 
-        Counts are taken from the annotations themselves (crowd regions left out), and where a category states
-        ``instance_count`` only (annotations stripped), from there. ``frequency`` is LVIS's where given, else by
-        LVIS v0.5's rule on image counts: r <= 10, c <= 100, f. Edges: ``bin_edges``, else the file's
-        ``info.bin_edges``, else LVIS's.
+        Counts are taken from the annotations themselves (crowd regions and boxes without area left out, as in
+        training), and where a category states ``instance_count`` only (annotations stripped), from there.
+        ``frequency`` is LVIS's where given, else by LVIS v0.5's rule on image counts: r <= 10, c <= 100, f. Edges:
+        ``bin_edges``, else the file's ``info.bin_edges``, else LVIS's.
 
         Raises:
             InputError: not JSON, a missing field, a duplicate id or an annotation of an unknown category.
@@ -165,21 +188,23 @@ class CategoryTable(ByValue):
         names = tuple(str(field_of(c, "name", str, name)) for c in categories)
 
         instance_counts, image_counts = _count(content, ids, name)
-        stated = [c.get("instance_count") for c in categories]
-        if instance_counts.sum() == 0 and all(isinstance(n, int) and n >= 0 for n in stated):
-            instance_counts = np.array(stated, dtype=np.int64)
-            image_counts = np.array([c.get("image_count", c["instance_count"]) for c in categories], dtype=np.int64)
+        if not content["annotations"] and all(c.get("instance_count") is not None for c in categories):
+            instance_counts = np.array([_stated(c, "instance_count", name) for c in categories], dtype=np.int64)
+            fields = ["instance_count" if c.get("image_count") is None else "image_count" for c in categories]
+            image_counts = np.array([_stated(*pair, name) for pair in zip(categories, fields, strict=True)])
         frequencies = tuple(_frequency(c.get("frequency"), n) for c, n in zip(categories, image_counts, strict=True))
         info = content.get("info")
         info = info if isinstance(info, Mapping) else {}
         edges = bin_edges or info.get("bin_edges") or LVIS_BIN_EDGES
+        if not isinstance(edges, Sequence) or not are_bin_edges(edges):
+            raise InputError(
+                f"{name}: field 'info.bin_edges' is {edges!r:.40}, expected whole numbers that ascend from 1"
+            )
         listed = content.get("images")
-        num_images = info.get("num_images", len(listed) if isinstance(listed, list) else 0)
-        try:
-            edges = tuple(int(e) for e in edges)
-            return cls(ids, names, image_counts, instance_counts, frequencies, edges, int(num_images))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{name}: field 'info.bin_edges': {error}") from error
+        num_images = len(listed) if isinstance(listed, list) else 0
+        if info.get("num_images") is not None:
+            num_images = _stated(info, "num_images", name)
+        return cls(ids, names, image_counts, instance_counts, frequencies, tuple(edges), num_images)
 
     @classmethod
     def from_counts(cls, path: str | os.PathLike[str], bin_edges: Sequence[int] = LVIS_BIN_EDGES) -> CategoryTable:
@@ -240,8 +265,25 @@ def _frequency(stated: Any, image_count: int) -> str:
     return stated if stated in ("r", "c", "f") else "r" if image_count <= 10 else "c" if image_count <= 100 else "f"
 
 
+def _is_whole(value: Any) -> bool:
+    """An integer that fits 64 bits; JSON's may be of any length, and ``true`` is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
+
+
+def _stated(category: Mapping[str, Any], field: str, source: str) -> int:
+    """A count that a category states."""
+    count: int = field_of(category, field, int, source)
+    if not 0 <= count < 1 << 53:
+        raise InputError(f"{source}: field '{field}' of a category is {count:.4g}, which is no count")
+    return count
+
+
 def field_of(record: Any, field: str, kind: type, source: str) -> Any:
-    """A required field of a JSON record, checked for its type."""
+    """A required field of a JSON record, checked for its type.
+
+    Raises:
+        InputError: it is missing, of another type, or an integer beyond 64 bits.
+    """
     if not isinstance(record, Mapping):
         raise InputError(f"{source}: expected an object with field '{field}', found {type(record).__name__}")
     if field not in record:
@@ -249,17 +291,19 @@ def field_of(record: Any, field: str, kind: type, source: str) -> Any:
     value = record[field]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InputError(f"{source}: field '{field}' is {type(value).__name__}, expected {kind.__name__}")
+    if kind is int and not _is_whole(value):
+        raise InputError(f"{source}: field '{field}' does not fit 64 bits")
     return value
 
 
 def _count(content: Mapping[str, Any], ids: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """(instances, images) per category over the annotations, crowd regions left out."""
+    """(instances, images) per category over the annotations that are objects."""
     annotations = field_of(content, "annotations", list, source)
     pairs = np.array(
         [
             (field_of(a, "category_id", int, source), field_of(a, "image_id", int, source))
             for a in annotations
-            if not (isinstance(a, Mapping) and a.get("iscrowd"))
+            if not isinstance(a, Mapping) or is_object(a)
         ],
         dtype=np.int64,
     ).reshape(-1, 2)

@@ -75,6 +75,31 @@ def test_stated_counts_where_there_are_no_annotations() -> None:
     assert table.frequencies == ("c", "r")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("instance_count", 10**30), ("instance_count", -1), ("instance_count", 1.5), ("instance_count", "3"),
+     ("image_count", 10**30), ("image_count", float("inf")), ("image_count", [3])],
+)  # fmt: skip
+def test_stated_counts_that_are_none(field: str, value: Any) -> None:
+    categories = [{"id": 1, "name": "a", "instance_count": 50, "image_count": 20} | {field: value}]
+    with pytest.raises(InputError, match=f"field '{field}'"):
+        CategoryTable.from_annotations(content(categories=categories, annotations=[]))
+
+
+def test_boxes_without_area_are_not_trained_on_and_do_not_count() -> None:
+    boxes = [[0, 0, 3, 4], [0, 0, 0, 4], [0, 0, 3, -4], None]
+    annotations = [{"id": n, "image_id": n, "category_id": 7, "bbox": box} for n, box in enumerate(boxes)]
+    table = CategoryTable.from_annotations(content(annotations=annotations))
+    assert table.instance_counts.tolist() == table.image_counts.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(("ids", "expected"), [([1, 3], 0), ([5], 0), ([0, 1], -1), ([-3, 0, 2], -4)])
+def test_the_id_of_background_is_no_categorys(ids: list[int], expected: int) -> None:
+    categories = [{"id": i, "name": f"c{i}"} for i in ids]
+    frame = CategoryTable.from_annotations(content(categories=categories, annotations=[])).frame(background=True)
+    assert frame["id"].tolist() == [*ids, expected]
+
+
 def test_frame() -> None:
     frame = CategoryTable.from_annotations(content()).frame(background=True)
     assert frame.index.tolist() == [0, 1, 2]
@@ -99,6 +124,12 @@ def test_frame() -> None:
         ({"annotations": [3]}, "category_id"),
         ({"info": {"bin_edges": [10, 5]}}, "bin_edges"),
         ({"info": {"bin_edges": ["a"]}}, "bin_edges"),
+        ({"info": {"bin_edges": [float("inf")]}}, "bin_edges"),
+        ({"info": {"bin_edges": [10**30]}}, "bin_edges"),
+        ({"info": {"bin_edges": 5}}, "bin_edges"),
+        ({"categories": [{"id": 10**30, "name": "a"}]}, "'id' does not fit 64 bits"),
+        ({"annotations": [{"category_id": 3, "image_id": 2**63}]}, "'image_id' does not fit 64 bits"),
+        ({"annotations": [{"category_id": 3, "image_id": float("inf")}]}, "'image_id' is float"),
     ],
 )
 def test_wrong_files_name_the_field(tmp_path: Path, changes: dict[str, Any], field: str) -> None:

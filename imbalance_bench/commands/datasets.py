@@ -43,7 +43,13 @@ def prepare(
     root: Annotated[
         Path | None, typer.Option("--root", help="Folder of LVIS or COCO, laid out as their sites do.")
     ] = None,
-    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Go without images that are not there.")] = False,
+    skip_missing: Annotated[
+        bool,
+        typer.Option("--skip-missing", help="Go without images that are absent, unreadable or of another size."),
+    ] = False,
+    verify_images: Annotated[
+        bool, typer.Option("--verify-images", help="Decode every image, not a sample beside every header.")
+    ] = False,
     bin_edges: Annotated[
         str | None, typer.Option("--bin-edges", help="Bins by train instances, if not the default, e.g. 10,100,1000.")
     ] = None,
@@ -84,7 +90,8 @@ def prepare(
         "--train-images": train_images, "--val-images": val_images,
     }  # fmt: skip
     shared: dict[str, Any] = {
-        "bin_edges": _edges(bin_edges), "skip_missing": skip_missing, "reporter": Reporter(console)
+        "bin_edges": _edges(bin_edges), "skip_missing": skip_missing, "verify_images": verify_images,
+        "reporter": Reporter(console),
     }  # fmt: skip
     if name == "custom":
         _refuse("custom", {"--root": root, "--targets": targets})
@@ -126,7 +133,7 @@ def _edges(text: str | None) -> tuple[int, ...] | None:
     Raises:
         InputError: not whole numbers that ascend.
     """
-    from imbalance_bench.datasets.coco_format import are_bin_edges
+    from imbalance_bench.categories import are_bin_edges
 
     if text is None:
         return None
@@ -160,7 +167,7 @@ def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
     import pandas as pd
 
     from imbalance_bench.categories import bin_names
-    from imbalance_bench.datasets.prepared import first
+    from imbalance_bench.datasets.coco_format import first
 
     frame, edges = _table(dataset, folder)
     rows = []
@@ -172,28 +179,22 @@ def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
     title = f"{dataset.name}: {len(frame)} classes, {'federated' if dataset.lvis_style else 'exhaustively annotated'}"
     show(pd.DataFrame(rows, columns=columns), title, dataset.attribution)
     for split, column in (("train", "instance_count"), ("val", "val_instance_count")):
-        entry = record.get(split, {})
-        found = {
-            "images that are not there, left out, by id": entry.get("skipped_images", ()),
-            "boxes without area, not trained on, by annotation id": entry.get("given", {}).get("degenerate", ()),
-            "boxes that reach beyond their image, by annotation id": entry.get("given", {}).get("outside", ()),
-            "classes without an instance": frame.loc[frame[column] == 0, "name"].tolist(),
-        }
-        for what, which in found.items():
-            if which:
-                _say(f"{split}: {what}: {len(which):,} ({first(which, 5)})")
+        notes = list(record.get(split, {}).get("notes", ()))
+        if without := frame.loc[frame[column] == 0, "name"].tolist():
+            notes.append(f"{len(without):,} classes without an instance: {first(without, 5)}")
+        for note in notes:
+            _say(f"{split}: {note}")
     _say(f"train: {dataset.train_annotations}\nval:   {dataset.val_annotations}")
 
 
 def _table(dataset: DataSet, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...]]:
     """Categories with counts of both splits, and bin edges; of a prepared set without reading annotations again."""
-    from imbalance_bench.categories import CategoryTable
-    from imbalance_bench.datasets.prepared import read_table
+    from imbalance_bench.datasets.prepared import read_table, val_counts
 
     if dataset.bin_edges is not None:
         return read_table(folder), dataset.bin_edges
     categories = dataset.categories()
-    counts = CategoryTable.from_annotations(dataset.val_annotations).instance_counts
+    counts = val_counts(dataset.val_annotations, categories)
     return categories.frame().assign(val_instance_count=counts), categories.bin_edges
 
 

@@ -40,9 +40,13 @@ def diagnose(
     bin_edges: Annotated[
         str | None, typer.Option("--bin-edges", help="Bins by train instances, e.g. 10,100,1000.")
     ] = None,
-    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Go without images that are not there.")] = (
-        False
-    ),
+    skip_missing: Annotated[
+        bool,
+        typer.Option("--skip-missing", help="Go without images that are absent, unreadable or of another size."),
+    ] = False,
+    verify_images: Annotated[
+        bool, typer.Option("--verify-images", help="Decode every image, not a sample beside every header.")
+    ] = False,
     save_fixes: Annotated[bool, typer.Option("--save-fixes", help="Keep the checkpoints of all fixes.")] = False,
     export: Annotated[
         str | None,
@@ -90,6 +94,7 @@ def diagnose(
         tune=tune,
         bin_edges=edges,
         skip_missing=skip_missing,
+        verify_images=verify_images,
         save_fixes=save_fixes,
         export=export,
         seed=seed,
@@ -119,7 +124,7 @@ def _what(path: Path) -> str:
 
 
 def _edges(text: str | None) -> tuple[int, ...] | None:
-    from imbalance_bench.datasets.coco_format import are_bin_edges
+    from imbalance_bench.categories import are_bin_edges
 
     if text is None:
         return None

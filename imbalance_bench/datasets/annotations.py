@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
 from imbalance_bench.categories import read_json
-from imbalance_bench.datasets.coco_format import absent_files, image_path
+from imbalance_bench.datasets.coco_format import absent_files, first, image_path, stuff_map_path
 from imbalance_bench.errors import InputError
 
 
@@ -55,7 +56,8 @@ class AnnotationDataset(BaseDetDataset):
         return [
             {
                 "img_id": image["id"],
-                "img_path": f"{self.data_prefix['img_path']}/{image_path(image, self.ann_file)}",
+                # An absolute path is taken as it is, as everywhere.
+                "img_path": os.path.join(self.data_prefix["img_path"], image_path(image, self.ann_file)),
                 "height": image["height"],
                 "width": image["width"],
                 "instances": boxes[image["id"]],
@@ -67,8 +69,7 @@ class AnnotationDataset(BaseDetDataset):
     def _stuff_map(self, image: Mapping[str, Any]) -> dict[str, str]:
         """Where the stuff map of an image is: a PNG of its name."""
         folder = self.data_prefix.get("seg_map_path")
-        name = Path(image_path(image, self.ann_file)).with_suffix(".png")
-        return {} if folder is None else {"seg_map_path": f"{folder}/{name}"}
+        return {} if folder is None else {"seg_map_path": f"{folder}/{stuff_map_path(image, self.ann_file)}"}
 
     def filter_data(self) -> list[dict[str, Any]]:
         """Drop images without a box where the configuration asks for it (training only)."""
@@ -130,7 +131,7 @@ def build_dataset(
         files = [record[field] for record in records if field in record]
         if absent := sorted(absent_files(files, Path())):
             raise InputError(
-                f"{len(absent):,} of {len(files):,} {what} of {annotations} are missing: {', '.join(absent[:3])}"
-                f"{', ...' if len(absent) > 3 else ''}; 'datasets prepare' can leave images out with --skip-missing"
+                f"{len(absent):,} of {len(files):,} {what} of {annotations} are missing: {first(absent)}; "
+                "'datasets prepare' can leave images out with --skip-missing"
             )
     return dataset

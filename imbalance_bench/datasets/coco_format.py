@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from imbalance_bench.categories import field_of, read_json
+from imbalance_bench.categories import are_bin_edges, field_of, is_object, read_json
 from imbalance_bench.errors import InputError
 
 TOLERANCE = 1.0
@@ -25,16 +25,42 @@ class Findings:
         annotations: how many boxes, crowd regions included.
         degenerate: ids of annotations without width or height; training drops them.
         outside: ids of annotations whose box reaches beyond its image by more than a pixel; they are used as they are.
+        odd_masks: ids of annotations whose mask nobody can read; where boxes alone are used, that does no harm.
+        normalised: whether all boxes lie within one pixel.
+        categories: what is odd about ids and names of categories, a line each.
     """
 
     images: int
     annotations: int
     degenerate: tuple[int, ...]
     outside: tuple[int, ...]
+    odd_masks: tuple[int, ...] = ()
+    normalised: bool = False
+    categories: tuple[str, ...] = ()
+
+    def notes(self) -> list[str]:
+        """What is odd, a line each, with how often and where first."""
+        found = {
+            "boxes have no width or height, or negative ones, and are not trained on": self.degenerate,
+            "boxes reach beyond their image": self.outside,
+            "masks are neither polygons of at least three points nor a run-length encoding of their image's size, and "
+            "only boxes can be used": self.odd_masks,
+        }
+        lines = [f"{len(ids):,} {what}: annotations {first(ids)}" for what, ids in found.items() if ids]
+        if self.normalised:
+            many = f"all {self.annotations:,} boxes lie within 1 x 1 pixel"
+            lines.append(f"{many}: they seem to be normalised, and pixels are expected")
+        return [*self.categories, *lines]
+
+
+def first(values: Sequence[Any], count: int = 3) -> str:
+    """The first few of a list, for a message of one line."""
+    texts = (text if text.isprintable() else ascii(text)[1:-1] for text in map(str, values[:count]))
+    return ", ".join(texts) + (", ..." if len(values) > count else "")
 
 
 def image_path(image: Mapping[str, Any], source: str) -> str:
-    """Path of an image below the image folder.
+    """Path of an image below the image folder, or absolute.
 
     It is ``file_name``; for LVIS v1, which has none, the last two parts of ``coco_url``; for LVIS v0.5, whose file
     names are those of COCO 2014, the last part of ``coco_url``, which is COCO 2017's.
@@ -54,6 +80,12 @@ def image_path(image: Mapping[str, Any], source: str) -> str:
     return name
 
 
+def stuff_map_path(image: Mapping[str, Any], source: str) -> str:
+    """Path of the stuff map of an image below their folder: the image's with suffix ``.png``, or its name alone."""
+    path = Path(image_path(image, source)).with_suffix(".png")
+    return path.name if path.is_absolute() else str(path)
+
+
 def is_federated(annotations: str | os.PathLike[str] | Mapping[str, Any]) -> bool:
     """Whether annotations say which categories their images were searched for (LVIS does, COCO does not)."""
     content = annotations if isinstance(annotations, Mapping) else read_json(annotations)
@@ -61,16 +93,17 @@ def is_federated(annotations: str | os.PathLike[str] | Mapping[str, Any]) -> boo
     return isinstance(images, list) and any(isinstance(i, Mapping) and "neg_category_ids" in i for i in images)
 
 
-def check(content: Mapping[str, Any], source: str) -> Findings:
+def check(content: Mapping[str, Any], source: str, masks: bool = False) -> Findings:
     """Check every field that this suite reads.
 
     Args:
         content: of an annotation file.
         source: its path, for messages.
+        masks: whether masks are used, so that each annotation needs a sound one.
 
     Raises:
         InputError: a missing field, one of a wrong type, a repeated id, an unknown image or category, a box that is
-            not finite, a mask whose size is not its image's, or nothing annotated at all.
+            not finite, a mask that is needed and odd or absent, or no object with an area at all.
     """
     category_ids: set[int] = set()
     for number, category in _records(content, "categories", source):
@@ -81,7 +114,7 @@ def check(content: Mapping[str, Any], source: str) -> Findings:
     for number, image in _records(content, "images", source):
         where = f"{source}: images[{number}]"
         image_id = _new_id(image, sizes, where)
-        sizes[image_id] = _integer(image, "height", where), _integer(image, "width", where)
+        sizes[image_id] = field_of(image, "height", int, where), field_of(image, "width", int, where)
         if min(sizes[image_id]) <= 0:
             raise InputError(f"{where}: field 'height' or 'width' is not positive")
         if not image_path(image, where):
@@ -93,54 +126,106 @@ def check(content: Mapping[str, Any], source: str) -> Findings:
             ):
                 raise InputError(f"{where}: field '{field}' has an entry that is not the id of a category")
     known: set[int] = set()
-    degenerate, outside = [], []
+    degenerate, outside, odd_masks = [], [], []
+    reach = 0.0
     for number, annotation in _records(content, "annotations", source):
         where = f"{source}: annotations[{number}]"
         annotation_id = _new_id(annotation, known, where)
         known.add(annotation_id)
         for field, ids in (("image_id", sizes), ("category_id", category_ids)):
-            if _integer(annotation, field, where) not in ids:
+            if field_of(annotation, field, int, where) not in ids:
                 raise InputError(f"{where}: field '{field}' is {annotation[field]}, which the file does not list")
         height, width = sizes[annotation["image_id"]]
         x, y, w, h = _box(annotation, where)
+        reach = max(reach, x + w, y + h, -x, -y)
         if w <= 0 or h <= 0:
             degenerate.append(annotation_id)
-        elif min(x, y) < -TOLERANCE or x + w > width + TOLERANCE or y + h > height + TOLERANCE:
+        elif reaches_beyond((x, y, w, h), height, width):
             outside.append(annotation_id)
         if "area" in annotation and not _is_number(annotation["area"]):
             raise InputError(f"{where}: field 'area' is {annotation['area']!r:.40}, expected a finite number")
         if annotation.get("iscrowd", 0) not in (0, 1):
             raise InputError(f"{where}: field 'iscrowd' is {annotation['iscrowd']!r:.40}, expected 0 or 1")
-        _check_mask(annotation.get("segmentation"), height, width, where)
+        mask = annotation.get("segmentation")
+        if odd := mask_problem(mask, height, width):
+            odd_masks.append(annotation_id)
+        if masks and (odd or not mask):
+            raise InputError(f"{where}: field 'segmentation' {odd or 'is missing or empty, and masks are used'}")
     if not objects(content):
-        raise InputError(f"{source}: field 'annotations' has crowd regions only, expected at least one object")
+        crowds = sum(bool(annotation.get("iscrowd")) for annotation in content["annotations"])
+        boxes = f"{len(known) - crowds:,} boxes of which none has an area (width and height above 0)"
+        raise InputError(
+            f"{source}: field 'annotations' has {'crowd regions only' if crowds == len(known) else boxes}, expected at "
+            "least one object"
+        )
     info = content.get("info")
     edges = info.get("bin_edges") if isinstance(info, Mapping) else None
     if edges is not None and not (isinstance(edges, list) and edges and are_bin_edges(edges)):
         raise InputError(
             f"{source}: field 'info.bin_edges' is {edges!r:.40}, expected whole numbers that ascend from 1"
         )
-    return Findings(len(sizes), len(known), tuple(degenerate), tuple(outside))
+    return Findings(
+        images=len(sizes),
+        annotations=len(known),
+        degenerate=tuple(degenerate),
+        outside=tuple(outside),
+        odd_masks=tuple(odd_masks),
+        normalised=reach <= 1,
+        categories=tuple(_odd_categories(content)),
+    )
 
 
 def objects(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The annotations that are not crowd regions."""
-    return [annotation for annotation in content["annotations"] if not annotation.get("iscrowd")]
+    """The annotations that are trained on and counted: boxes with an area that are no crowd regions."""
+    return [annotation for annotation in content["annotations"] if is_object(annotation)]
 
 
-def are_bin_edges(edges: Sequence[Any]) -> bool:
-    """Whether these can be the lower bounds of bins 2, 3, ...: whole numbers that ascend, the first at least 1."""
-    whole = all(isinstance(edge, int) and not isinstance(edge, bool) for edge in edges)
-    return whole and all(low < high for low, high in itertools.pairwise([0, *edges]))
+def reaches_beyond(box: Sequence[float], height: int, width: int) -> bool:
+    """Whether a box (x, y, width, height) leaves its image by more than a pixel."""
+    x, y, w, h = box
+    return min(x, y) < -TOLERANCE or x + w > width + TOLERANCE or y + h > height + TOLERANCE
 
 
-def check_same_categories(train: Mapping[str, Any], val: Mapping[str, Any], source: str) -> None:
-    """Validation must have the ids and names of training, in any order.
+def _odd_categories(content: Mapping[str, Any]) -> list[str]:
+    """What is odd about ids and names and does no harm by itself, a line each."""
+    named = {category["id"]: category["name"] for category in content["categories"]}
+    used = {annotation["category_id"] for annotation in content["annotations"]}
+    lines = [f"a category has the id 0: {first([named[0]])}"] if 0 in named else []
+    same: dict[str, list[int]] = {}
+    for category_id, name in named.items():
+        same.setdefault(" ".join(name.split()), []).append(category_id)
+    for name, ids in same.items():
+        if len(ids) > 1 and name:
+            alike = "have the name" if len({named[i] for i in ids}) == 1 else "differ by white space alone in the name"
+            lines.append(f"{len(ids)} categories {alike} {first([name])}: ids {first(ids)}")
+    odd = {
+        "have an empty name": [i for i, name in named.items() if not name.strip()],
+        "have a name of several lines or with control characters": [
+            i for i, name in named.items() if name.strip() and not name.isprintable()
+        ],
+    }
+    lines += [f"{len(ids)} categories {what}: ids {first(ids)}" for what, ids in odd.items() if ids]
+    parents = {c.get("supercategory") for c in content["categories"] if isinstance(c.get("supercategory"), str)}
+    for category in content["categories"]:
+        placeholder = category.get("supercategory") == "none" and category["name"] in parents
+        if category["id"] == 0 and placeholder and 0 not in used:
+            lines.append(
+                f"1 category is Roboflow's placeholder: {first([category['name']])}, the others' supercategory, has "
+                "the id 0 and no instance; it stays a class, unless both files leave it out"
+            )
+    return lines
+
+
+def check_same_categories(train: Mapping[str, Any], val: Mapping[str, Any], source: str) -> list[str]:
+    """Validation must have the ids and names of training, in any order; it may lack some.
 
     Args:
         train: content, or the categories alone.
         val: the same.
         source: path of ``val``, for the message.
+
+    Returns:
+        Names of the categories that validation lacks; without an instance they have no AP.
 
     Raises:
         InputError: they differ; the message holds the first difference.
@@ -149,21 +234,44 @@ def check_same_categories(train: Mapping[str, Any], val: Mapping[str, Any], sour
         {field_of(c, "id", int, source): c.get("name") for c in field_of(content, "categories", list, source)}
         for content in (train, val)
     )
-    for category_id in sorted(ours.keys() | theirs.keys()):
-        if category_id not in ours or category_id not in theirs or ours[category_id] != theirs[category_id]:
-            names = (repr(names[category_id]) if category_id in names else "absent" for names in (theirs, ours))
+    for category_id, name in sorted(theirs.items()):
+        if name != ours.get(category_id):
+            expected = repr(ours[category_id]) if category_id in ours else "absent"
             raise InputError(
-                "{}: field 'categories': id {} is {}, expected {} as in the training annotations".format(
-                    source, category_id, *names
-                )
+                f"{source}: field 'categories': id {category_id} is {name!r}, expected {expected} as in the training "
+                "annotations"
             )
+    return [name for category_id, name in sorted(ours.items()) if category_id not in theirs]
 
 
 def missing_images(content: Mapping[str, Any], folder: Path) -> dict[int, str]:
-    """Path of each image that is not below ``folder``, by image id."""
+    """Path of each image that is not there, by image id; an absolute path is taken as it is, others below a folder."""
     paths = {image["id"]: image_path(image, "images") for image in content["images"]}
     absent = absent_files(paths.values(), folder)
-    return {image_id: str(PurePosixPath(path)) for image_id, path in paths.items() if path in absent}
+    return {image_id: path for image_id, path in paths.items() if path in absent}
+
+
+def guess_missing(path: str, folder: Path) -> str:
+    """A file that may be meant by a path that is not there, for the message; empty where there is none.
+
+    It has the same name, but for its folder, suffix, case, white space or Unicode form.
+    """
+
+    def plain(name: str) -> str:
+        name = unicodedata.normalize("NFC", name.replace("\\", "/").rpartition("/")[2])
+        return os.path.splitext(name.strip().casefold())[0]
+
+    for place in dict.fromkeys([(folder / path).parent, folder]):
+        try:
+            names = sorted(os.listdir(place))
+        except (OSError, ValueError):
+            continue
+        for name in names:
+            if plain(name) == plain(path):
+                forms = {name, os.path.basename(path)}
+                same = len(forms) > len({unicodedata.normalize("NFC", form) for form in forms})
+                return f" ({first([place / name])} is there{', the name in another Unicode form' if same else ''})"
+    return ""
 
 
 def absent_files(paths: Iterable[str], folder: Path) -> set[str]:
@@ -202,16 +310,9 @@ def _records(content: Mapping[str, Any], field: str, source: str) -> enumerate[A
 
 
 def _new_id(record: Any, known: Collection[int], where: str) -> int:
-    value = _integer(record, "id", where)
+    value: int = field_of(record, "id", int, where)
     if value in known:
         raise InputError(f"{where}: field 'id' is {value}, which an entry before has too")
-    return value
-
-
-def _integer(record: Any, field: str, where: str) -> int:
-    value: int = field_of(record, field, int, where)
-    if abs(value) >= 2**63:
-        raise InputError(f"{where}: field '{field}' does not fit 64 bits")
     return value
 
 
@@ -227,26 +328,25 @@ def _box(annotation: Mapping[str, Any], where: str) -> list[float]:
     return box
 
 
-def _check_mask(mask: Any, height: int, width: int, where: str) -> None:
-    """None, polygons, or a run-length encoding of the image's size; a compressed one is not unpacked.
+def mask_problem(mask: Any, height: int, width: int) -> str:
+    """Why a mask is neither absent, nor polygons, nor a run-length encoding of the image's size; empty where it is.
 
-    Raises:
-        InputError: anything else.
+    A compressed encoding is not unpacked.
     """
-    if mask is None:
-        return
-    where = f"{where}: field 'segmentation'"
+    if mask is None or mask == []:
+        return ""
     if isinstance(mask, Mapping):
         counts = mask.get("counts")
         if mask.get("size") != [height, width]:
-            raise InputError(f"{where} has size {mask.get('size')!r:.40}, expected its image's [{height}, {width}]")
+            return f"has size {mask.get('size')!r:.40}, expected its image's [{height}, {width}]"
         if isinstance(counts, str):
-            return
+            return ""
         if not isinstance(counts, list) or not all(_is_number(c) and c >= 0 for c in counts):
-            raise InputError(f"{where} has counts that are neither text nor a list of lengths")
+            return "has counts that are neither text nor a list of lengths"
         if sum(counts) != height * width:
-            raise InputError(f"{where} has counts of {sum(counts)} pixels, expected {height * width} as its image has")
+            return f"has counts of {sum(counts)} pixels, expected {height * width} as its image has"
     elif not isinstance(mask, list):
-        raise InputError(f"{where} is {type(mask).__name__}, expected polygons or a run-length encoding")
+        return f"is {type(mask).__name__}, expected polygons or a run-length encoding"
     elif not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and all(map(_is_number, p)) for p in mask):
-        raise InputError(f"{where} has a polygon that is not a list of x, y, x, y, ... of at least three points")
+        return "has a polygon that is not a list of x, y, x, y, ... of at least three points"
+    return ""

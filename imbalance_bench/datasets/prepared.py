@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from imbalance_bench.categories import CategoryTable, read_json
-from imbalance_bench.datasets import coco_format, coco_lt
+from imbalance_bench.datasets import coco_format, coco_lt, images
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import sha256, write_json, write_text
-from imbalance_bench.progress import Reporter
+from imbalance_bench.progress import Advance, Reporter
 
 RECORD, TABLE = "record.json", "categories.csv"
 COCO_IMAGES = "images: their Flickr users, under Flickr's terms of use"
@@ -94,6 +94,7 @@ def prepare_layout(
     *,
     bin_edges: Sequence[int] | None = None,
     skip_missing: bool = False,
+    verify_images: bool = False,
     targets: Path | None = None,
     seed: int = 0,
     reporter: Reporter | None = None,
@@ -105,7 +106,8 @@ def prepare_layout(
         root: folder that holds it as its site lays it out.
         folder: of what is written.
         bin_edges: in place of its own.
-        skip_missing: leave images out that are not there.
+        skip_missing: leave images out that are not there, cannot be read, or are not of the annotated size.
+        verify_images: decode every image, not a sample beside every header.
         targets: of coco-lt-simcal: CSV of categories and counts.
         seed: of the COCO-LT draw.
         reporter: shows progress.
@@ -137,6 +139,7 @@ def prepare_layout(
         attribution=layout.attribution,
         bin_edges=bin_edges or layout.bin_edges,
         skip_missing=skip_missing,
+        verify_images=verify_images,
         source=layout.site,
         stuff_maps=root / layout.stuff if (root / layout.stuff).is_dir() else None,
         sample=sample if layout.recipe else None,
@@ -154,6 +157,7 @@ def prepare_splits(
     attribution: str,
     bin_edges: Sequence[int] | None = None,
     skip_missing: bool = False,
+    verify_images: bool = False,
     source: str | None = None,
     stuff_maps: Path | None = None,
     sample: Callable[[Mapping[str, Any], CategoryTable], tuple[dict[str, Any], np.ndarray]] | None = None,
@@ -169,7 +173,8 @@ def prepare_splits(
         what: it is, in a few words.
         attribution: whom it is due to.
         bin_edges: None: those of the training file, else LVIS's.
-        skip_missing: leave images out that are not there.
+        skip_missing: leave images out that are not there, cannot be read, or are not of the annotated size.
+        verify_images: decode every image, not a sample beside every header.
         source: site that what is missing can be had from.
         stuff_maps: folder of a PNG for each training image, of its path, with classes of COCO's stuff.
         sample: makes another training part and its (C,) targets, of the checked one and its categories.
@@ -180,7 +185,8 @@ def prepare_splits(
         The record.
 
     Raises:
-        InputError: a file or an image is missing, or an annotation file is not as it must be.
+        InputError: a file or an image is missing or cannot be read, an image is not of the annotated size, or an
+            annotation file is not as it must be.
     """
     hint = f" (it is given out at {source})" if source else ""
     for split in splits.values():
@@ -190,11 +196,13 @@ def prepare_splits(
             raise InputError(f"{split.images}: no such folder, {name} needs its images{hint}")
     contents: dict[str, dict[str, Any]] = {}
     entries: dict[str, dict[str, Any]] = {}
-    with (reporter or Reporter()).task(f"checking {name}", len(splits)) as advance:
-        for key, split in splits.items():
-            contents[key], entries[key] = _checked(split, skip_missing, hint)
-            advance()
-    coco_format.check_same_categories(contents["train"], contents["val"], str(splits["val"].annotations))
+    for key, split in splits.items():
+        with (reporter or Reporter()).task(f"checking {name}, {key}", 1) as advance:
+            contents[key], entries[key] = _checked(split, skip_missing, verify_images, hint, advance)
+    val_file = str(splits["val"].annotations)
+    if lacking := coco_format.check_same_categories(contents["train"], contents["val"], val_file):
+        what = f"{len(lacking):,} categories of training are not in the file, and have no AP"
+        entries["val"]["notes"].append(f"{what}: {coco_format.first(lacking)}")
     given = CategoryTable.from_annotations(contents["train"], bin_edges)
     changed = {key: f"annotations/{key}_present.json" for key, entry in entries.items() if entry["skipped_images"]}
     categories, columns = given, {}
@@ -206,8 +214,7 @@ def prepare_splits(
         columns = {"available": given.instance_counts, "target": targets}
     if stuff_maps is not None:
         _check_stuff_maps(contents["train"], stuff_maps)
-    val = CategoryTable.from_annotations(contents["val"])
-    table = categories.frame().assign(val_instance_count=val.instance_counts, **columns)
+    table = categories.frame().assign(val_instance_count=val_counts(contents["val"], categories), **columns)
 
     for key, relative in changed.items():
         write_json(folder / relative, contents[key], compact=True)
@@ -228,6 +235,14 @@ def prepare_splits(
     write_text(folder / TABLE, table.to_csv())
     write_json(folder / RECORD, record)
     return record
+
+
+def val_counts(val: str | os.PathLike[str] | Mapping[str, Any], categories: CategoryTable) -> np.ndarray:
+    """(C,) validation instances of the training categories; 0 of one that the validation file lacks."""
+    counted = CategoryTable.from_annotations(val)
+    counts = np.zeros(categories.num_classes, dtype=np.int64)
+    counts[categories.labels_of(counted.ids)] = counted.instance_counts
+    return counts
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -270,35 +285,28 @@ def read_table(folder: Path) -> pd.DataFrame:
         raise InputError(f"{path}: not a table of categories, 'datasets prepare' writes it anew ({error})") from error
 
 
-def first(values: Sequence[Any], count: int = 3) -> str:
-    """The first few of a list, for a message."""
-    return ", ".join(map(str, values[:count])) + (", ..." if len(values) > count else "")
-
-
-def _checked(split: Split, skip_missing: bool, hint: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Content of a split without missing images, and its entry in the record."""
+def _checked(
+    split: Split, skip_missing: bool, verify_images: bool, hint: str, advance: Advance
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Content of a split without images that were left out, and its entry in the record."""
     source = str(split.annotations)
     content = read_json(split.annotations)
     findings = coco_format.check(content, source)
-    missing = coco_format.missing_images(content, split.images)
-    if missing and not skip_missing:
-        raise InputError(
-            f"{split.images}: {len(missing):,} of {findings.images:,} images of {split.annotations.name} are missing: "
-            f"{first(list(missing.values()))}{hint}; '--skip-missing' goes without them"
-        )
-    if missing:
-        content = coco_format.without_images(content, missing)
-        if not coco_format.objects(content):
-            raise InputError(f"{split.images}: no annotated image of {split.annotations.name} is there{hint}")
+    advance(0, total=len(content["images"]))
+    how = f"{hint}; '--skip-missing' goes without them"
+    found = images.checked(
+        content, split.images, source, skip=skip_missing, verify=verify_images, hint=how, advance=advance
+    )
     path, digest = os.path.abspath(split.annotations), sha256(split.annotations)
     entry = {
         "annotations": path,
         "sha256": digest,
         "image_folder": os.path.abspath(split.images),
         "given": {"path": path, "sha256": digest, **asdict(findings)},
-        "skipped_images": sorted(missing),
+        "skipped_images": sorted(found.skipped),
+        "notes": [*findings.notes(), *found.notes],
     }
-    return content, entry
+    return found.content, entry
 
 
 def _check_stuff_maps(train: Mapping[str, Any], folder: Path) -> None:
@@ -307,11 +315,10 @@ def _check_stuff_maps(train: Mapping[str, Any], folder: Path) -> None:
     Raises:
         InputError: some have none.
     """
-    maps = [
-        str(PurePosixPath(coco_format.image_path(image, "images")).with_suffix(".png")) for image in train["images"]
-    ]
+    maps = [coco_format.stuff_map_path(image, "images") for image in train["images"]]
     if absent := sorted(coco_format.absent_files(maps, folder)):
-        raise InputError(f"{folder}: {len(absent):,} of {len(maps):,} stuff maps are missing: {first(absent)}")
+        missing = coco_format.first(absent)
+        raise InputError(f"{folder}: {len(absent):,} of {len(maps):,} stuff maps are missing: {missing}")
 
 
 def _info(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from imbalance_bench.categories import CategoryTable
+from rich.markup import escape
+
+from imbalance_bench.categories import CategoryTable, read_json
+from imbalance_bench.datasets import coco_format, images
 from imbalance_bench.datasets.emoji_lt import ATTRIBUTION, draw
 from imbalance_bench.datasets.emoji_profile import PROFILES, Profile
 from imbalance_bench.datasets.prepared import LAYOUTS, RECORD, Layout, read_record
@@ -51,6 +54,27 @@ class DataSet:
     def categories(self) -> CategoryTable:
         """Of the training annotations."""
         return CategoryTable.from_annotations(self.counted or self.train_annotations, self.bin_edges)
+
+    def check(self, masks: bool = False, reporter: Reporter | None = None) -> None:
+        """Look at annotations and images before hours are spent on them; what is odd is said.
+
+        Args:
+            masks: whether masks are used too.
+            reporter: shows progress, and says what is odd.
+
+        Raises:
+            InputError: ``coco_format.check``, ``images.checked``.
+        """
+        reporter = reporter or Reporter()
+        hint = "; 'datasets prepare' can leave images out with --skip-missing"
+        splits = ((self.train_annotations, self.train_images), (self.val_annotations, self.val_images))
+        for path, folder in splits:
+            content = read_json(path)
+            notes = coco_format.check(content, str(path), masks).notes()
+            with reporter.task(f"looking at the images of {path.name}", len(content["images"])) as advance:
+                notes += images.checked(content, folder, str(path), hint=hint, advance=advance).notes
+            for note in notes:
+                reporter.say(f"  {escape(note)}")
 
     def is_prepared(self) -> bool:
         """Whether its files are there."""

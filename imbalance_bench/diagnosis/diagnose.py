@@ -14,6 +14,7 @@ import pandas as pd
 from rich.markup import escape
 
 from imbalance_bench import checkpoints
+from imbalance_bench.categories import background_id
 from imbalance_bench.classifiers import SoftmaxClassifier
 from imbalance_bench.diagnosis.conclusions import (
     ap_groups,
@@ -59,6 +60,7 @@ def diagnose(
     tune: bool = True,
     bin_edges: tuple[int, ...] | None = None,
     skip_missing: bool = False,
+    verify_images: bool = False,
     save_fixes: bool = False,
     export: str | None = None,
     seed: int = 0,
@@ -84,7 +86,8 @@ def diagnose(
         methods: names of the catalogue; None: all that fit.
         tune: choose hyper-parameters; else defaults are taken.
         bin_edges: of bins by train instances; None: the file's, LVIS's, or chosen from the counts.
-        skip_missing: go without images that are not there.
+        skip_missing: go without images that are not there, cannot be read, or are not of the annotated size.
+        verify_images: decode every image, not a sample beside every header.
         save_fixes: keep the checkpoints of all fixes.
         export: method whose detector is written to ``out/export-<method>``, as mmdet configuration and checkpoint.
         seed: of everything random.
@@ -101,15 +104,13 @@ def diagnose(
     reporter, out, start = reporter or Reporter(), Path(out), time.monotonic()
     given = Given(
         Path(config), Path(checkpoint), Path(train_annotations), Path(val_annotations), Path(images),
-        Path(val_images or images), max_images, bin_edges, skip_missing, seed,
+        Path(val_images or images), max_images, bin_edges, skip_missing, seed, verify_images,
     )  # fmt: skip
     tried = candidates(methods)
     if export is not None and export not in (method.name for method in tried):
         raise InputError(f"option '--export' is '{export}', expected one of the methods that are tried")
     folder, identity = RunFolder(out), _settings(given)
-    with reporter.task("checking annotations, images and checkpoint", 1) as advance:
-        inputs, files = check(given, out)
-        advance()
+    inputs, files = check(given, out, reporter)
     with folder.lock():
         folder.begin(identity)
         for path, text in files.items():
@@ -238,7 +239,7 @@ def _conclude(
     table = pd.read_csv(baseline.per_category).set_index("label")
     table["name"] = [*categories.names, "background"]
     table["frequency"] = [*categories.frequencies, ""]
-    table["id"] = [*inputs.category_ids.tolist(), 0]
+    table["id"] = [*inputs.category_ids.tolist(), background_id(inputs.category_ids)]
     classifiers = list(checkpoints.classifiers_of(checkpoints.load(baseline.checkpoint), baseline.checkpoint).values())
     said = predictions.predict(classifiers, bench.cached_features(baseline, "val", classifiers), bench.device)
     curve = predictions.reliability(said, categories)

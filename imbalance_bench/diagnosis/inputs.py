@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ import numpy as np
 from imbalance_bench import checkpoints
 from imbalance_bench.categories import LVIS_BIN_EDGES, CategoryTable, read_json
 from imbalance_bench.classifiers import LinearClassifier
-from imbalance_bench.datasets import coco_format
+from imbalance_bench.datasets import coco_format, images
 from imbalance_bench.datasets.held_out import hold_out
+from imbalance_bench.datasets.images import Reader
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.foreign import ForeignDetector
 from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import json_text
+from imbalance_bench.progress import Advance, Reporter
 
 KEPT = 10
 """Images of a class that are kept, where only some of the images are looked at."""
@@ -43,8 +45,9 @@ class Given:
         val_images: the same of validation images.
         max_images: of each split, at most; None: all.
         bin_edges: by train instances; None: the file's, LVIS's, or chosen from the counts where a bin were empty.
-        skip_missing: go without images that are not there.
+        skip_missing: go without images that are not there, cannot be read, or are not of the annotated size.
         seed: of everything random.
+        verify_images: decode every image, not a sample beside every header.
     """
 
     config: Path
@@ -57,6 +60,7 @@ class Given:
     bin_edges: tuple[int, ...] | None = None
     skip_missing: bool = False
     seed: int = 0
+    verify_images: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +82,13 @@ class Inputs(ByValue):
     notes: tuple[str, ...]
 
 
-def check(given: Given, folder: Path) -> tuple[Inputs, dict[Path, str]]:
+def check(given: Given, folder: Path, reporter: Reporter | None = None) -> tuple[Inputs, dict[Path, str]]:
     """Check everything.
+
+    Args:
+        given: what the user names.
+        folder: where the files stand that are made of it.
+        reporter: shows progress.
 
     Returns:
         What was made of it, and the files below ``folder`` that it reads, which are to be written.
@@ -91,12 +100,13 @@ def check(given: Given, folder: Path) -> tuple[Inputs, dict[Path, str]]:
     content = checkpoints.load(given.checkpoint)
     rows = _classifier_rows(content, given.checkpoint, detector)
     splits, notes = {}, []
-    for name, path, images in (
+    for name, path, place in (
         ("training", given.train_annotations, given.images),
         ("validation", given.val_annotations, given.val_images),
     ):
-        splits[name], said = _read(path, images, name, given.skip_missing)
-        notes += said
+        with (reporter or Reporter()).task(f"checking {name} annotations and images", 1) as advance:
+            splits[name], said = _read(path, place, name, given, _reader(detector), advance)
+        notes += [f"{name}: {note}" for note in said]
     train, val = splits["training"], splits["validation"]
     coco_format.check_same_categories(train, val, str(given.val_annotations))
     ids, said = _label_order(train, _classes(content), rows, given)
@@ -177,27 +187,26 @@ def _classes(content: Mapping[str, Any]) -> list[str] | None:
     return None
 
 
-def _read(path: Path, images: Path, what: str, skip_missing: bool) -> tuple[dict[str, Any], list[str]]:
-    """A checked annotation file without images that are not there."""
+def _reader(detector: ForeignDetector) -> Reader:
+    """How the configuration loads images."""
+    loading = detector.transforms[0] if detector.transforms else {}
+    return Reader(str(loading.get("imdecode_backend", "cv2")), str(loading.get("color_type", "color")))
+
+
+def _read(
+    path: Path, folder: Path, what: str, given: Given, reader: Reader, advance: Advance
+) -> tuple[dict[str, Any], list[str]]:
+    """A checked annotation file without images that are left out, and what is odd about it."""
     content = read_json(path)
     findings = coco_format.check(content, str(path))
-    if not images.is_dir():
-        raise InputError(f"{images}: no such folder, expected the {what} images")
-    notes = []
-    if missing := coco_format.missing_images(content, images):
-        line = f"{len(missing):,} of {findings.images:,} {what} images are missing below {images}: "
-        line += _first(sorted(missing.values()))
-        if not skip_missing:
-            raise InputError(f"{path}: {line}; '--skip-missing' goes without them")
-        notes.append(line)
-        content = coco_format.without_images(content, missing)
-        if not coco_format.objects(content):
-            raise InputError(f"{images}: no annotated image of {path.name} is there")
-    if findings.degenerate:
-        notes.append(f"{len(findings.degenerate):,} {what} boxes have no width or height and are left out")
-    if findings.outside:
-        notes.append(f"{len(findings.outside):,} {what} boxes reach beyond their image")
-    return content, notes
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, expected the {what} images")
+    advance(0, total=len(content["images"]))
+    found = images.checked(
+        content, folder, str(path), skip=given.skip_missing, verify=given.verify_images, reader=reader, advance=advance
+    )
+    # Masks are not looked at here.
+    return found.content, [*replace(findings, odd_masks=()).notes(), *found.notes]
 
 
 def _label_order(
