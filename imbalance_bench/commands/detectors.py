@@ -63,6 +63,8 @@ def check(
     from imbalance_bench.progress import Reporter, logged_to
 
     detector, size = catalogue.get(name), _size(image_size)
+    if pretrained is not None and not pretrained.is_file():
+        raise InputError(f"option '--pretrained' is '{pretrained}', expected the checkpoint of a detector, a file")
     select_device(device)
     with console.status("loading mmdet"), logged_to(None):
         from imbalance_bench.trial import try_detector

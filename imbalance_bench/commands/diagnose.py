@@ -64,10 +64,6 @@ def diagnose(
     Example: imbalance-bench diagnose --config faster.py --checkpoint epoch_12.pth --train-annotations train.json
     --val-annotations val.json --images images --export bags
     """
-    from imbalance_bench.methods import candidates, get
-
-    select_device(device)
-    edges = _edges(bin_edges)
     files = {
         "--config": config,
         "--checkpoint": checkpoint,
@@ -75,6 +71,10 @@ def diagnose(
         "--val-annotations": val_annotations,
     }
     _check_paths(files, {"--images": images, "--val-images": val_images}, out)
+    select_device(device)
+    edges = _edges(bin_edges)
+    from imbalance_bench.methods import candidates, get
+
     tried = tuple(name.strip() for name in methods.split(",")) if methods else None
     candidates(tried)
     if export is not None:

@@ -86,6 +86,9 @@ def main() -> None:
         if debug:
             raise
         bad_input, line = isinstance(error, InputError), str(error)
+        if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError) and error.filename:
+            bad_input = True  # a path on the line is a file where a folder is expected, or the other way round
+            line = f"{error.filename}: {error.strerror}"
         if not bad_input:
             line = disk_problem(error) or f"{type(error).__name__}: {error} (--debug shows where)"
         errors.print(f"[red]error:[/red] {_plain(line)}", highlight=False, soft_wrap=True)

@@ -34,3 +34,15 @@ def test_wrong_words(
     assert status == 2
     assert line in error and error.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+def test_a_file_in_the_place_of_a_folder_is_bad_input(run: Run, tmp_path: Path, data_root: Path) -> None:
+    """Wherever it is found: one line with the path."""
+    file = tmp_path / "file"
+    file.touch()
+    status, _, error = run("export", "--work-dir", Path(__file__).parents[2] / "results" / "measured", "-o", file)
+    assert status == 2 and str(file) in error and error.count("\n") == 1
+    status, _, error = run("demo", "--size", "mini", "--data-dir", data_root, "--work-dir", file)
+    assert status == 2 and str(file) in error and error.count("\n") == 1
+    status, _, error = run("detectors", "check", "tiny", "--pretrained", tmp_path)
+    assert status == 2 and "option '--pretrained' is" in error
