@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class CategoryTable:
         instance_counts: (C,) training boxes (bins, BAGS and re-weighting use these).
         frequencies: C letters, LVIS's r, c or f.
         bin_edges: lower bounds of bins 2, 3, ...; a property of the data set.
+        listed_ids: the ids in the order of the file they were read from; empty where that is not known.
     """
 
     ids: np.ndarray
@@ -51,6 +52,7 @@ class CategoryTable:
     instance_counts: np.ndarray
     frequencies: tuple[str, ...]
     bin_edges: tuple[int, ...] = LVIS_BIN_EDGES
+    listed_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {len(self.ids), len(self.names), len(self.image_counts), len(self.instance_counts),
@@ -86,6 +88,25 @@ class CategoryTable:
     def bin_names(self) -> list[str]:
         """Interval of each bin, e.g. ``['[0,10)', '[10,100)', ...]``."""
         return bin_names(self.bin_edges)
+
+    def subset(self, labels: Sequence[int] | np.ndarray) -> CategoryTable:
+        """The table of some of the classes; labels ascend."""
+        keep = np.asarray(labels, dtype=np.int64)
+        ids = self.ids[keep]
+        return replace(
+            self,
+            ids=ids,
+            names=tuple(self.names[label] for label in keep),
+            image_counts=self.image_counts[keep],
+            instance_counts=self.instance_counts[keep],
+            frequencies=tuple(self.frequencies[label] for label in keep),
+            listed_ids=tuple(i for i in self.listed_ids if i in set(ids.tolist())),
+        )
+
+    def listed(self) -> list[tuple[int, str]]:
+        """(id, name) of each category in the order of its file; by ascending id where that is not known."""
+        name_of = dict(zip(self.ids.tolist(), self.names, strict=True))
+        return [(category_id, name_of[category_id]) for category_id in self.listed_ids or name_of]
 
     def labels_of(self, category_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Labels of category ids; raises KeyError on an id that is not in the table."""
@@ -130,7 +151,8 @@ class CategoryTable:
             InputError: not JSON, a missing field, a duplicate id or an annotation of an unknown category.
         """
         content, name = (source, "annotations") if isinstance(source, Mapping) else (read_json(source), str(source))
-        categories = sorted(field_of(content, "categories", list, name), key=lambda c: field_of(c, "id", int, name))
+        listed = [field_of(c, "id", int, name) for c in field_of(content, "categories", list, name)]
+        categories = sorted(content["categories"], key=lambda c: c["id"])
         if not categories:
             raise InputError(f"{name}: field 'categories' is empty, expected at least one category")
         ids = np.array([c["id"] for c in categories], dtype=np.int64)
@@ -147,7 +169,7 @@ class CategoryTable:
         info = content.get("info")
         edges = bin_edges or (info.get("bin_edges") if isinstance(info, Mapping) else None) or LVIS_BIN_EDGES
         try:
-            return cls(ids, names, image_counts, instance_counts, frequencies, tuple(int(e) for e in edges))
+            return cls(ids, names, image_counts, instance_counts, frequencies, tuple(map(int, edges)), tuple(listed))
         except (TypeError, ValueError) as error:
             raise InputError(f"{name}: field 'info.bin_edges': {error}") from error
 
@@ -188,7 +210,7 @@ class CategoryTable:
         frequencies = tuple(_frequency(*pair) for pair in zip(letters, images, strict=True))
         try:
             return cls(ids[order], tuple(np.asarray(names)[order]), images, instances[order], frequencies,
-                       tuple(bin_edges))  # fmt: skip
+                       tuple(bin_edges), tuple(ids.tolist()))  # fmt: skip
         except ValueError as error:
             raise InputError(f"{path}: column 'id': {error}") from error
 

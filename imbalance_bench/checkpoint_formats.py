@@ -31,9 +31,20 @@ MAX_METADATA = 64 << 20
 """Bytes of a file that describe its tensors; real ones have less than one MiB."""
 LEGACY_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 """How torch's format before 1.6 begins."""
-CONTAINERS = ("state_dict", "model", "model_state_dict", "blobs", "module",
-              "ema_state_dict", "state_dict_ema", "model_ema", "ema")  # fmt: skip
-"""Keys below which frameworks keep their weights; averaged weights after the others."""
+CONTAINERS = ("state_dict", "model", "model_state_dict", "blobs", "module", "net", "network", "weights", "checkpoint")
+"""Keys below which frameworks keep their weights; those below any other key come after them."""
+AVERAGED = ("ema_state_dict", "state_dict_ema", "model_ema", "ema")
+"""Keys of averaged weights, which come last."""
+KINDS = {
+    b"version https://git-lfs": "a Git LFS pointer; 'git lfs pull' brings the file itself",
+    b"\x1f\x8b": "an archive (gzip), unpack it first",
+    b"BZh": "an archive (bzip2), unpack it first",
+    b"\xfd7zXZ": "an archive (xz), unpack it first",
+    b"7z\xbc\xaf": "an archive (7z), unpack it first",
+    b"(\xb5/\xfd": "an archive (zstd), unpack it first",
+    b"\x89HDF": "an HDF5 file (Keras)",
+}
+"""How files begin that are no checkpoints, and what they are."""
 SAFETENSORS_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64, "I32": torch.int32,
@@ -66,14 +77,17 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     with _opened(path) as file:
-        head = file.read(9)
-    if path.suffix == ".safetensors" or head[8:] == b"{":
+        head = file.read(512)
+    if (kind := _kind(head)) is not None:
+        raise InputError(f"{path}: it is {kind}, expected a checkpoint (.pth, .pkl or .safetensors)")
+    torch_file = head.startswith((b"PK", LEGACY_MAGIC[:9]))
+    if not torch_file and (path.suffix == ".safetensors" or head[8:9] == b"{"):
         content: Any = _read_safetensors(path)
-    elif head.startswith((b"PK", LEGACY_MAGIC[:9])):
+    elif torch_file:
         content = read_torch(path)
     else:
         with _opened(path) as file:
-            content = pickles.load(file, path)
+            content = _read_pickle(file, path, head)
     states = dict(_states(content, path)) if isinstance(content, dict) else {}
     if not states:
         raise InputError(f"{path}: no tensors in it, expected the weights of a detector")
@@ -121,7 +135,42 @@ def values(tensor: Tensor, name: str, path: Path) -> Tensor:
     return tensor
 
 
+def _kind(head: bytes) -> str | None:
+    """What a file is that begins so and is no checkpoint; None where it may be one."""
+    if not head:
+        return "empty"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text[:9].lower() in (b"<!doctype", b"<html>") or text[:5].lower() in (b"<html", b"<?xml"):
+        return "a page of a website (HTML), as a download that failed leaves it"
+    if head[257:262] == b"ustar":
+        return "an archive (tar), unpack it first"
+    if text.startswith(b"{") and head[8:9] != b"{":
+        index = b'"weight_map"' in text or b'"metadata"' in text
+        return "the index of weights in several files, name the file that holds the classifier" if index else "JSON"
+    return next((kind for start, kind in KINDS.items() if head.startswith(start)), None)
+
+
+def _read_pickle(file: IO[bytes], path: Path, head: bytes) -> Any:
+    try:
+        return pickles.load(file, path)
+    except InputError as error:
+        # Pickles of protocol 0 are text too.
+        if "truncated" in str(error) and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+            raise InputError(
+                f"{path}: it is a text file, expected a checkpoint (.pth, .pkl or .safetensors)"
+            ) from error
+        raise
+
+
 def _opened(path: Path) -> IO[bytes]:
+    if path.is_dir():
+        what = "a folder without a checkpoint in it"
+        if (path / ".metadata").is_file():
+            what = (
+                "a folder of torch.distributed.checkpoint, join it with 'python -m "
+                "torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE'"
+            )
+        raise InputError(f"{path}: it is {what}, expected a checkpoint (.pth, .pkl or .safetensors)")
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected a checkpoint (.pth, .pkl or .safetensors)")
     try:
@@ -135,6 +184,8 @@ def _pickles_of_zip(path: Path) -> list[IO[bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            if (kind := _kind_of_zip([entry.filename for entry in entries])) is not None:
+                raise InputError(f"{path}: it is {kind}, expected a checkpoint (.pth, .pkl or .safetensors)")
             for entry in entries:
                 if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
                     raise InputError(f"{path}: entry '{entry.filename}' is compressed, which torch.save never does")
@@ -146,6 +197,16 @@ def _pickles_of_zip(path: Path) -> list[IO[bytes]]:
         raise
     except UNREADABLE as error:
         raise InputError(f"{path}: not readable as a checkpoint, it may be truncated") from error
+
+
+def _kind_of_zip(names: list[str]) -> str | None:
+    """What an archive of such entries is; None where torch may have made it."""
+    if any(re.search(r"(^|/)code/.*\.py$", name) for name in names):
+        return "a scripted module (torch.jit), whose weights 'torch.jit.load(FILE).state_dict()' gives"
+    if not any(re.search(r"(^|/)data\.pkl$", name) for name in names):
+        inside = ", ".join(name[:60] for name in names[:3]) or "nothing"
+        return f"an archive (zip) of {' '.join(inside.split())}, unpack it first"
+    return None
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -197,7 +258,8 @@ def _states(content: dict[Any, Any], path: Path, place: str = "") -> Iterator[tu
             tensors[name] = tensor
     if tensors:
         yield place, tensors
-    for key in CONTAINERS:
+    others = [key for key in content if isinstance(key, str) and key not in (*CONTAINERS, *AVERAGED)]
+    for key in (*CONTAINERS, *others, *AVERAGED):
         inner = content.get(key)
         if isinstance(inner, dict) and place.count(".") < 2:
             yield from _states(inner, path, f"{place}{key}.")
