@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from imbalance_bench.errors import InputError
+from imbalance_bench.files import kind_of
 
 LVIS_BIN_EDGES = (10, 100, 1000)
 """Bins [0,10) [10,100) [100,1000) [1000,inf) of train instances (section 5.1)."""
@@ -226,8 +227,13 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
             content = json.load(file)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file, expected a JSON file") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        with Path(path).open("rb") as file:
+            head = file.read(512)
+        kind = "an archive (zip), unpack it first" if head.startswith(b"PK\x03\x04") else kind_of(head)
+        raise InputError(f"{path}: not readable as JSON ({f'it is {kind}' if kind else error})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from imbalance_bench import pickles
 from imbalance_bench.errors import InputError
+from imbalance_bench.files import kind_of
 from imbalance_bench.pickles import UNREADABLE
 
 MAX_METADATA = 64 << 20
@@ -35,16 +36,6 @@ CONTAINERS = ("state_dict", "model", "model_state_dict", "blobs", "module", "net
 """Keys below which frameworks keep their weights; those below any other key come after them."""
 AVERAGED = ("ema_state_dict", "state_dict_ema", "model_ema", "ema")
 """Keys of averaged weights, which come last."""
-KINDS = {
-    b"version https://git-lfs": "a Git LFS pointer; 'git lfs pull' brings the file itself",
-    b"\x1f\x8b": "an archive (gzip), unpack it first",
-    b"BZh": "an archive (bzip2), unpack it first",
-    b"\xfd7zXZ": "an archive (xz), unpack it first",
-    b"7z\xbc\xaf": "an archive (7z), unpack it first",
-    b"(\xb5/\xfd": "an archive (zstd), unpack it first",
-    b"\x89HDF": "an HDF5 file (Keras)",
-}
-"""How files begin that are no checkpoints, and what they are."""
 SAFETENSORS_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64, "I32": torch.int32,
@@ -78,7 +69,11 @@ def read(path: str | Path) -> Checkpoint:
     path = Path(path)
     with _opened(path) as file:
         head = file.read(512)
-    if (kind := _kind(head)) is not None:
+    if head.lstrip().startswith(b"{") and head[8:9] != b"{":
+        index = b'"weight_map"' in head or b'"metadata"' in head
+        what = "the index of weights in several files, name the one that holds the classifier" if index else "JSON"
+        raise InputError(f"{path}: it is {what}, expected a checkpoint (.pth, .pkl or .safetensors)")
+    if (kind := kind_of(head)) is not None:
         raise InputError(f"{path}: it is {kind}, expected a checkpoint (.pth, .pkl or .safetensors)")
     torch_file = head.startswith((b"PK", LEGACY_MAGIC[:9]))
     if not torch_file and (path.suffix == ".safetensors" or head[8:9] == b"{"):
@@ -133,21 +128,6 @@ def values(tensor: Tensor, name: str, path: Path) -> Tensor:
         bad = int((~tensor.isfinite()).sum())
         raise InputError(f"{path}: field '{name}' holds {bad} values that are NaN or infinite, expected numbers")
     return tensor
-
-
-def _kind(head: bytes) -> str | None:
-    """What a file is that begins so and is no checkpoint; None where it may be one."""
-    if not head:
-        return "empty"
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text[:9].lower() in (b"<!doctype", b"<html>") or text[:5].lower() in (b"<html", b"<?xml"):
-        return "a page of a website (HTML), as a download that failed leaves it"
-    if head[257:262] == b"ustar":
-        return "an archive (tar), unpack it first"
-    if text.startswith(b"{") and head[8:9] != b"{":
-        index = b'"weight_map"' in text or b'"metadata"' in text
-        return "the index of weights in several files, name the file that holds the classifier" if index else "JSON"
-    return next((kind for start, kind in KINDS.items() if head.startswith(start)), None)
 
 
 def _read_pickle(file: IO[bytes], path: Path, head: bytes) -> Any:

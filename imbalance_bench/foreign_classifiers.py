@@ -170,7 +170,8 @@ def _foreign(
     bias = torch.full((len(weight),), torch.nan) if bias is None else values(bias, f"the bias of {place + name}", path)
     may_be, notes = candidates(checkpoint.meta, state, name)
     if background is not None:
-        may_be = [(may_be[0][0] if len(may_be) == 1 else "unknown framework", background)]
+        known = {framework for framework, at in may_be if at == background or len(may_be) == 1}
+        may_be = [(known.pop() if len(known) == 1 else "unknown framework", background)]
     named = class_names(checkpoint.meta)
     counts = {len(named)} if named else set()
     counts |= {categories.num_classes} if categories is not None else set()
@@ -187,7 +188,7 @@ def _foreign(
             "class without a row for background says '--background none')"
         )
     stage = re.sub(r"^(?:ema_|module\.)+|[._]?(?:fc_cls|cls_score)?[._](?:weight|w)$", "", name) or "classifier"
-    found = FoundClassifier(place + name, stage, framework, len(weight), None, weight, bias, notes=tuple(notes))  # fmt: skip
+    found = FoundClassifier(place + name, stage, framework, len(weight), None, weight, bias, notes=tuple(notes))
     if categories is not None:
         return _for_categories(checkpoint, found, at, categories, stated=background is not None, by=by)
     rows, row = _plain_rows(len(weight), at)
@@ -196,6 +197,9 @@ def _foreign(
             f"{path}: field '{place + name}' has {len(weight)} rows and the checkpoint names {len(named)} classes, "
             f"expected {len(named)} + 1; '--background none' says that it has no row for background"
         )
+    if background is None and named is None and row is not None:
+        note = f"row {row} is taken for background's as {framework} has it; if it has none (EQL), '--background none'"
+        found = replace(found, notes=(*found.notes, note))
     return _arranged(found, None, rows, row, None)
 
 
