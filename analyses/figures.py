@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from analyses.weight_norms import spearman
+from analyses.weight_norms import correlation_text
 
 BIN_COLOURS = ("#b2182b", "#ef8a62", "#67a9cf", "#2166ac")
 """Bins from fewest to most train instances."""
@@ -92,7 +92,7 @@ def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], t
     ranks = np.arange(1, len(order) + 1)
     for colour, (name, frame) in zip(palette, frames.items(), strict=True):
         classes = frame.iloc[:-1]
-        label = f"{name} (rank correlation {spearman(frame):.2f})"
+        label = f"{name} (rank correlation {correlation_text(frame, 2)})"
         top.plot(ranks, classes["weight_norm"].to_numpy()[order], "o-", ms=3, lw=0.9, color=colour, label=label)
         top.plot([0], frame["weight_norm"].iloc[-1:], "*", ms=9, color=colour, clip_on=False)
     counts = first["instance_count"].to_numpy()[order]

@@ -78,7 +78,15 @@ def spearman(frame: pd.DataFrame) -> float:
         frame: of ``weight_norms``, or any per-category table with the background row last.
     """
     pairs = frame.iloc[:-1][["weight_norm", "instance_count"]].dropna().rank()
+    if (pairs.nunique() < 2).any():
+        return float("nan")
     return float(pairs["weight_norm"].corr(pairs["instance_count"]))
+
+
+def correlation_text(frame: pd.DataFrame, digits: int = 3) -> str:
+    """``spearman`` to be read: ``-`` where there is none, as of one class."""
+    correlation = spearman(frame)
+    return "-" if np.isnan(correlation) else f"{correlation:.{digits}f}"
 
 
 def norms_by_bin(frame: pd.DataFrame) -> pd.DataFrame:

@@ -285,6 +285,7 @@ class Benchmark(Setup):
             scope=method.trains,
             track=self.track,
             reporter=self.reporter,
+            categories=self.categories,
         )
         trained = [head.fc_cls for head in box_heads(model)]
         on_main(lambda: checkpoints.save(folder.checkpoint, model.state_dict(), trained[0], self.categories))

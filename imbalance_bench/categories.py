@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,7 @@ class CategoryTable(ByValue):
         frequencies: C letters, LVIS's r, c or f.
         bin_edges: lower bounds of bins 2, 3, ...; a property of the data set.
         num_images: training images; 0 where only counts are known.
+        listed_ids: the ids in the order of the file they were read from; empty where that is not known.
     """
 
     ids: np.ndarray
@@ -84,6 +85,7 @@ class CategoryTable(ByValue):
     frequencies: tuple[str, ...]
     bin_edges: tuple[int, ...] = LVIS_BIN_EDGES
     num_images: int = 0
+    listed_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {len(self.ids), len(self.names), len(self.image_counts), len(self.instance_counts),
@@ -135,6 +137,25 @@ class CategoryTable(ByValue):
         """Labels of the classes in the tail bins."""
         return np.flatnonzero(np.isin(self.bins, self.tail_bins)).tolist()
 
+    def subset(self, labels: Sequence[int] | np.ndarray) -> CategoryTable:
+        """The table of some of the classes; labels ascend."""
+        keep = np.asarray(labels, dtype=np.int64)
+        ids = self.ids[keep]
+        return replace(
+            self,
+            ids=ids,
+            names=tuple(self.names[label] for label in keep),
+            image_counts=self.image_counts[keep],
+            instance_counts=self.instance_counts[keep],
+            frequencies=tuple(self.frequencies[label] for label in keep),
+            listed_ids=tuple(i for i in self.listed_ids if i in set(ids.tolist())),
+        )
+
+    def listed(self) -> list[tuple[int, str]]:
+        """(id, name) of each category in the order of its file; by ascending id where that is not known."""
+        name_of = dict(zip(self.ids.tolist(), self.names, strict=True))
+        return [(category_id, name_of[category_id]) for category_id in self.listed_ids or name_of]
+
     def labels_of(self, category_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Labels of category ids; raises KeyError on an id that is not in the table."""
         category_ids = np.asarray(category_ids, dtype=np.int64)
@@ -179,7 +200,8 @@ class CategoryTable(ByValue):
             InputError: not JSON, a missing field, a duplicate id or an annotation of an unknown category.
         """
         content, name = (source, "annotations") if isinstance(source, Mapping) else (read_json(source), str(source))
-        categories = sorted(field_of(content, "categories", list, name), key=lambda c: field_of(c, "id", int, name))
+        listed = [field_of(c, "id", int, name) for c in field_of(content, "categories", list, name)]
+        categories = sorted(content["categories"], key=lambda c: c["id"])
         if not categories:
             raise InputError(f"{name}: field 'categories' is empty, expected at least one category")
         ids = np.array([c["id"] for c in categories], dtype=np.int64)
@@ -200,11 +222,11 @@ class CategoryTable(ByValue):
             raise InputError(
                 f"{name}: field 'info.bin_edges' is {edges!r:.40}, expected whole numbers that ascend from 1"
             )
-        listed = content.get("images")
-        num_images = len(listed) if isinstance(listed, list) else 0
+        images = content.get("images")
+        num_images = len(images) if isinstance(images, list) else 0
         if info.get("num_images") is not None:
             num_images = _stated(info, "num_images", name)
-        return cls(ids, names, image_counts, instance_counts, frequencies, tuple(edges), num_images)
+        return cls(ids, names, image_counts, instance_counts, frequencies, tuple(edges), num_images, tuple(listed))
 
     @classmethod
     def from_counts(cls, path: str | os.PathLike[str], bin_edges: Sequence[int] = LVIS_BIN_EDGES) -> CategoryTable:
@@ -243,7 +265,7 @@ class CategoryTable(ByValue):
         frequencies = tuple(_frequency(*pair) for pair in zip(letters, images, strict=True))
         try:
             return cls(ids[order], tuple(np.asarray(names)[order]), images, instances[order], frequencies,
-                       tuple(bin_edges))  # fmt: skip
+                       tuple(bin_edges), tuple(ids.tolist()))  # fmt: skip
         except ValueError as error:
             raise InputError(f"{path}: column 'id': {error}") from error
 

@@ -26,15 +26,17 @@ from torch import Tensor
 from imbalance_bench import pickles
 from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
+from imbalance_bench.files import kind_of
 from imbalance_bench.pickles import UNREADABLE
 
 MAX_METADATA = 64 << 20
 """Bytes of a file that describe its tensors; real ones have less than one MiB."""
 LEGACY_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 """How torch's format before 1.6 begins."""
-CONTAINERS = ("state_dict", "model", "model_state_dict", "blobs", "module",
-              "ema_state_dict", "state_dict_ema", "model_ema", "ema")  # fmt: skip
-"""Keys below which frameworks keep their weights; averaged weights after the others."""
+CONTAINERS = ("state_dict", "model", "model_state_dict", "blobs", "module", "net", "network", "weights", "checkpoint")
+"""Keys below which frameworks keep their weights; those below any other key come after them."""
+AVERAGED = ("ema_state_dict", "state_dict_ema", "model_ema", "ema")
+"""Keys of averaged weights, which come last."""
 SAFETENSORS_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64, "I32": torch.int32,
@@ -67,14 +69,21 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     with _opened(path) as file:
-        head = file.read(9)
-    if path.suffix == ".safetensors" or head[8:] == b"{":
+        head = file.read(512)
+    if head.lstrip().startswith(b"{") and head[8:9] != b"{":
+        index = b'"weight_map"' in head or b'"metadata"' in head
+        what = "the index of weights in several files, name the one that holds the classifier" if index else "JSON"
+        raise InputError(f"{path}: it is {what}, expected a checkpoint (.pth, .pkl or .safetensors)")
+    if (kind := kind_of(head)) is not None:
+        raise InputError(f"{path}: it is {kind}, expected a checkpoint (.pth, .pkl or .safetensors)")
+    torch_file = head.startswith((b"PK", LEGACY_MAGIC[:9]))
+    if not torch_file and (path.suffix == ".safetensors" or head[8:9] == b"{"):
         content: Any = _read_safetensors(path)
-    elif head.startswith((b"PK", LEGACY_MAGIC[:9])):
+    elif torch_file:
         content = read_torch(path)
     else:
         with _opened(path) as file:
-            content = pickles.load(file, path)
+            content = _read_pickle(file, path, head)
     states = dict(_states(content, path)) if isinstance(content, dict) else {}
     if not states:
         raise InputError(f"{path}: no tensors in it, expected the weights of a detector")
@@ -122,7 +131,27 @@ def values(tensor: Tensor, name: str, path: Path) -> Tensor:
     return tensor
 
 
+def _read_pickle(file: IO[bytes], path: Path, head: bytes) -> Any:
+    try:
+        return pickles.load(file, path)
+    except InputError as error:
+        # Pickles of protocol 0 are text too.
+        if "truncated" in str(error) and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+            raise InputError(
+                f"{path}: it is a text file, expected a checkpoint (.pth, .pkl or .safetensors)"
+            ) from error
+        raise
+
+
 def _opened(path: Path) -> IO[bytes]:
+    if path.is_dir():
+        what = "a folder without a checkpoint in it"
+        if (path / ".metadata").is_file():
+            what = (
+                "a folder of torch.distributed.checkpoint, join it with 'python -m "
+                "torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE'"
+            )
+        raise InputError(f"{path}: it is {what}, expected a checkpoint (.pth, .pkl or .safetensors)")
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected a checkpoint (.pth, .pkl or .safetensors)")
     try:
@@ -136,6 +165,8 @@ def _pickles_of_zip(path: Path) -> list[IO[bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            if (kind := _kind_of_zip([entry.filename for entry in entries])) is not None:
+                raise InputError(f"{path}: it is {kind}, expected a checkpoint (.pth, .pkl or .safetensors)")
             for entry in entries:
                 if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
                     raise InputError(f"{path}: entry '{entry.filename}' is compressed, which torch.save never does")
@@ -147,6 +178,16 @@ def _pickles_of_zip(path: Path) -> list[IO[bytes]]:
         raise
     except UNREADABLE as error:
         raise InputError(f"{path}: not readable as a checkpoint, it may be truncated") from error
+
+
+def _kind_of_zip(names: list[str]) -> str | None:
+    """What an archive of such entries is; None where torch may have made it."""
+    if any(re.search(r"(^|/)code/.*\.py$", name) for name in names):
+        return "a scripted module (torch.jit), whose weights 'torch.jit.load(FILE).state_dict()' gives"
+    if not any(re.search(r"(^|/)data\.pkl$", name) for name in names):
+        inside = ", ".join(name[:60] for name in names[:3]) or "nothing"
+        return f"an archive (zip) of {' '.join(inside.split())}, unpack it first"
+    return None
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -198,7 +239,8 @@ def _states(content: dict[Any, Any], path: Path, place: str = "") -> Iterator[tu
             tensors[name] = tensor
     if tensors:
         yield place, tensors
-    for key in CONTAINERS:
+    others = [key for key in content if isinstance(key, str) and key not in (*CONTAINERS, *AVERAGED)]
+    for key in (*CONTAINERS, *others, *AVERAGED):
         inner = content.get(key)
         if isinstance(inner, dict) and place.count(".") < 2:
             yield from _states(inner, path, f"{place}{key}.")

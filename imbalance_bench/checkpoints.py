@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.checkpoint_formats import read_torch
+from imbalance_bench.checkpoint_formats import read
 from imbalance_bench.classifiers import Classifier, SoftmaxClassifier, build
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import write_atomically
 
 CLASSIFIER_PREFIX = re.compile(r"(?:^|\.)fc_cls\.")
+
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_LEADING = re.compile(r"^(?:(?:module|model)\.)+")
 
 
 def is_classifier(name: str) -> bool:
@@ -27,7 +30,13 @@ def is_classifier(name: str) -> bool:
 
 def save(path: Path, state_dict: dict[str, Tensor], classifier: Classifier, categories: CategoryTable) -> None:
     """Write a whole detector with its classifier's configuration and the categories it was trained on."""
-    meta = {
+    state = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
+    write(path, {"state_dict": state, "meta": meta_of(classifier, categories)})
+
+
+def meta_of(classifier: Classifier, categories: CategoryTable) -> dict[str, Any]:
+    """What a checkpoint of this suite says of itself: its classifier's configuration, the categories."""
+    return {
         "classifier": classifier.config(),
         "categories": {
             "ids": categories.ids.tolist(),
@@ -38,8 +47,6 @@ def save(path: Path, state_dict: dict[str, Tensor], classifier: Classifier, cate
             "bin_edges": list(categories.bin_edges),
         },
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
-    write(path, {"state_dict": state, "meta": meta})
 
 
 def write(path: Path, content: Any) -> None:
@@ -54,20 +61,34 @@ def write(path: Path, content: Any) -> None:
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """A checkpoint with its ``state_dict``, memory-mapped; no pickle in it is executed.
+    """A checkpoint as ``state_dict`` and ``meta``, memory-mapped; no pickle in it is executed.
 
-    Accepts what mmengine, mmdet and torch save: a dictionary with ``state_dict``, or a bare state dict.
+    Accepts what ``checkpoint_formats`` reads. Of several dictionaries of tensors it is the first that holds a
+    classifier; names are without what wrappers put before them.
 
     Raises:
         InputError: missing, truncated, not a checkpoint, or holding more than tensors and plain values.
     """
-    content = read_torch(Path(path))
-    if isinstance(content, dict) and "state_dict" not in content:
-        content = {"state_dict": content}
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path}: field 'state_dict' is missing or not a dictionary of tensors")
-    return content
+    found = read(path)
+    states = list(found.states.values())
+    state = next((state for state in states if any(map(is_classifier, state))), states[0])
+    return {"state_dict": plain_names(state, found.path), "meta": found.meta}
+
+
+def plain_names(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Tensors by their names in the detector itself.
+
+    Left out is what DataParallel and DeepSpeed (``module.``), ``torch.compile`` (``_orig_mod.``), FSDP and Lightning
+    (``model.``) put in, and mmdet 2's other one of averaged and plain weights (``ema_...``).
+
+    Raises:
+        InputError: two tensors have one name then.
+    """
+    names = {name: _LEADING.sub("", _WRAPPERS.sub("", name)) for name in state if not name.startswith("ema_")}
+    if len(set(names.values())) < len(names):
+        twice = next(name for name in names.values() if list(names.values()).count(name) > 1)
+        raise InputError(f"{path}: field '{twice}' is there twice, with and without what a wrapper puts before it")
+    return {plain: state[name] for name, plain in names.items()}
 
 
 def classifiers_of(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Classifier]:

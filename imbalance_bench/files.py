@@ -30,6 +30,29 @@ DISK_PROBLEMS = {
 }
 """What is wrong with a disk or a folder, not with the program."""
 
+KINDS = {
+    b"version https://git-lfs": "a Git LFS pointer; 'git lfs pull' brings the file itself",
+    b"\x1f\x8b": "an archive (gzip), unpack it first",
+    b"BZh": "an archive (bzip2), unpack it first",
+    b"\xfd7zXZ": "an archive (xz), unpack it first",
+    b"7z\xbc\xaf": "an archive (7z), unpack it first",
+    b"(\xb5/\xfd": "an archive (zstd), unpack it first",
+    b"\x89HDF": "an HDF5 file (Keras)",
+}
+"""How files begin that somebody takes for data, and what they are."""
+
+
+def kind_of(head: bytes) -> str | None:
+    """What a file is, by its first 512 bytes, that is never what was asked for; None where that cannot be told."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not head:
+        return "empty"
+    if text[:9].lower() == b"<!doctype" or text[:5].lower() in (b"<html", b"<?xml"):
+        return "a page of a website (HTML), as a download that failed leaves it"
+    if head[257:262] == b"ustar":
+        return "an archive (tar), unpack it first"
+    return next((kind for start, kind in KINDS.items() if head.startswith(start)), None)
+
 
 KINDS = {
     b"version https://git-lfs": "a Git LFS pointer; 'git lfs pull' brings the file itself",
@@ -93,6 +116,7 @@ def load_json(path: str | os.PathLike[str]) -> Any:
     Raises:
         InputError: missing, empty, unreadable, or not JSON.
     """
+    content = b""
     try:
         content = Path(path).read_bytes()
         if content.startswith(b"\x1f\x8b"):
@@ -105,7 +129,8 @@ def load_json(path: str | os.PathLike[str]) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file, expected a JSON file") from error
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
+        kind = "an archive (zip), unpack it first" if content.startswith(b"PK\x03\x04") else kind_of(content[:512])
+        raise InputError(f"{path}: not readable as JSON ({f'it is {kind}' if kind else error})") from error
 
 
 def write_json(path: Path, content: Any, *, compact: bool = False) -> None:

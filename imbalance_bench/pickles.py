@@ -11,8 +11,9 @@ import pickletools
 import re
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import torch
@@ -74,6 +75,52 @@ class Array(_Inert):
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _stand_in(function: F) -> F:
+    """A function that a pickle may call, but not change: a pickle can set what has no ``__setstate__`` of its own."""
+
+    def refuse(_: Any) -> None:
+        raise pickle.UnpicklingError(f"a state for the function {function.__name__}")
+
+    vars(function)["__setstate__"] = refuse
+    return function
+
+
+@_stand_in
+def _no_items(*_: Any) -> dict[Any, Any]:
+    """Stands for dictionaries that make their missing items by calling something: a plain one takes what they hold."""
+    return {}
+
+
+@_stand_in
+def _no_bytes(*_: Any) -> bytes:
+    """Stands for ``bytes``, which protocol 2 writes empty ones with; called with a number it would allocate."""
+    return b""
+
+
+_INERT = (
+    "argparse.Namespace",
+    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath",
+                                     "PureWindowsPath")),
+    *(f"pathlib._local.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
+    *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
+    "uuid.UUID",
+    "decimal.Decimal",
+    "random.Random",
+    *(f"builtins.{name}" for name in ("int", "float", "str", "bool", "list", "dict", "tuple", "slice", "range")),
+    "numpy.random._pickle.__randomstate_ctor",
+    "numpy.random._pickle.__generator_ctor",
+    "numpy.random._pickle.__bit_generator_ctor",
+    *(f"numpy.random.{module}.{name}" for module, name in (
+        ("_mt19937", "MT19937"), ("_pcg64", "PCG64"), ("_pcg64", "PCG64DXSM"), ("_philox", "Philox"),
+        ("_sfc64", "SFC64"), ("bit_generator", "SeedSequence"), ("bit_generator", "__pyx_unpickle_SeedSequence"))),
+)  # fmt: skip
+"""What training scripts write beside the weights: options, paths, times, factories of defaults, random generators."""
+
+
+@_stand_in
 def _history_method(owner: Any, name: Any) -> _Inert:
     """Stands for ``getattr``, with which mmengine pickles its log buffers: of those and of nothing else."""
     if owner is not _HistoryBuffer or name not in ("min", "max", "current", "mean"):
@@ -81,6 +128,7 @@ def _history_method(owner: Any, name: Any) -> _Inert:
     return _Inert()
 
 
+@_stand_in
 def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> Array:
     """Stands for numpy's constructor in pickles of protocol 5."""
     array = Array()
@@ -88,6 +136,7 @@ def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> Array:
     return array
 
 
+@_stand_in
 def _encode(text: str, _: Any) -> bytes:
     """Stands for ``_codecs.encode``, which protocol 2 writes bytes with."""
     return text.encode("latin1")
@@ -102,16 +151,25 @@ STAND_INS: dict[str, Any] = {
     "numpy._core.multiarray.scalar": _Inert,
     "mmengine.logging.history_buffer.HistoryBuffer": _HistoryBuffer,
     "builtins.getattr": _history_method,
-}
+    "collections.defaultdict": _no_items,
+    "builtins.frozenset": frozenset,
+    "builtins.bytes": _no_bytes,
+} | dict.fromkeys(_INERT, _Inert)
 """What names in a checkpoint mean beside tensors and plain values. Neither numpy's nor mmengine's own are let in:
 they allocate what a file tells them, and with ``getattr`` a file reaches every function there is."""
 PICKLE_STAND_INS = STAND_INS | {
-    "__builtin__.getattr": _history_method,
     "numpy.core.numeric._frombuffer": _from_buffer,
     "numpy._core.numeric._frombuffer": _from_buffer,
     "_codecs.encode": _encode,
     "collections.OrderedDict": OrderedDict,
+    "collections.Counter": _Inert,
+    "builtins.bytearray": _Inert,
+    "builtins.complex": _Inert,
+    "builtins.set": set,
 }
+"""The same where torch does not read, which has some of its own."""
+_OF_PYTHON_2 = {"__builtin__.long": "builtins.int", "__builtin__.unicode": "builtins.str",
+                "__builtin__.xrange": "builtins.range"}  # fmt: skip
 
 
 class _Unpickler(pickle.Unpickler):
@@ -119,9 +177,11 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """A stand-in; UnpicklingError for every other name."""
-        if f"{module}.{name}" not in PICKLE_STAND_INS:
-            raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
-        return PICKLE_STAND_INS[f"{module}.{name}"]
+        full = f"{module}.{name}"
+        known = _OF_PYTHON_2.get(full, re.sub(r"^__builtin__\.", "builtins.", full))
+        if known not in PICKLE_STAND_INS:
+            raise pickle.UnpicklingError(f"GLOBAL {full}")
+        return PICKLE_STAND_INS[known]
 
 
 def load(file: IO[bytes], path: Path) -> Any:
@@ -145,6 +205,10 @@ def refusal(error: pickle.UnpicklingError, path: Path) -> str:
     """One line on a pickle that was refused: for the object it names, or as damaged."""
     found = re.search(r"GLOBAL (\S+)", str(error))
     what = f"it holds an object of {found.group(1)}" if found else "it is not a torch file, or truncated"
+    if found and found.group(1).startswith("torch.nn."):
+        what += " (a whole module; save its state_dict())"
+    if "torch.distributed.tensor" in str(error):
+        what = "its tensors are shards of several processes (DTensor)"
     return f"{path}: expected a checkpoint of tensors and plain values, but {what}"
 
 

@@ -40,6 +40,13 @@ class RunFolder:
         """The detector with its classifier."""
         return self.path / "checkpoint.pth"
 
+    def newest_checkpoint(self) -> Path | None:
+        """The finished run's, else that of the last epoch; None where there is neither."""
+        if self.checkpoint.exists():
+            return self.verified(self.checkpoint)
+        epochs = [path for path in self.path.glob("epoch_*.pth") if path.stem[6:].isdecimal()]
+        return max(epochs, key=lambda path: int(path.stem[6:]), default=None)
+
     @property
     def detections(self) -> Path:
         """The 300 best of each validation image."""

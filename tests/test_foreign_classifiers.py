@@ -67,7 +67,8 @@ FIRST, LAST = [1, 2, 3, 4, 5, 6, 0], [0, 1, 2, 3, 4, 5, 6]
         (linear("bbox_head.fc_cls", 7), {"mmdet_version": "1.0rc0+d3ca926"}, "mmdet 1", FIRST),
         (linear("bbox_head.fc_cls", 7) | {"rpn_head.rpn_cls.weight": torch.ones(1)}, {}, "mmdet 1", FIRST),
         (linear("bbox_head.fc_cls", 7), {}, "mmdet", LAST),  # DETR
-        (linear(ROI, 7) | {"roi_heads.box_predictor.bbox_pred.weight": rows(28)}, {}, "torchvision", FIRST),
+        (linear(ROI, 7) | {"backbone.body.conv1.weight": torch.ones(1)}, {}, "torchvision", FIRST),
+        (linear(ROI, 7) | {"model.backbone.bottom_up.stem.conv1.weight": torch.ones(1)}, {}, "detectron2", LAST),
         (linear(ROI, 7) | {"roi_heads.box_predictor.bbox_pred.weight": rows(24)}, {}, "detectron2", LAST),
         (linear(ROI, 7) | {"roi_heads.box_predictor.bbox_pred.weight": rows(4)}, {}, "detectron2", LAST),
         (linear("module.roi_heads.box.predictor.cls_score", 7), {}, "maskrcnn-benchmark", FIRST),

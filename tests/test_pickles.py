@@ -1,13 +1,20 @@
 """Pickles: numpy's arrays are read, nothing executes, and what would exhaust stack or memory is refused unread."""
 
+import argparse
+import datetime
 import io
+import pathlib
 import pickle
+import pickletools
 import struct
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imbalance_bench import pickles
 from imbalance_bench.errors import InputError
@@ -121,3 +128,91 @@ def test_a_memo_that_room_is_made_for() -> None:
 def test_damaged(damage: bytes) -> None:
     with pytest.raises(InputError, match="truncated"):
         pickles.load(io.BytesIO(damage), PATH)
+
+
+def trained() -> dict[str, Any]:
+    """What training scripts write beside the weights."""
+    now = datetime.datetime(2024, 5, 6, tzinfo=datetime.timezone.utc)
+    return {
+        "args": argparse.Namespace(data=pathlib.PurePosixPath("/data"), lr=0.1, start=now, device="cuda"),
+        "here": Path("x"), "windows": pathlib.PureWindowsPath("c:\\x"), "took": datetime.timedelta(hours=1),
+        "meters": defaultdict(list, loss=[1.0]), "counts": Counter("aab"), "default": defaultdict(int),
+        "generators": [np.random.default_rng(0), np.random.RandomState(0), np.random.Philox(0)],
+        "state": np.random.RandomState(1).get_state(), "kinds": {int, frozenset([1])}, "seed": np.int64(3),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_what_training_scripts_write_is_inert(protocol: int) -> None:
+    content = load({"model": {"w": np.ones(2)}, **trained()}, protocol)
+    assert isinstance(content, dict) and content["model"]["w"].tensor().tolist() == [1, 1]
+    assert content["meters"] == {"loss": [1.0]} and content["default"] == {} and type(content["meters"]) is dict
+    for inert in (content["args"], content["here"], content["took"], *content["generators"]):
+        assert type(inert) is pickles._Inert and vars(inert) == {}
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+KEYS = st.text() | st.integers() | st.booleans() | st.none() | st.tuples(st.text(), st.integers())
+VALUES = st.recursive(
+    PLAIN,
+    lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner) | st.lists(inner).map(tuple)
+    | st.sets(st.integers()) | st.dictionaries(st.text(), inner).map(OrderedDict),
+    max_leaves=30,
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(VALUES, st.integers(2, 5))
+def test_plain_values_come_back(value: object, protocol: int) -> None:
+    read = load(value, protocol)
+    assert read == value and type(read) is type(value)
+
+
+CALLS = [op for op in pickletools.opcodes if op.name in
+         ("REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "GLOBAL", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "BUILD",
+          "PERSID", "BINPERSID", "READONLY_BUFFER", "NEXT_BUFFER")]  # fmt: skip
+
+
+def called(name: str, module: str, function: str) -> bytes:
+    """A pickle that calls a function by each opcode that can."""
+    text = lambda t: b"\x8c" + bytes([len(t)]) + t.encode()  # noqa: E731
+    named = text(module) + text(function) + b"\x93"
+    return b"\x80\x04" + {
+        "REDUCE": named + text("x") + b"\x85R",
+        "INST": b"(" + text("x") + b"i" + f"{module}\n{function}\n".encode(),
+        "OBJ": b"(" + named + text("x") + b"o",
+        "NEWOBJ": named + text("x") + b"\x85\x81",
+        "NEWOBJ_EX": named + text("x") + b"\x85}\x92",
+        "GLOBAL": f"c{module}\n{function}\n".encode(),
+        "STACK_GLOBAL": named,
+        "EXT1": b"\x82\x01", "EXT2": b"\x83\x01\x00", "EXT4": b"\x84\x01\x00\x00\x00",
+        "BUILD": named + b"}b",
+        "PERSID": b"Px\n", "BINPERSID": text("x") + b"Q",
+        "READONLY_BUFFER": b"N\x98", "NEXT_BUFFER": b"\x97",
+    }[name] + b"."  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([op.name for op in CALLS]),
+    st.sampled_from(["os.system", "builtins.eval", "builtins.exec", "posix.system", "subprocess.Popen", "pathlib.os"]),
+)
+def test_what_calls_is_refused(opcode: str, function: str) -> None:
+    with pytest.raises(InputError, match=r"x\.pkl: "):
+        pickles.load(io.BytesIO(called(opcode, *function.split("."))), PATH)
+
+
+@pytest.mark.parametrize("name", sorted(pickles.PICKLE_STAND_INS))
+def test_a_pickle_changes_no_stand_in(name: str) -> None:
+    stand_in = pickles.PICKLE_STAND_INS[name]
+    before = dict(vars(stand_in)) if hasattr(stand_in, "__dict__") else {}
+    defaults = getattr(stand_in, "__defaults__", None)
+    module, _, function = name.rpartition(".")
+    state = b"N}" + b"\x8c\x0c__defaults__K\x01\x85s\x86"
+    for built in (state, b"}\x8c\x01xK\x01s"):
+        raw = b"\x80\x04" + b"\x8c" + bytes([len(module)]) + module.encode()
+        raw += b"\x8c" + bytes([len(function)]) + function.encode() + b"\x93" + built + b"b."
+        with pytest.raises(InputError):
+            pickles.load(io.BytesIO(raw), PATH)
+    assert getattr(stand_in, "__defaults__", None) == defaults
+    assert (dict(vars(stand_in)) if hasattr(stand_in, "__dict__") else {}) == before

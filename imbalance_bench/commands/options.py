@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -36,6 +37,12 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or 
 WorkDirOption = Annotated[Path, typer.Option("--work-dir", help="Where run folders stand.")]
 DataDirOption = Annotated[Path, typer.Option("--data-dir", help="Where data sets stand.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here.")]
+LabelOrderOption = Annotated[
+    str,
+    typer.Option(
+        "--label-order", help="What tells which class a label is: names of the checkpoint, or the annotations' file."
+    ),
+]
 
 TrackOption = Annotated[
     str | None, typer.Option("--track", help="Hand training curves to tensorboard, wandb or mlflow too.")
@@ -128,7 +135,7 @@ def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
         numeric = frame[column].map(_is_numeric).any()
         table.add_column(str(column), justify="right" if numeric else "left", no_wrap=numeric or position == 0)
     for row in frame.itertuples(index=False):
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*("-" if isinstance(cell, float) and math.isnan(cell) else str(cell) for cell in row))
     console.print(f"[bold]{escape(title)}[/bold]", highlight=False, soft_wrap=True)
     console.print(table)
     if caption:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imbalance_bench.commands.options import OutputOption, console, image_path, show, written
+from imbalance_bench.commands.options import LabelOrderOption, OutputOption, console, image_path, show, written
 from imbalance_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def weight_norms(
     checkpoint: Annotated[
         Path,
-        typer.Argument(help="A detector's checkpoint: mmdet, detectron2, torchvision; .pth, .pkl or .safetensors."),
+        typer.Argument(
+            help="A detector's checkpoint: mmdet, detectron2, torchvision; .pth, .pkl, .safetensors; or a run folder."
+        ),
     ],
     annotations: Annotated[
         Path | None, typer.Option("--annotations", help="Training annotations it was trained on (COCO or LVIS format).")
@@ -36,13 +38,15 @@ def weight_norms(
     background: Annotated[
         str | None, typer.Option("--background", help="first, last or none; by framework if not given.")
     ] = None,
+    label_order: LabelOrderOption = "names",
     figure: Annotated[Path | None, typer.Option("--figure", help="Draw norm against rank (.png, .pdf, .svg).")] = None,
     output: OutputOption = None,
 ) -> None:
     """Classifier weight norm of each category, by bin of training instances (Figures 1 and 3 of the paper).
 
     Checkpoints of this suite carry their categories; for any other, name the training annotations or counts. Without,
-    a summary of the norms is printed. The helper rows of released BAGS classifiers are told from classes by counts.
+    a summary of the norms is printed. Rows are matched to classes by the checkpoint's class names; where it has none,
+    as its framework numbers the file's categories. The helper rows of released BAGS classifiers are told by counts.
 
     Example: imbalance-bench weight-norms ckpt.pth --annotations lvis_v1_train.json -o norms.csv --figure norms.png
     """
@@ -51,14 +55,21 @@ def weight_norms(
     from analyses import weight_norms as analysis
     from imbalance_bench import foreign_classifiers
     from imbalance_bench.checkpoint_formats import read
+    from imbalance_bench.runs import RunFolder
 
+    if checkpoint.is_dir():
+        checkpoint = RunFolder(checkpoint).newest_checkpoint() or checkpoint
     content = read(checkpoint)
     categories = training_categories(content, annotations, counts)
     if categories is None and figure is not None:
         raise InputError(f"{checkpoint}: it carries no categories, '--figure' needs --annotations or --counts")
-    found = foreign_classifiers.find(content, categories, key, background)
+    found = foreign_classifiers.find(content, categories, key, background, label_order)
     for classifier in found:
         console.print(f"{classifier.tensor}: {_description(classifier)}", highlight=False, soft_wrap=True, markup=False)
+    for note in dict.fromkeys(note for classifier in found for note in classifier.notes):
+        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+    # Those that the checkpoint knows; the same for all stages.
+    categories = found[0].categories
     if categories is None:
         frames = {c.stage: analysis.row_norms(c.weights, c.biases) for c in found}
         caption = (
@@ -72,8 +83,8 @@ def weight_norms(
             title = f"weight norms of {checkpoint}" + (f", {stage}" if len(frames) > 1 else "")
             caption = f"bins by train instances: {', '.join(categories.bin_names)}"
             show(analysis.norms_by_bin(frame).reset_index().round(3), title, caption)
-            correlation = analysis.spearman(frame)
-            console.print(f"Spearman correlation of norm and train instances: {correlation:.3f}", highlight=False)
+            correlation = analysis.correlation_text(frame)
+            console.print(f"Spearman correlation of norm and train instances: {correlation}", highlight=False)
     if output is not None:
         _write(frames, output)
     if figure is not None and categories is not None:
@@ -104,7 +115,8 @@ def _description(classifier: FoundClassifier) -> str:
     """What was found, in one line."""
     row = classifier.background_row
     where = "no row for background" if row is None else f"background is row {row}"
-    return f"{classifier.framework}; {classifier.width} rows, {where}; {len(classifier.weights) - 1} classes"
+    classes = len(classifier.weights) - 1
+    return f"{classifier.framework}; {classifier.width} rows, {where}; {classes} class{'es' * (classes != 1)}"
 
 
 def _write(frames: dict[str, pd.DataFrame], output: Path) -> None:

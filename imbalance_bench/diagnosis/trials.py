@@ -49,10 +49,8 @@ def adopt(detector: ForeignDetector, path: Path) -> TwoStageDetector:
     Raises:
         InputError: the checkpoint's tensors are not those of the configured model.
     """
-    state = {name.removeprefix("module."): value for name, value in checkpoints.load(path)["state_dict"].items()}
-    # mmdet 2 keeps averaged weights beside the ones to use.
-    state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()
-             if not name.startswith("ema_")}  # fmt: skip
+    state = checkpoints.load(path)["state_dict"]
+    state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     stock = detector.stock_classifier(detector.num_classes, detector.tap_dims["fc"])
     named = {"state_dict": state, "meta": {"classifier": stock.config()}}
     classifiers = list(checkpoints.classifiers_of(named, path).values())

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from imbalance_bench import checkpoints
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.detector import Detector
 from imbalance_bench.detectors.inference import box_heads
@@ -126,6 +127,7 @@ def train_detector(
     scope: str = "all",
     track: str | None = None,
     reporter: Reporter | None = None,
+    categories: CategoryTable | None = None,
 ) -> TwoStageDetector:
     """Train, with a checkpoint each epoch; the same call goes on after an interruption, to the same result.
 
@@ -147,6 +149,7 @@ def train_detector(
         scope: what is trained, of ``SCOPES``; the rest is frozen, its batch norm in evaluation mode.
         track: one of ``TRACKERS``; takes the training curves beside the log file.
         reporter: shows progress.
+        categories: of the training images; each epoch's checkpoint says them and its classifier.
 
     Raises:
         InputError: training diverged.
@@ -181,6 +184,8 @@ def train_detector(
         ]
         if scope != "all":
             hooks.append(FrozenNormHook())
+        if categories is not None:
+            hooks.append(MetaHook(checkpoints.meta_of(box_heads(model)[0].fc_cls, categories)))
         with logged_to(log):
             runner = Runner(
                 model=model,
@@ -267,6 +272,17 @@ class EpochSeedHook(Hook):
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - mmdet's transforms draw from the global generator
         torch.manual_seed(seed)
+
+
+class MetaHook(Hook):
+    """Checkpoints of epochs say what the finished run's says."""
+
+    def __init__(self, meta: dict[str, Any]) -> None:
+        self.meta = meta
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Beside mmengine's own."""
+        checkpoint["meta"] |= self.meta
 
 
 class LossProgressHook(Hook):
