@@ -265,7 +265,7 @@ class CategoryTable(ByValue):
         frequencies = tuple(_frequency(*pair) for pair in zip(letters, images, strict=True))
         try:
             return cls(ids[order], tuple(np.asarray(names)[order]), images, instances[order], frequencies,
-                       tuple(bin_edges), tuple(ids.tolist()))  # fmt: skip
+                       tuple(bin_edges), listed_ids=tuple(ids.tolist()))  # fmt: skip
         except ValueError as error:
             raise InputError(f"{path}: column 'id': {error}") from error
 

@@ -54,30 +54,6 @@ def kind_of(head: bytes) -> str | None:
     return next((kind for start, kind in KINDS.items() if head.startswith(start)), None)
 
 
-KINDS = {
-    b"version https://git-lfs": "a Git LFS pointer; 'git lfs pull' brings the file itself",
-    b"\x1f\x8b": "an archive (gzip), unpack it first",
-    b"BZh": "an archive (bzip2), unpack it first",
-    b"\xfd7zXZ": "an archive (xz), unpack it first",
-    b"7z\xbc\xaf": "an archive (7z), unpack it first",
-    b"(\xb5/\xfd": "an archive (zstd), unpack it first",
-    b"\x89HDF": "an HDF5 file (Keras)",
-}
-"""How files begin that somebody takes for data, and what they are."""
-
-
-def kind_of(head: bytes) -> str | None:
-    """What a file is, by its first 512 bytes, that is never what was asked for; None where that cannot be told."""
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not head:
-        return "empty"
-    if text[:9].lower() == b"<!doctype" or text[:5].lower() in (b"<html", b"<?xml"):
-        return "a page of a website (HTML), as a download that failed leaves it"
-    if head[257:262] == b"ustar":
-        return "an archive (tar), unpack it first"
-    return next((kind for start, kind in KINDS.items() if head.startswith(start)), None)
-
-
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a file beside ``path``, then put it there in one step; on failure nothing changes.
 
