@@ -368,6 +368,8 @@ def command(summary: Mapping[str, Any]) -> str:
     parts += ["--max-images", str(given["max_images"] or 0), "--seed", str(given["seed"])]
     if given["bin_edges"]:
         parts += ["--bin-edges", ",".join(map(str, given["bin_edges"]))]
+    if given.get("label_order", "names") != "names":
+        parts += ["--label-order", given["label_order"]]
     if given["skip_missing"]:
         parts.append("--skip-missing")
     return shlex.join(parts)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imbalance_bench.commands.options import DeviceOption, SeedOption, console, select_device, show, written
+from imbalance_bench.commands.options import (
+    DeviceOption,
+    LabelOrderOption,
+    SeedOption,
+    console,
+    select_device,
+    show,
+    written,
+)
 from imbalance_bench.errors import InputError
 from imbalance_bench.progress import Reporter, logged_to
 
@@ -47,6 +55,7 @@ def diagnose(
         str | None,
         typer.Option("--export", help="Method whose detector is written as mmdet configuration and checkpoint."),
     ] = None,
+    label_order: LabelOrderOption = "names",
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
@@ -79,6 +88,7 @@ def diagnose(
         save_fixes=save_fixes,
         export=export,
         seed=seed,
+        label_order=label_order,
         reporter=Reporter(console),
     )
     _print(diagnosis)
