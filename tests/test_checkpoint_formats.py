@@ -1,10 +1,14 @@
 """Checkpoint files: every format gives the same tensors, and damaged or hostile ones give one clear line."""
 
 import _codecs
+import argparse
+import datetime
+import gzip
 import io
 import json
 import pickle
 import zipfile
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +177,83 @@ def test_values_are_checked() -> None:
             formats.values(bad, "w", Path("x.pth"))
     for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn):
         assert formats.values(weight.to(dtype), "w", Path("x")).dtype == torch.float32
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_training_scripts_write_is_inert(zipped: bool, tmp_path: Path) -> None:
+    # As torchvision's reference training writes it, and more of the kind.
+    content = {
+        "model": STATE, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}, "epoch": 3,
+        "args": argparse.Namespace(data_path=Path("/data"), lr=0.1, start=datetime.datetime(2024, 1, 2)),
+        "meters": defaultdict(list, loss=[1.0]), "order": OrderedDict(a=1), "frozen": frozenset([1]),
+        "generators": [np.random.default_rng(0), np.random.RandomState(0), np.random.MT19937(3)],
+        "torch": torch.get_rng_state(), "numpy": np.random.RandomState(1).get_state(), "empty": b"",
+    }  # fmt: skip
+    torch.save(content, tmp_path / "model_3.pth", _use_new_zipfile_serialization=zipped)
+    checkpoint = formats.read(tmp_path / "model_3.pth")
+    assert torch.equal(checkpoint.states["model."]["a.weight"], STATE["a.weight"])
+
+
+@pytest.mark.parametrize("keys", [("net",), ("weights",), ("checkpoint", "model"), ("model", "module"), ("my_model",)])
+def test_weights_below_other_keys(keys: tuple[str, ...], tmp_path: Path) -> None:
+    content: Any = STATE
+    for key in reversed(keys):
+        content = {key: content}
+    torch.save({"epoch": 3, **content}, tmp_path / "x.pth")
+    assert list(formats.read(tmp_path / "x.pth").states) == [".".join(keys) + "."]
+
+
+def test_averaged_weights_come_last(tmp_path: Path) -> None:
+    torch.save({"model_ema": STATE, "other": STATE, "state_dict": STATE}, tmp_path / "x.pth")
+    assert list(formats.read(tmp_path / "x.pth").states) == ["state_dict.", "other.", "model_ema."]
+
+
+def archive(path: Path, *names: str) -> bytes:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in names:
+            file.writestr(name, b"x" * 100)
+    return path.read_bytes()
+
+
+def scripted() -> bytes:
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), file)
+    return file.getvalue()
+
+
+def test_files_that_are_no_checkpoints_are_named(tmp_path: Path) -> None:
+    cases = {
+        "a page of a website": b"<!DOCTYPE html><html><head>404",
+        "a page of a website :lower": b"\n  <html><body>",
+        "a Git LFS pointer; 'git lfs pull'": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "it is empty": b"",
+        "a text file": b"weights, some day\n",
+        "an archive .gzip.": gzip.compress(b"x" * 99),
+        r"an archive .zip. of model\.pth, unpack it": archive(tmp_path / "a.zip", "model.pth"),
+        "a scripted module": scripted(),
+        "the index of weights in several files": b'{"metadata": {}, "weight_map": {"a": "model-1.safetensors"}}',
+        "it is JSON": b'{"a": 1}',
+        "an HDF5 file": b"\x89HDF\r\n\x1a\n",
+    }
+    for says, content in cases.items():
+        for name in ("x.pth", "x.safetensors"):
+            (tmp_path / name).write_bytes(content)
+            if says == "a text file" and name == "x.safetensors":
+                continue
+            with pytest.raises(InputError, match=says.partition(" :")[0]) as caught:
+                formats.read(tmp_path / name)
+            assert str(caught.value).startswith(f"{tmp_path / name}: ") and "\n" not in str(caught.value)
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
+    with pytest.raises(InputError, match=r"Linear \(a whole module; save its state_dict\(\)\)"):
+        formats.read(tmp_path / "module.pth")
+    (tmp_path / "dcp").mkdir()
+    with pytest.raises(InputError, match="dcp: it is a folder without a checkpoint"):
+        formats.read(tmp_path / "dcp")
+    (tmp_path / "dcp" / ".metadata").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a folder of torch\.distributed\.checkpoint, .*dcp_to_torch"):
+        formats.read(tmp_path / "dcp")
+
+
+def test_content_tells_the_format(tmp_path: Path) -> None:
+    torch.save({"state_dict": STATE}, tmp_path / "renamed.safetensors")
+    assert list(formats.read(tmp_path / "renamed.safetensors").states) == ["state_dict."]

@@ -121,3 +121,28 @@ def test_a_wrong_configuration() -> None:
     for config in ({"type": "os.system"}, {"type": "SoftmaxClassifier", "num_classes": 9, "feature_dim": 6}, {"a": 1}):
         with pytest.raises(InputError, match=r"x\.pth"):
             checkpoints.classifiers_of({"state_dict": state, "meta": {"classifier": config}}, "x.pth")
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    ["module.{}", "_orig_mod.{}", "module._orig_mod.{}", "_orig_mod.module.{}", "module.module.{}", "model.{}",
+     "_fsdp_wrapped_module.{}", "roi_head._fsdp_wrapped_module.bbox_head._orig_mod.fc_cls.{}"],
+)  # fmt: skip
+def test_names_without_wrappers(wrapped: str, tmp_path: Path) -> None:
+    state = detector_state(SoftmaxClassifier(3, 2))
+    inner = "fc_cls" in wrapped
+    renamed = {wrapped.format(name.removeprefix(PREFIX) if inner else name): value for name, value in state.items()
+               if not inner or name.startswith(PREFIX)}  # fmt: skip
+    torch.save({"epoch": 1, "state_dict": renamed | {"ema_backbone_weight": torch.ones(1)}}, tmp_path / "x.pth")
+    read = checkpoints.load(tmp_path / "x.pth")["state_dict"]
+    assert read.keys() == {name for name in state if not inner or name.startswith(PREFIX)}
+    assert all(torch.equal(value, state[name]) for name, value in read.items())
+
+
+def test_the_weights_with_a_classifier_are_taken(tmp_path: Path) -> None:
+    state = detector_state(SoftmaxClassifier(3, 2))
+    torch.save({"state_dict": {"discriminator.weight": torch.ones(1)}, "net": state}, tmp_path / "x.pth")
+    assert checkpoints.load(tmp_path / "x.pth")["state_dict"].keys() == state.keys()
+    torch.save(state | {f"module.{name}": value for name, value in state.items()}, tmp_path / "twice.pth")
+    with pytest.raises(InputError, match=r"twice\.pth: field 'backbone\.weight' is there twice"):
+        checkpoints.load(tmp_path / "twice.pth")

@@ -232,3 +232,165 @@ def test_a_configuration_allocates_no_more_than_the_file_holds() -> None:
         for state in (linear(MMDET, 7), {f"{MMDET}.weight": torch.ones(1, 1).expand(1 << 30, 1 << 30)}):
             with pytest.raises(InputError, match=r"x\.pth"):
                 find(checkpoint(state, meta={"classifier": config}))
+
+
+# The file lists four categories in no order of ids; instances tell the classes apart.
+LISTED = {40: "d", 10: "a", 30: "c", 20: "b"}
+CONTENT: dict[str, Any] = {
+    "categories": [{"id": i, "name": name} for i, name in LISTED.items()],
+    "images": [{"id": 1}],
+    "annotations": [{"category_id": i, "image_id": 1} for i in LISTED for _ in range(i)],
+}
+
+
+def norm_of(found: FoundClassifier) -> dict[str, float]:
+    """First weight of each class by its name."""
+    assert found.categories is not None
+    assert len(found.weights) == found.categories.num_classes + 1
+    counts = dict(zip(found.categories.names, found.categories.instance_counts.tolist(), strict=True))
+    assert all(counts[name] == i for i, name in LISTED.items() if name in counts)
+    return dict(zip(found.categories.names, found.weights[:-1, 0].tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("state", "meta", "expected"),
+    [
+        # mmdet, maskrcnn-benchmark and Detectron: the file's order.
+        (linear(MMDET, 5), {}, {"d": 0, "a": 1, "c": 2, "b": 3}),
+        (linear("module.roi_heads.box.predictor.cls_score", 5), {}, {"d": 1, "a": 2, "c": 3, "b": 4}),
+        ({"cls_score_w": rows(5), "cls_score_b": -rows(5)[:, 0]}, {}, {"d": 1, "a": 2, "c": 3, "b": 4}),
+        # detectron2: ascending ids.
+        (linear(ROI, 5) | {"backbone.bottom_up.w": rows(1)}, {}, {"a": 0, "b": 1, "c": 2, "d": 3}),
+        # torchvision: ids themselves.
+        (linear(ROI, 91) | {"backbone.body.w": rows(1)}, {}, {"a": 10, "b": 20, "c": 30, "d": 40}),
+        # Names, wherever the checkpoint has them.
+        (linear(MMDET, 5), {"CLASSES": ("b", "c", "d", "a")}, {"b": 0, "c": 1, "d": 2, "a": 3}),
+        (linear(MMDET, 5), {"dataset_meta": {"classes": list("bcda")}}, {"b": 0, "c": 1, "d": 2, "a": 3}),
+        (linear("bbox_head.fc_cls", 5), {"mmdet_version": "1.1.0", "CLASSES": list("bcda")},
+         {"b": 1, "c": 2, "d": 3, "a": 4}),
+        # COCO's 80 names, which mmdet 1 writes whatever was trained on, are not those of four classes.
+        (linear(MMDET, 5), {"CLASSES": tuple(map(str, range(80)))}, {"d": 0, "a": 1, "c": 2, "b": 3}),
+        # A part of the classes, on either side.
+        (linear(MMDET, 4), {"CLASSES": ("c", "a", "x")}, {"c": 0, "a": 1}),
+        (linear(MMDET, 7), {"CLASSES": ("x", "d", "c", "y", "a", "b")}, {"d": 1, "c": 2, "a": 4, "b": 5}),
+        # Helper rows of SeesawLoss.
+        (linear(MMDET, 6), {"CLASSES": ("b", "c", "d", "a")}, {"b": 0, "c": 1, "d": 2, "a": 3}),
+    ],
+)  # fmt: skip
+def test_every_norm_is_its_own_class(
+    state: dict[str, Tensor], meta: dict[str, Any], expected: dict[str, float]
+) -> None:
+    found = only(find(checkpoint(state, meta=meta), CategoryTable.from_annotations(CONTENT)))
+    assert norm_of(found) == expected
+
+
+def test_group_softmax_counts_in_the_order_of_labels() -> None:
+    # Edges at 25: a and b in group 1, c and d in group 2; labels are d a c b. Released: background, foreground, then
+    # others and classes of each group in label order.
+    table = CategoryTable.from_annotations(CONTENT, bin_edges=[25])
+    found = only(find(checkpoint(linear(MMDET, 8)), table))
+    assert norm_of(found) == {"a": 3, "b": 4, "d": 6, "c": 7}
+
+
+def test_the_order_of_the_file_can_be_asked_for() -> None:
+    named = checkpoint(linear(MMDET, 5), meta={"CLASSES": ("b", "c", "d", "a")})
+    found = only(find(named, CategoryTable.from_annotations(CONTENT), by="file"))
+    assert norm_of(found) == {"d": 0, "a": 1, "c": 2, "b": 3}
+
+
+def test_classes_of_another_data_set_are_refused(tmp_path: Path) -> None:
+    table = CategoryTable.from_annotations(CONTENT)
+    with pytest.raises(InputError, match="none of its 4 class names") as caught:
+        find(checkpoint(linear(MMDET, 5), meta={"CLASSES": ("w", "x", "y", "z")}), table)
+    assert "\n" not in str(caught.value)
+    # One of this suite too, which knows its own categories.
+    classifier = SoftmaxClassifier(4, 2)
+    state = {f"{MMDET}.{name}": value for name, value in classifier.state_dict().items()}
+    checkpoints.save(tmp_path / "x.pth", state, classifier, CategoryTable.from_annotations(CONTENT))
+    renamed = {**CONTENT, "categories": [{"id": i, "name": n * 2} for i, n in LISTED.items()]}
+    with pytest.raises(InputError, match="none of its 4 class names"):
+        find(read(tmp_path / "x.pth"), CategoryTable.from_annotations(renamed))
+    other = {"categories": [{"id": i, "name": n} for i, n in enumerate("dcba")], "images": [], "annotations": []}
+    found = only(find(read(tmp_path / "x.pth"), CategoryTable.from_annotations(other)))
+    assert found.categories is not None and found.categories.names == tuple("dcba")
+    assert torch.equal(found.weights, classifier.class_weights()[[3, 2, 1, 0, 4]])
+
+
+def test_counts_in_a_table_go_by_their_rows(tmp_path: Path) -> None:
+    (tmp_path / "named.csv").write_text("id,name,instance_count\n40,d,4\n10,a,1\n30,c,3\n20,b,2\n")
+    (tmp_path / "plain.csv").write_text("id,instance_count\n40,4\n10,1\n30,3\n20,2\n")
+    for name, meta in (("named", {"CLASSES": tuple("bcda")}), ("plain", {"CLASSES": tuple("bcda")}), ("named", {})):
+        found = only(find(checkpoint(linear(MMDET, 5), meta=meta), CategoryTable.from_counts(tmp_path / f"{name}.csv")))
+        row_of_id = [3, 0, 1, 2] if name == "named" and meta else [1, 3, 2, 0]
+        assert found.weights[:-1, 0].tolist() == row_of_id
+
+
+def regressor(name: str, rows_of: int) -> dict[str, Tensor]:
+    return {f"{name}.weight": rows(rows_of)}
+
+
+@pytest.mark.parametrize(
+    ("state", "meta", "framework", "expected"),
+    [
+        # Upgraded from version 1 by mmdet's script: rows moved, the version kept.
+        (linear(MMDET, 7) | {"rpn_head.w": rows(1)}, {"mmdet_version": "1.0.0"}, "mmdet", LAST),
+        (linear(MMDET, 7) | regressor("roi_head.bbox_head.fc_reg", 24), {"mmdet_version": "1.2"}, "mmdet", LAST),
+        # Named as in version 1 but with a regressor of six classes, or of seven.
+        (linear("bbox_head.fc_cls", 7) | regressor("bbox_head.fc_reg", 24), {}, "mmdet", LAST),
+        (linear("bbox_head.fc_cls", 7) | regressor("bbox_head.fc_reg", 28), {}, "mmdet 1", FIRST),
+        (linear("bbox_head.fc_cls", 7) | {"bbox_head.shared_fcs.0.weight": rows(1)}, {}, "mmdet 1", FIRST),
+        # Names of version 2 put on version 1's rows by hand: four rows of the regressor for background, too.
+        (linear(MMDET, 7) | regressor("roi_head.bbox_head.fc_reg", 28), {}, "mmdet 1 under new names", FIRST),
+        # Nobody else's parts are there: the regressor and the number of categories tell.
+        (linear(ROI, 7) | regressor("roi_heads.box_predictor.bbox_pred", 28), {}, "torchvision", FIRST),
+    ],
+)
+def test_structure_beats_metadata(
+    state: dict[str, Tensor], meta: dict[str, Any], framework: str, expected: list[int]
+) -> None:
+    found = only(find(checkpoint(state, meta=meta), table()))
+    assert found.framework == framework
+    assert taken(found) == expected
+    assert any("though its meta says" in note for note in found.notes) == ("mmdet_version" in meta)
+
+
+def test_a_head_without_background() -> None:
+    """EQL's has C rows; class 0 is nobody's background."""
+    none = [0, 1, 2, 3, 4, 5]
+    for state, framework in (
+        (linear(ROI, 6) | regressor("roi_heads.box_predictor.bbox_pred", 24), "detectron2"),
+        (linear(MMDET, 6) | regressor("roi_head.bbox_head.fc_reg", 24), "mmdet"),
+    ):
+        found = only(find(checkpoint(state), table()))
+        assert taken(found)[:-1] == none and np.isnan(taken(found)[-1])
+        assert (found.framework, found.background_row) == (f"{framework}, a sigmoid without background", None)
+        assert taken(only(find(checkpoint(state), background="none")))[:-1] == none
+        with pytest.raises(InputError, match=r"nothing tells where background is .*--background \(first, none\)"):
+            find(checkpoint(state))
+    with pytest.raises(InputError, match=r"6 rows, expected 6 \+ 1: .*'--background none' says that it has no row"):
+        find(checkpoint(linear(MMDET, 6)), table())
+    with pytest.raises(InputError, match=r"6 rows and the checkpoint names 6 classes, .*'--background none'"):
+        find(checkpoint(linear(MMDET, 6), meta={"CLASSES": tuple("abcdef")}))
+    assert "'--background none'" in only(find(checkpoint(linear(MMDET, 6)))).notes[0]
+
+
+def test_a_contradiction_is_asked_about() -> None:
+    # Parts of version 1, and a version that has no such parts.
+    state = linear("bbox_head.fc_cls", 7) | {"rpn_head.rpn_cls.weight": torch.ones(1)}
+    with pytest.raises(InputError, match=r"--background \(first, last\)"):
+        find(checkpoint(state, meta={"mmdet_version": "2.3.0"}), table())
+
+
+def test_one_class() -> None:
+    one = table(np.array([3]))
+    assert taken(only(find(checkpoint(linear(MMDET, 2)), one))) == [0, 1]
+    assert taken(only(find(checkpoint(linear(MMDET, 2) | regressor("roi_head.bbox_head.fc_reg", 4)), one))) == [0, 1]
+    assert taken(only(find(checkpoint(linear(MMDET, 1)), one, background="none")))[0] == 0
+    with pytest.raises(InputError, match=r"shape \(1, 2\), .*'--background none'"):
+        find(checkpoint(linear(MMDET, 1)), one)
+
+
+def test_weights_that_are_elsewhere() -> None:
+    state = {f"{MMDET}.weight": torch.ones(0), "backbone.w": torch.ones(0)}
+    with pytest.raises(InputError, match=r"has shape \(0,\), .*ZeRO stage 3"):
+        find(checkpoint(state), table())

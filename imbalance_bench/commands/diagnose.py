@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imbalance_bench.commands.options import DeviceOption, SeedOption, console, select_device, show, written
+from imbalance_bench.commands.options import (
+    DeviceOption,
+    LabelOrderOption,
+    SeedOption,
+    console,
+    select_device,
+    show,
+    written,
+)
 from imbalance_bench.errors import InputError
 from imbalance_bench.progress import Reporter, logged_to
 from imbalance_bench.runs import command
@@ -52,6 +60,7 @@ def diagnose(
         str | None,
         typer.Option("--export", help="Method whose detector is written as mmdet configuration and checkpoint."),
     ] = None,
+    label_order: LabelOrderOption = "names",
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
@@ -99,6 +108,7 @@ def diagnose(
         export=export,
         seed=seed,
         called=command(),
+        label_order=label_order,
         reporter=Reporter(console),
     )
     _print(diagnosis)

@@ -52,11 +52,19 @@ class ForeignDetector(Detector):
         """Read an mmdet configuration.
 
         Raises:
-            InputError: not one, or of a detector whose proposals cannot be cached or whose heads cannot host a
-                classifier; the message names what it is.
+            InputError: not one, one of mmdet 1 or 2, or of a detector whose proposals cannot be cached or whose heads
+                cannot host a classifier; the message names what it is.
         """
         config = read_config(path)
         model = config.get("model")
+        if "test_dataloader" not in config and isinstance(config.get("data"), Mapping):
+            old = 2 if isinstance(model, Mapping) and "roi_head" in model else 1
+            raise InputError(
+                f"{path}: a configuration of mmdet {old}, expected mmdet 3: take mmdet 3's own of this detector (its "
+                "folder configs/), with your num_classes and image sizes"
+                + "; weights of mmdet 2 fit it as they are"
+                * (old == 2)
+            )
         if not isinstance(model, ConfigDict) or "roi_head" not in model:
             kind = model.get("type") if isinstance(model, Mapping) else None
             raise InputError(f"{path}: field 'model' is {kind or 'missing'}, expected a two-stage detector (roi_head)")

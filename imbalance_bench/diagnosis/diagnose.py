@@ -65,6 +65,7 @@ def diagnose(
     export: str | None = None,
     seed: int = 0,
     called: str | None = None,
+    label_order: str = "names",
     reporter: Reporter | None = None,
 ) -> Diagnosis:
     """Find out whether a detector's classifier is imbalanced, and which fix helps.
@@ -92,6 +93,7 @@ def diagnose(
         export: method whose detector is written to ``out/export-<method>``, as mmdet configuration and checkpoint.
         seed: of everything random.
         called: the command line that asks for this, for the page; None: this call.
+        label_order: what tells which class a label is: the checkpoint's class ``names``, or the annotations' ``file``.
         reporter: shows progress.
 
     Returns:
@@ -104,7 +106,7 @@ def diagnose(
     reporter, out, start = reporter or Reporter(), Path(out), time.monotonic()
     given = Given(
         Path(config), Path(checkpoint), Path(train_annotations), Path(val_annotations), Path(images),
-        Path(val_images or images), max_images, bin_edges, skip_missing, seed, verify_images,
+        Path(val_images or images), max_images, bin_edges, skip_missing, seed, verify_images, label_order,
     )  # fmt: skip
     tried = candidates(methods)
     if export is not None and export not in (method.name for method in tried):
@@ -223,6 +225,7 @@ def _settings(given: Given) -> dict[str, Any]:
         "bin_edges": given.bin_edges,
         "seed": given.seed,
         "skip_missing": given.skip_missing,
+        "label_order": given.label_order,
     }
 
 

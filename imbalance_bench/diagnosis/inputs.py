@@ -8,7 +8,7 @@ classifiers are tried on, ``held_out`` those that hyper-parameters are chosen on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from imbalance_bench.detectors.foreign import ForeignDetector
 from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.files import json_text
+from imbalance_bench.label_order import class_names, first, label_order
 from imbalance_bench.progress import Advance, Reporter
 
 KEPT = 10
@@ -48,6 +49,7 @@ class Given:
         skip_missing: go without images that are not there, cannot be read, or are not of the annotated size.
         seed: of everything random.
         verify_images: decode every image, not a sample beside every header.
+        label_order: what tells which class a label is: the checkpoint's class ``names``, or the annotations' ``file``.
     """
 
     config: Path
@@ -61,6 +63,7 @@ class Given:
     skip_missing: bool = False
     seed: int = 0
     verify_images: bool = False
+    label_order: str = "names"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +112,7 @@ def check(given: Given, folder: Path, reporter: Reporter | None = None) -> tuple
         notes += [f"{name}: {note}" for note in said]
     train, val = splits["training"], splits["validation"]
     coco_format.check_same_categories(train, val, str(given.val_annotations))
-    ids, said = _label_order(train, _classes(content), rows, given)
+    ids, said = _category_ids(train, content["meta"], rows, given)
     notes += said
     train, val = (_renumbered(split, ids) for split in (train, val))
     full = read_json(given.train_annotations)
@@ -128,10 +131,10 @@ def check(given: Given, folder: Path, reporter: Reporter | None = None) -> tuple
     silent = sorted(set(range(1, table.num_classes + 1)) - {a["category_id"] for a in coco_format.objects(val)})
     if silent:
         names = [table.names[number - 1] for number in silent]
-        notes.append(f"{len(silent)} classes have no validation instance, so no AP: {_first(names)}")
+        notes.append(f"{len(silent)} classes have no validation instance, so no AP: {first(names)}")
     absent = [name for name, count in zip(table.names, table.instance_counts, strict=True) if not count]
     if absent:
-        notes.append(f"{len(absent)} classes have no training instance: {_first(absent)}")
+        notes.append(f"{len(absent)} classes have no training instance: {first(absent)}")
 
     files = {"fitting": fitting, "held_out": held_out, "val": val, "categories": _counts_only(table, edges)}
     written = {folder / f"{name}.json": json_text(part, compact=True) for name, part in files.items()}
@@ -176,17 +179,6 @@ def _classifier_rows(content: Mapping[str, Any], path: Path, detector: ForeignDe
     return detector.num_classes
 
 
-def _classes(content: Mapping[str, Any]) -> list[str] | None:
-    """Names of the classes in label order, where the checkpoint says them (mmdet 3, mmdet 2)."""
-    meta = content.get("meta")
-    stated = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
-    for place, key in ((stated, "classes"), (stated, "CLASSES"), (meta, "CLASSES")):
-        classes = place.get(key) if isinstance(place, Mapping) else None
-        if isinstance(classes, (list, tuple)) and classes and all(isinstance(name, str) for name in classes):
-            return list(classes)
-    return None
-
-
 def _reader(detector: ForeignDetector) -> Reader:
     """How the configuration loads images."""
     loading = detector.transforms[0] if detector.transforms else {}
@@ -209,32 +201,26 @@ def _read(
     return found.content, [*replace(findings, odd_masks=()).notes(), *found.notes]
 
 
-def _label_order(
-    train: Mapping[str, Any], classes: Sequence[str] | None, rows: int, given: Given
+def _category_ids(
+    train: Mapping[str, Any], meta: Mapping[Any, Any], rows: int, given: Given
 ) -> tuple[np.ndarray, list[str]]:
-    """(C,) category ids in the order of the checkpoint's labels: by its class names, else as mmdet takes the file."""
+    """(C,) category ids in the order of the checkpoint's labels (``label_order``)."""
     listed = [(category["id"], category["name"]) for category in train["categories"]]
-    names = [name for _, name in listed]
-    if classes is None or len(set(names)) < len(names) or len(classes) != rows:
-        if len(listed) != rows:
-            raise InputError(
-                f"{given.checkpoint}: its classifier has {rows} classes, but field 'categories' of "
-                f"{given.train_annotations} has {len(listed)}"
-            )
-        note = "labels are taken in the order of the annotation file's categories: the checkpoint names no classes"
-        return np.array([category_id for category_id, _ in listed]), [note]
-    # mmdet's rule: the categories with these names, in the order of the file.
-    wanted = set(classes)
-    chosen = [category_id for category_id, name in listed if name in wanted]
-    if len(chosen) != rows:
-        lacking = sorted(wanted - set(names))
+    classes = class_names(meta)
+    fits = classes is not None and len(classes) == rows
+    order = label_order(listed, classes if fits else None, given.checkpoint, by=given.label_order)
+    if len(order.ids) != rows:
+        raise InputError(
+            f"{given.checkpoint}: its classifier has {rows} classes, but field 'categories' of "
+            f"{given.train_annotations} has {len(listed)}"
+        )
+    if None in order.ids and classes is not None:
+        lacking = [name for name, category_id in zip(classes, order.ids, strict=True) if category_id is None]
         raise InputError(
             f"{given.train_annotations}: field 'categories' lacks {len(lacking)} classes that {given.checkpoint} was "
-            f"trained on: {_first(lacking)}"
+            f"trained on: {first(lacking)}"
         )
-    left = len(listed) - len(chosen)
-    note = f"{left} categories that the checkpoint does not know are left out: "
-    return np.array(chosen), [note + _first([n for n in names if n not in wanted])] if left else []
+    return np.array(order.ids), list(order.notes)
 
 
 def _renumbered(content: Mapping[str, Any], ids: np.ndarray) -> dict[str, Any]:
@@ -327,7 +313,3 @@ def _some(content: dict[str, Any], most: int | None, rng: np.random.Generator, k
             break
         chosen[image] = None
     return coco_format.without_images(content, set(images) - chosen.keys())
-
-
-def _first(names: Sequence[str], count: int = 5) -> str:
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from analyses.weight_norms import norm_summary, norms_by_bin, row_norms, spearman, weight_norms
+from analyses.weight_norms import correlation_text, norm_summary, norms_by_bin, row_norms, spearman, weight_norms
 from imbalance_bench.categories import CategoryTable
 
 COUNTS = np.array([5, 40, 7, 2000, 40, 3])
@@ -69,3 +69,10 @@ def test_norms_of_unknown_categories():
     assert summary.loc["a", ["classes", "background", "min", "50%", "max"]].tolist() == [3, 50, 5, 5, 10]
     assert summary.loc["a", "mean"] == pytest.approx(20 / 3) and summary.loc["a", "75%"] == 7.5
     assert math.isnan(summary.loc["b", "background"]) and summary.loc["b", "classes"] == 3
+
+
+def test_the_correlation_of_one_class_is_none() -> None:
+    one = weight_norms(np.ones((2, 3)), np.zeros(2), table(np.array([4])))
+    assert math.isnan(spearman(one)) and correlation_text(one) == "-"
+    several = weight_norms(np.diag(np.arange(1.0, 8)), np.zeros(7), table(np.arange(6) + 1))
+    assert correlation_text(several, 2) == "1.00"

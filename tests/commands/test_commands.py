@@ -129,6 +129,33 @@ def test_weight_norms(run: Run, finished: Path, mini: DataSet, tmp_path: Path) -
     assert sum(line.split()[:1] == ["background"] for line in out.splitlines()) == 1
 
 
+def test_weight_norms_of_a_run_and_its_epochs(run: Run, finished: Path, mini: DataSet, tmp_path: Path) -> None:
+    norms = {}
+    for path in (finished / "baseline", *sorted((finished / "baseline").glob("epoch_*.pth"))[-1:]):
+        status, out, err = run("weight-norms", path, "-o", tmp_path / "norms.csv")
+        assert status == 0, err
+        assert "imbalance-bench, SoftmaxClassifier" in out and "Spearman" in out
+        norms[path.suffix] = pd.read_csv(tmp_path / "norms.csv")
+    pd.testing.assert_frame_equal(norms[""], norms[".pth"])
+    status, out, err = run("weight-norms", tmp_path)
+    assert status == 2 and "it is a folder without a checkpoint in it" in err
+
+
+def test_weight_norms_are_matched_by_name(run: Run, tmp_path: Path) -> None:
+    ids = {"d": 40, "a": 10, "c": 30, "b": 20, "more": 5}
+    content = {"images": [{"id": 1}], "categories": [{"id": i, "name": n} for n, i in ids.items()],
+               "annotations": [{"image_id": 1, "category_id": i} for i in ids.values()]}  # fmt: skip
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    weights = {"roi_head.bbox_head.fc_cls.weight": torch.diag(torch.tensor([3.0, 1, 4, 2, 9]))}
+    torch.save({"state_dict": weights, "meta": {"CLASSES": ("c", "a", "d", "b")}}, tmp_path / "x.pth")
+    status, out, err = run("weight-norms", tmp_path / "x.pth", "--annotations", tmp_path / "train.json",
+                           "-o", tmp_path / "norms.csv")  # fmt: skip
+    assert status == 0, err
+    assert "1 categories that the checkpoint does not know are left out: more" in " ".join(out.split())
+    frame = pd.read_csv(tmp_path / "norms.csv").set_index("name")["weight_norm"]
+    assert frame.to_dict() == {"a": 1, "b": 2, "c": 3, "d": 4, "background": 9}
+
+
 def test_weight_norms_of_other_frameworks(run: Run, tmp_path: Path) -> None:
     weights = {stage: torch.arange(1.0, 15).reshape(7, 2) * (stage + 1) for stage in (0, 1)}
     state = {f"roi_heads.box_predictor.{stage}.cls_score.weight": weight for stage, weight in weights.items()}

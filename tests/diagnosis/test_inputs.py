@@ -1,5 +1,6 @@
 """What is given is checked against each other, and said in one line where it does not fit."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from their_detector import IDS, MISSING, NAMES, Theirs, plain_config
 
 from imbalance_bench.datasets.annotations import build_dataset
 from imbalance_bench.diagnosis.inputs import Given, Inputs, check, choose_bin_edges
+from imbalance_bench.diagnosis.trials import adopt
 from imbalance_bench.errors import InputError
 
 
@@ -22,6 +24,7 @@ def given(theirs: Theirs, **changes: Any) -> Given:
 def checked(theirs: Theirs, folder: Path, **changes: Any) -> Inputs:
     inputs, files = check(given(theirs, **changes), folder)
     for path, text in files.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     return inputs
 
@@ -102,16 +105,23 @@ def test_bad_input_is_one_line(theirs: Theirs, tmp_path: Path) -> None:
 
     (bad / "syntax.py").write_text("model = dict(")
     (bad / "retina.py").write_text("model = dict(type='RetinaNet')")
+    (bad / "old.py").write_text(
+        "model = dict(type='FasterRCNN', roi_head=dict(type='StandardRoIHead'), train_cfg=dict(), test_cfg=dict())\n"
+        "data = dict(samples_per_gpu=2, test=dict(type='CocoDataset', pipeline=[dict(type='MultiScaleFlipAug')]))\n"
+    )
+    (bad / "older.py").write_text("model = dict(type='FasterRCNN', bbox_head=dict())\ndata = dict(imgs_per_gpu=2)\n")
     train = json.loads((theirs.root / "train.json").read_text())
     fewer = {**train, "categories": train["categories"][1:], "annotations": [
         a for a in train["annotations"] if a["category_id"] != IDS[0]]}  # fmt: skip
     (bad / "fewer.json").write_text(json.dumps(fewer))
-    renamed = {**train, "categories": [{**c, "name": f"{c['name']}!"} for c in train["categories"]]}
+    renamed = {**train, "categories": [{**c, "name": f"other {c['id']}"} for c in train["categories"]]}
     (bad / "renamed.json").write_text(json.dumps(renamed))
     torch.save({"state_dict": {"a": torch.zeros(1)}}, bad / "other.pth")
     cases: dict[str, dict[str, Any]] = {
         "no such file, expected an mmdet configuration": {"config": bad / "none.py"},
         "not an mmdet configuration": {"config": bad / "syntax.py"},
+        "old.py: a configuration of mmdet 2, expected mmdet 3": {"config": bad / "old.py"},
+        "older.py: a configuration of mmdet 1, expected mmdet 3": {"config": bad / "older.py"},
         "is RetinaNet, expected a two-stage detector": {"config": bad / "retina.py"},
         "box head DoubleConvFCBBoxHead cannot host": {
             "config": config("double", **{"model.roi_head.bbox_head.type": "DoubleConvFCBBoxHead"})
@@ -123,7 +133,10 @@ def test_bad_input_is_one_line(theirs: Theirs, tmp_path: Path) -> None:
         "field 'num_classes' of": {"config": config("classes", **{"model.roi_head.bbox_head.num_classes": 5})},
         "has 0 box classifiers": {"checkpoint": bad / "other.pth"},
         "lacks 1 classes that": {"train_annotations": bad / "fewer.json", "val_annotations": bad / "fewer.json"},
-        "lacks 8 classes that": {"train_annotations": bad / "renamed.json", "val_annotations": bad / "renamed.json"},
+        "none of its 8 class names": {
+            "train_annotations": bad / "renamed.json",
+            "val_annotations": bad / "renamed.json",
+        },
         "as in the training annotations": {"val_annotations": bad / "renamed.json"},
         "'--skip-missing' goes without them": {"skip_missing": False},
         "no such folder, expected the training images": {"images": bad / "nowhere"},
@@ -146,3 +159,27 @@ def test_without_class_names_the_files_order_counts(their_data: Path, theirs: Th
 
 def test_a_cascade_is_taken(cascade: Theirs, tmp_path: Path) -> None:
     assert checked(cascade, tmp_path).detector.num_stages == 3
+
+
+def test_class_names_come_before_the_files_order(theirs: Theirs, tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        content = json.loads((theirs.root / f"{name}.json").read_text())
+        content["categories"] = content["categories"][::-1]
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    files = {f"{name}_annotations": tmp_path / f"{name}.json" for name in ("train", "val")}
+    inputs = checked(theirs, tmp_path / "out", **files)
+    assert inputs.category_ids.tolist() == IDS
+    assert any("--label-order file" in note for note in inputs.notes)
+    inputs = checked(theirs, tmp_path / "file", **files, label_order="file")
+    assert inputs.category_ids.tolist() == IDS[::-1]
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_fsdp_wrapped_module.", "model."])
+def test_wrapped_weights_are_the_same_detector(theirs: Theirs, tmp_path: Path, prefix: str) -> None:
+    content = torch.load(theirs.checkpoint)
+    state = {prefix + name: value for name, value in content["state_dict"].items()}
+    torch.save({"net": state, "meta": content["meta"], "args": argparse.Namespace(lr=1)}, tmp_path / "wrapped.pth")
+    inputs = checked(theirs, tmp_path, checkpoint=tmp_path / "wrapped.pth")
+    plain, wrapped = (adopt(inputs.detector, p).state_dict() for p in (theirs.checkpoint, tmp_path / "wrapped.pth"))
+    assert plain.keys() == wrapped.keys()
+    assert all(torch.equal(value, wrapped[name]) for name, value in plain.items())
