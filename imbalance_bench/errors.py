@@ -13,8 +13,11 @@ class InputError(ValueError):
     """Bad input from outside: a file, an option, a checkpoint.
 
     The message is one line that names the file, the field and what was expected; the command line prints it
-    as it is and exits with status 2.
+    as it is and exits with status 2. Names and other packages' messages that break lines are joined.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 def look_up(records: Mapping[str, T], name: str, kind: str) -> T:

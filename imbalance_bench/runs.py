@@ -240,5 +240,5 @@ def _processor() -> str:
 
 
 def _short(value: Any) -> str:
-    text = json_text(value, compact=True)
+    text = json.dumps(value)  # of a file that may hold what json_text refuses
     return text if len(text) <= 60 else text[:57] + "..."

@@ -151,7 +151,10 @@ def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
         ValueError: neither, or of another size than the image.
     """
     if isinstance(segmentation, list):
-        polygons = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
+        try:
+            polygons = [np.asarray(polygon, dtype=np.float64) for polygon in segmentation]
+        except OverflowError as error:
+            raise ValueError("expected polygons whose coordinates fit 64 bits") from error
         if not polygons or any(p.ndim != 1 or len(p) < 6 or len(p) % 2 or not np.isfinite(p).all() for p in polygons):
             raise ValueError("expected polygons of at least three points")
         # Far outside the image a polygon's edges take the compiled rasteriser as much memory as they are long.

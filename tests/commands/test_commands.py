@@ -263,7 +263,7 @@ def bad_inputs(
         "truncated": (("weight-norms", truncated), "truncated"),
         "not JSON": (("weight-norms", checkpoint, "--annotations", text), "not readable as JSON"),
         "field": (("weight-norms", checkpoint, "--annotations", field), "'categories' is missing"),
-        "width": (("weight-norms", checkpoint, "--annotations", other), "13 entries"),
+        "width": (("weight-norms", foreign, "--annotations", other), "13 entries"),
         "no categories": (("weight-norms", foreign, "--figure", tmp_path / "a.png"), "--annotations"),
         "no key": (("weight-norms", foreign, "--key", "fc_csl"), "no tensor has this name"),
         "two tables": (("weight-norms", foreign, "--counts", text, "--annotations", text), "expected one of them"),
