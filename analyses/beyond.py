@@ -12,6 +12,7 @@ import pandas as pd
 from analyses import per_category
 from imbalance_bench.categories import tail_bins
 from imbalance_bench.errors import InputError
+from imbalance_bench.evaluation.calibration import INTERVALS
 from imbalance_bench.methods import METHODS, Method, candidates
 from imbalance_bench.runs import RunFolder
 
@@ -20,7 +21,7 @@ CONTROL, COSINE_CONTROL = "x2-cls", "cosine"
 GAINS = ("mAP", "tail", "head")
 CAPTION = (
     f"gains over {CONTROL}, over '{COSINE_CONTROL}' for cosine=20: 95 % interval of the mean over seeds; "
-    "fixed: 10,000 detections a class, no limit an image"
+    f"fixed: 10,000 detections a class, no limit an image; ECE: {INTERVALS}"
 )
 
 
