@@ -65,7 +65,8 @@ def _images(annotations: Path, categories: CategoryTable) -> int:
 
 
 def _images_with_boxes(annotations: Path, categories: CategoryTable) -> int:
-    return len({record["image_id"] for record in read_json(annotations)["annotations"]})
+    boxes = (record for record in read_json(annotations)["annotations"] if not record.get("iscrowd"))
+    return len({record["image_id"] for record in boxes})
 
 
 def _fractal(

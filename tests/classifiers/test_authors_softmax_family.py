@@ -135,13 +135,13 @@ def test_fracal_divides_by_images() -> None:
 
 
 def test_images_are_counted_in_the_training_file(tmp_path: Path) -> None:
-    """FRACAL counts all of them, balanced softmax those with a box."""
-    boxes = [(1, 1), (1, 1), (1, 2), (3, 1)]
+    """FRACAL counts all of them, balanced softmax those with a box that is no crowd."""
+    boxes = [(1, 1), (1, 1), (1, 2), (3, 1), (2, 1)]
     content = {
         "images": [{"id": number, "width": 10, "height": 10} for number in (1, 2, 3)],
         "categories": [{"id": number, "name": str(number)} for number in (1, 2)],
         "annotations": [
-            {"id": n, "image_id": image, "category_id": category, "bbox": [0, 0, 2, 2], "area": 4}
+            {"id": n, "image_id": image, "category_id": category, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": image == 2}
             for n, (image, category) in enumerate(boxes)
         ],
     }
