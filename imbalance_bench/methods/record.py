@@ -42,13 +42,14 @@ class Method:
             ``repeat`` (of RFS: ``stochastic`` or ``ceil``), ``threshold`` (of RFS: t).
         sampling: ``uniform``; ``repeat-factor``: images by their rarest class; ``tail-only``: only annotations of
             tail classes (``CategoryTable.tail_labels``) and only images that keep one; ``class-balanced``, of cached
-            images: a class at random, then an image that holds it; ``bi-level``, of the cache: of that image the class's
+            images: a class at random, then an image that holds it; ``bi-level``, of the cache: of it the class's
             own RoIs and as many of background.
         schedule: from the detector's schedule to this method's.
         family: what it is at its core.
         year: of its publication.
         source: where it was published, an arXiv number.
         statistics: arguments of ``build`` beyond the counts, by name: from the training annotations and categories.
+        on_validation: what of it was set after results on the validation set, and why; tables say it.
         tune: options worth choosing on held-out training images, and the values to try; the default is one of them.
     """
 
@@ -66,6 +67,7 @@ class Method:
     year: int = 2020
     source: str = "2006.10408"
     statistics: Mapping[str, Callable[[Path, CategoryTable], Any]] = field(default_factory=dict)
+    on_validation: str = ""
     tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analyses import tables
@@ -127,3 +128,23 @@ def test_markdown_and_latex(root: Path) -> None:
     runs = tables.study_runs(root, STUDY)
     assert "seeds 0, 1, 2" in tables.caption(runs)
     assert "1: [0,5) (1 classes)" in tables.caption(runs)
+
+
+def test_the_caption_says_what_was_set_after_a_look_at_validation(tmp_path: Path) -> None:
+    """bags-head trains at a quarter of the rate, since it collapsed at the full one; its record says so."""
+    root = tmp_path / "d" / "t"
+    record(root, 0, "bags-beta=1")
+    record(root, 0, "bags-tune-head")
+    study = STUDIES["table 5"]
+    assert "nothing was tuned on the validation set" in tables.caption(tables.study_runs(root, study))
+    record(root, 0, "bags-head")
+    caption = tables.caption(tables.study_runs(root, study))
+    assert "row (2), bags-head: a quarter of the detector's learning rate, after a collapse" in caption
+    assert "nothing was tuned" not in caption and "row (3)" not in caption
+
+
+def test_the_committed_captions_are_those_of_their_runs() -> None:
+    folder = Path(__file__).resolve().parents[2] / "results" / "measured" / "emoji-lt-small"
+    for number in range(1, 7):
+        text = (folder / f"table{number}.md").read_text()
+        assert text.rstrip().endswith(tables.caption(pd.read_csv(folder / f"table{number}.csv")))
