@@ -161,5 +161,6 @@ def test_the_caption_says_what_was_set_after_a_look_at_validation(tmp_path: Path
 def test_the_committed_captions_are_those_of_their_runs() -> None:
     folder = Path(__file__).resolve().parents[2] / "results" / "measured" / "emoji-lt-small"
     for number in range(1, 7):
-        text = (folder / f"table{number}.md").read_text()
-        assert text.rstrip().endswith(tables.caption(pd.read_csv(folder / f"table{number}.csv")))
+        text, runs = (folder / f"table{number}.md").read_text(), pd.read_csv(folder / f"table{number}.csv")
+        known = runs["run"].isin([row.run for row in STUDIES[f"table {number}"].rows])
+        assert text.rstrip().endswith(tables.caption(runs[known]))
