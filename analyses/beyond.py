@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analyses import per_category
+from analyses.diagnosis_figures import gains
 from imbalance_bench.categories import tail_bins
 from imbalance_bench.errors import InputError
+from imbalance_bench.evaluation.calibration import INTERVALS
 from imbalance_bench.methods import METHODS, Method, candidates
 from imbalance_bench.runs import RunFolder
 
@@ -20,7 +23,7 @@ CONTROL, COSINE_CONTROL = "x2-cls", "cosine"
 GAINS = ("mAP", "tail", "head")
 CAPTION = (
     f"gains over {CONTROL}, over '{COSINE_CONTROL}' for cosine=20: 95 % interval of the mean over seeds; "
-    "fixed: 10,000 detections a class, no limit an image"
+    f"fixed: 10,000 detections a class, no limit an image; ECE: {INTERVALS}"
 )
 
 
@@ -160,6 +163,16 @@ def brief(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def points(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a method for ``diagnosis_figures.gains``: the chosen settings where there are any, else the default."""
-    last = frame[frame["kind"] != "cosine"].drop_duplicates("method", keep="last").set_index("method")
-    return last.rename(columns=lambda name: name.replace("_gain_low", "_low").replace("_gain_high", "_high"))
+    """One row a method for ``diagnosis_figures.gains``: the numbers of ``brief``, default settings over the control."""
+    default = frame[frame["kind"] == "default"].set_index("method")
+    columns = {
+        f"{group}_{end}": default[f"{group}_over_control{source}"]
+        for group in ("tail", "head")
+        for end, source in (("gain", ""), ("low", "_low"), ("high", "_high"))
+    }
+    return pd.DataFrame(columns)
+
+
+def figure(frame: pd.DataFrame, title: str) -> Figure:
+    """Tail gain against head cost of every method over the control, as ``brief`` has them."""
+    return gains(points(frame), None, f"{title}: default settings, over {CONTROL}", over=CONTROL)

@@ -10,16 +10,17 @@ from matplotlib.figure import Figure
 from analyses.figures import BIN_COLOURS, CORRECT, draw_shares, use_style
 
 
-def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "") -> Figure:
+def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "", over: str = "baseline") -> Figure:
     """What each fix gains on the tail against what it gains or costs on the head, with intervals.
 
     Args:
         fixes: of ``Diagnosis.fixes``.
         recommended: is marked.
         title: above.
+        over: the row that all are compared with; it is no point.
     """
     use_style()
-    shown = fixes.drop(index="baseline").dropna(subset=["tail_gain", "head_gain"]).sort_values("tail_gain")
+    shown = fixes.drop(index=over).dropna(subset=["tail_gain", "head_gain"]).sort_values("tail_gain")
     figure, axis = plt.subplots(figsize=(7.2, max(3.6, 0.19 * len(shown) + 0.8)), layout="constrained")
     axis.axhline(0, color="0.7", lw=0.8)
     axis.axvline(0, color="0.7", lw=0.8)

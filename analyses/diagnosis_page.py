@@ -23,7 +23,7 @@ from analyses.tables import percent
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.diagnosis import Diagnosis
 from imbalance_bench.evaluation import detections
-from imbalance_bench.evaluation.calibration import calibration_error
+from imbalance_bench.evaluation.calibration import INTERVALS, calibration_error
 from imbalance_bench.files import write_text
 from imbalance_bench.progress import duration
 
@@ -166,7 +166,7 @@ def _sections(diagnosis: Diagnosis, title: str) -> Iterator[str]:
     yield _figure(
         diagnosis_figures.reliability(diagnosis.reliability, calibration_error(diagnosis.reliability)),
         "Accuracy of predictions against their confidence, by bin of the predicted class. A bin without a curve is "
-        "never predicted.",
+        f"never predicted. Calibration error: over {INTERVALS}.",
     )
     yield from _gallery(diagnosis)
     yield "<h2>How this was made</h2>" + _provenance(summary)

@@ -77,7 +77,9 @@ def captions(categories: CategoryTable) -> dict[str, str]:
         "another class (by that class's bin), .1 to .5 off, both, a second one on a box, on background",
         BOXES: "by the best detection on each box (IoU >= .5): right, of another class (by its bin), none; missed: no "
         "detection takes it, nor is one near it or on it under another class's name",
-        GAINS: f"AP50, and how it rises where all errors of a kind are mended (TIDE), means over classes; {bins}",
+        GAINS: "AP50, and how it rises where all errors of a kind are mended (TIDE; but of a kind the surest gets its "
+        "box, in tidecv of wrong class and wrong place together), means over classes; "
+        f"{bins}",
     }
 
 

@@ -23,6 +23,9 @@ CORRECT, WRONG = "#0072b2", "#d55e00"
 """Of detections: blue and vermilion, which colour-blind readers tell apart."""
 
 
+NO_INSTANCE = 0.5
+"""Where a class without an instance stands on a logarithmic axis."""
+
 _KIND_COLOURS = {
     "right": "#009e73", "localisation": "#f0e442", "both": "#cc79a7", "duplicate": "#999999", "background": "0.75",
     "proposal only": "0.6", "no proposal": "0.85", "no detection": "0.8",
@@ -76,10 +79,13 @@ def _deviation(table: pd.DataFrame, measure: str) -> np.ndarray:
 def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], title: str = "") -> Figure:
     """Weight norm against rank by train instances, background at rank 0 (Figures 1 and 3).
 
+    Each table's classes are ranked by its own instances, so that tables of different data sets go together. A class
+    without an instance stands at half a one in the lower panel, whose axis is logarithmic.
+
     Args:
         frames: per-category tables by run; columns ``instance_count``, ``bin``, ``weight_norm``, background in the
             last row.
-        bin_names: intervals of the bins.
+        bin_names: intervals of the first table's bins.
         title: above.
     """
     use_style()
@@ -87,22 +93,29 @@ def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], t
         2, 1, figsize=(7.2, 4.4), sharex=True, height_ratios=(3, 1), layout="constrained"
     )
     palette = sns.color_palette("deep", len(frames))
-    first = next(iter(frames.values())).iloc[:-1]
-    order = np.argsort(-first["instance_count"].to_numpy(), kind="stable")
-    ranks = np.arange(1, len(order) + 1)
-    for colour, (name, frame) in zip(palette, frames.items(), strict=True):
-        classes = frame.iloc[:-1]
-        label = f"{name} (rank correlation {correlation_text(frame, 2)})"
-        top.plot(ranks, classes["weight_norm"].to_numpy()[order], "o-", ms=3, lw=0.9, color=colour, label=label)
-        top.plot([0], frame["weight_norm"].iloc[-1:], "*", ms=9, color=colour, clip_on=False)
-    counts = first["instance_count"].to_numpy()[order]
-    bottom.fill_between(ranks, counts, 0.5, step="mid", color="0.75", lw=0)
+    ranked = {
+        name: frame.iloc[:-1].sort_values("instance_count", ascending=False, kind="stable")
+        for name, frame in frames.items()
+    }
+    first = next(iter(ranked.values()))
+    same = all(first["instance_count"].tolist() == classes["instance_count"].tolist() for classes in ranked.values())
+    for colour, (name, classes) in zip(palette, ranked.items(), strict=True):
+        ranks, counts = np.arange(1, len(classes) + 1), classes["instance_count"].clip(lower=NO_INSTANCE)
+        label = f"{name} (rank correlation {correlation_text(frames[name], 2)})"
+        top.plot(ranks, classes["weight_norm"], "o-", ms=3, lw=0.9, color=colour, label=label)
+        top.plot([0], frames[name]["weight_norm"].iloc[-1:], "*", ms=9, color=colour, clip_on=False)
+        if not same:
+            bottom.step(ranks, counts, where="mid", color=colour, lw=1)
+        elif classes is first:
+            bottom.fill_between(ranks, counts, NO_INSTANCE, step="mid", color="0.75", lw=0)
     bottom.set(yscale="log", ylabel="train\ninstances", xlabel="category, by descending train instances (★ background)")
-    bottom.set_xlim(-0.02 * len(ranks) - 0.5, len(ranks) + 0.5)
+    bottom.set_ylim(bottom=NO_INSTANCE)
+    widest = max(map(len, ranked.values()))
+    bottom.set_xlim(-0.02 * widest - 0.5, widest + 0.5)
     top.set(ylabel="weight norm", title=title)
     top.set_ylim(0, 1.18 * max(frame["weight_norm"].max() for frame in frames.values()))
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _mark_bins((top, bottom), first["bin"].to_numpy()[order], bin_names)
+    _mark_bins((top, bottom), first["bin"].to_numpy(), bin_names)
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 

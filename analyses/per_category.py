@@ -34,7 +34,7 @@ _EMPTY = {column: [""] for column in (*COLUMNS, *OPTIONAL) if column != "name"}
 
 
 def read(source: Source) -> pd.DataFrame:
-    """A run's table, index ``label``: one row a category in label order, the last row background (id 0, no AP).
+    """A run's table, index ``label``: one row a category in label order, the last row background (no AP).
 
     Args:
         source: path of a ``per_category.csv`` (or the same as ``.parquet``), or the table itself.
@@ -91,7 +91,7 @@ def join(sources: Mapping[str, Source]) -> pd.DataFrame:
         sources: by name of the run.
 
     Returns:
-        Index ``id`` in label order, 0 (background) last; the columns of the category, then of each run its measures as
+        Index ``id`` in label order, background's last; the columns of the category, then of each run its measures as
         ``<run>.<measure>``; NaN where a run has not measured one.
 
     Raises:

@@ -68,19 +68,18 @@ def draw_ap_by_bin(root: Path, path: Path) -> Path:
 
 
 def draw_figure1(balanced: Path, long_tailed: Path, path: Path) -> Path:
-    """Figure 1: weight norms of the same detector trained on balanced and on long-tailed data.
+    """Figure 1: weight norms of the same detector trained on balanced and on long-tailed data, whatever their classes.
+
+    Each is ranked by its own train instances; bins are those of the long-tailed set.
 
     Args:
-        balanced: run folder of the baseline on the balanced twin.
+        balanced: run folder of the baseline on a balanced set, such as the twin.
         long_tailed: run folder of the baseline.
         path: of the figure.
     """
-    frames = {"long-tailed": _per_category(long_tailed)}
-    frame = _per_category(balanced)
-    # The twin's classes in the order of the long-tailed set's, so that a rank is one class.
-    frame[["instance_count", "bin"]] = frames["long-tailed"][["instance_count", "bin"]]
-    frames["balanced"] = frame
-    title = "the same classes and the same total of instances, two profiles"
+    runs = {RunFolder(folder).record()["settings"]["dataset"]: folder for folder in (long_tailed, balanced)}
+    frames = {dataset: _per_category(folder) for dataset, folder in runs.items()}
+    title = "one detector, each data set's classes by its own train instances"
     return figures.save(figures.weight_norms(frames, _bin_names(RunFolder(long_tailed)), title), path)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from analyses import published
 from imbalance_bench.categories import bin_names
 from imbalance_bench.errors import InputError
-from imbalance_bench.methods import METHODS
+from imbalance_bench.methods import METHODS, parse
 from imbalance_bench.runs import RunFolder
 from imbalance_bench.studies import Row, Study
 
@@ -242,6 +242,20 @@ def caption(runs: pd.DataFrame) -> str:
     return (
         f"Measured on {first['dataset']} with detector{'s' if len(detectors) > 1 else ''} {', '.join(detectors)}, "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; values in percent. "
-        f"Bins by train instances: {bins}. Row numbers are those of the paper's table; nothing was tuned on the "
-        f"validation set.{places} {remarks(zip(runs['run'], runs['date'], strict=True))}"
+        f"Bins by train instances: {bins}. Row numbers are those of the paper's table; {_on_validation(runs)}.{places} "
+        f"{remarks(zip(runs['run'], runs['date'], strict=True))}"
     ).rstrip()
+
+
+def _on_validation(runs: pd.DataFrame) -> str:
+    """What the methods' records say was set after results on the validation set, with the rows that it touches."""
+    rows = runs.drop_duplicates("run")
+    numbers = rows["row"] if "row" in rows else [""] * len(rows)
+    told = [
+        f"{f'row {number}, ' if number else ''}{method.name}: {method.on_validation}"
+        for number, run in zip(numbers, rows["run"], strict=True)
+        if (method := METHODS[parse(run)[0]]).on_validation
+    ]
+    if not told:
+        return "nothing was tuned on the validation set"
+    return f"set after results on the validation set: {'; '.join(told)}; nothing else was tuned there"

@@ -23,7 +23,7 @@ def weight_norms(weights: Tensor | np.ndarray, biases: Tensor | np.ndarray, cate
     Returns:
         Index ``label`` 0..C; columns of ``CategoryTable.frame`` (``id``, ``name``, ``image_count``,
         ``instance_count``, ``frequency``, ``bin``), ``rank`` (1 has the most training instances, the lower label
-        first among equals), ``weight_norm``, ``bias``. Background is the last row: id, counts, bin and rank 0, no
+        first among equals), ``weight_norm``, ``bias``. Background is the last row: counts, bin and rank 0, no
         frequency; so sorted by rank it comes first, as in Figure 1.
 
     Raises:

@@ -1,6 +1,7 @@
 """Data that is odd but valid: a class without train instances, a bin without validation objects, crowds, slivers."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,11 +98,39 @@ def test_nothing_to_train_on(mini: DataSet, tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text(json.dumps(content | {"annotations": []}))
     nothing = replace(mini, name="nothing", train_annotations=tmp_path / "train.json")
     bench = Benchmark(nothing, catalogue.get("tiny"), tmp_path / "work", schedule=SHORT)
-    with pytest.raises(InputError, match=r"train\.json.*no image with a box"):
+    with pytest.raises(InputError, match=r"train\.json: field 'annotations' is empty"):
         bench.run("baseline")
 
 
 def test_an_image_that_is_not_there(mini: DataSet, tmp_path: Path) -> None:
     bench = Benchmark(replace(mini, train_images=tmp_path), catalogue.get("tiny"), tmp_path / "work", schedule=SHORT)
     with pytest.raises(InputError, match=r"images of .*train\.json are missing"):
+        bench.run("baseline")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_images_are_looked_at_before_a_detector_is_built(
+    mini: DataSet, tmp_path: Path, split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imbalance_bench.benchmark.build_detector", None)
+    folder = getattr(mini, f"{split}_images")
+    shutil.copytree(folder, tmp_path / split)
+    broken = sorted((tmp_path / split).iterdir())[5]
+    broken.write_bytes(broken.read_bytes()[:-200])
+    data = replace(mini, **{f"{split}_images": tmp_path / split})
+    bench = Benchmark(data, catalogue.get("tiny"), tmp_path / "work", schedule=SHORT)
+    with pytest.raises(InputError, match=rf"1 of .* of {split}\.json cannot be read: .*{broken.name} \(truncated"):
+        bench.run("baseline")
+
+
+def test_masks_are_looked_at_before_a_detector_with_a_mask_branch_is_built(
+    mini: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imbalance_bench.benchmark.build_detector", None)
+    content = json.loads(mini.val_annotations.read_text())
+    content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    data = replace(mini, val_annotations=tmp_path / "val.json")
+    bench = Benchmark(data, catalogue.get("tiny-mask"), tmp_path / "work", schedule=SHORT)
+    with pytest.raises(InputError, match=r"val\.json: annotations\[0\]: field 'segmentation' has a polygon"):
         bench.run("baseline")

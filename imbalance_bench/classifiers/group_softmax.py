@@ -86,6 +86,12 @@ class GroupSoftmaxClassifier(LinearClassifier):
     ascending label order]; the width is C + 1 + (N + 1). Without the background group, its two logits are
     absent; without *others*, the first logit of each group is.
 
+    Group 0 is where the text has two versions. Section 4.1 gives it one prediction with a sigmoid cross entropy
+    (``background_loss="sigmoid"``, the variant ``paper``): background alone, width C + 1 + N. Section 4.2 adds
+    *others*, here foreground, to every group, and has a softmax in each, width C + 1 + N + 1: so it was released
+    (``"softmax"``). One logit is the difference of those two; both score alike, but are not trained alike. Beyond
+    section 4.2, whose Eq. 5 is of one proposal, both take means: of each group over the RoIs that count in it.
+
     In group n every RoI of one of its classes counts, and of the RoIs whose target is *others* a random
     ``floor(beta * foreground of the group)`` (section 4.3). The loss of a group is the mean over the RoIs that
     count, and exactly 0 where the batch holds no foreground of the group.
@@ -98,7 +104,7 @@ class GroupSoftmaxClassifier(LinearClassifier):
             others of all groups (Figure 4).
         others: add the category *others* to groups 1..N (Table 4, o).
         background: add group 0 and rescale by its p(foreground) (Table 4, b).
-        background_loss: ``"softmax"``: 2-way, as released; ``"sigmoid"``: one logit, as section 4.1 says.
+        background_loss: ``"softmax"``: 2-way, as released and in section 4.2; ``"sigmoid"``: one logit, section 4.1.
         cosine: of LinearClassifier.
     """
 

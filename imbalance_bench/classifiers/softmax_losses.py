@@ -76,7 +76,7 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
 class BalancedSigmoidClassifier(SigmoidClassifier):
     """Balanced softmax (arXiv 2007.10740) as its authors train detectors: sigmoids, ``z_c - log((1 - pi_c) / pi_c)``.
 
-    Foreground RoIs alone are shifted, by the share pi_c of the train images with a box that hold the class. Scored
+    Foreground RoIs alone are shifted, by the share pi_c of the train images that hold the class. Scored
     without the shift. Compared with the authors' code, which starts from a detector trained with sigmoids and RFS, and
     samples so; its meta-learnt weights (BALMS) are not here. LVIS v0.5 box AP 26.4, with them.
 

@@ -75,13 +75,12 @@ def beyond(
     show(table, f"{dataset}, {detector}: every method on a frozen detector", caption)
     if output is not None:
         from analyses import figures
-        from analyses.diagnosis_figures import gains
         from analyses.tables import markdown
         from imbalance_bench.files import write_text
 
         write_text(output / "beyond.csv", frame.to_csv(index=False))
         write_text(output / "beyond.md", markdown(table) + "\n")
-        figure = gains(analysis.points(frame), None, f"{dataset}, {detector}")
+        figure = analysis.figure(frame, f"{dataset}, {detector}")
         for path in (output / "beyond.csv", output / "beyond.md", figures.save(figure, output / "beyond.png")):
             written(path)
     console.print(f"run folders: {work_dir / dataset / detector}", highlight=False, soft_wrap=True)

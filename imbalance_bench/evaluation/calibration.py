@@ -1,4 +1,9 @@
-"""Calibration: is a prediction of confidence p right in a share p of the cases?"""
+"""Calibration: is a prediction of confidence p right in a share p of the cases?
+
+The expected calibration error is that of Guo et al. (arXiv 1706.04599) but for the intervals of confidence: 10 here,
+each with its lower end, [0, .1), ..., [.9, 1]; there 15, each with its upper end, (a, b]. A score of exactly .5 is so
+counted with those above it. Predictions are taken by predicted class: every bin of classes has an error of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 STEPS = 10
-"""Equal intervals of confidence (Guo et al., arXiv 1706.04599, have 15; 10 leave more predictions in each)."""
+"""Equal intervals of confidence; fewer than 15 leave more predictions in each."""
+INTERVALS = f"{STEPS} intervals [a, b) of confidence (Guo et al.: 15, (a, b])"
+"""What tables say of their calibration error."""
 
 
 class Calibration:
@@ -63,7 +70,10 @@ class Calibration:
 
 
 def calibration_error(curve: pd.DataFrame) -> pd.Series:
-    """Expected calibration error of each group of a curve: the mean distance of confidence and accuracy."""
+    """Expected calibration error of each group of a curve: the mean distance of confidence and accuracy.
+
+    Intervals as the module says; a curve's own number of them.
+    """
     gap = (curve["confidence"] - curve["accuracy"]).abs() * curve["proposals"]
     weights = curve.groupby("group", sort=False)["proposals"].sum()
     return (gap.groupby(curve["group"], sort=False).sum() / weights).rename("calibration_error")

@@ -5,6 +5,11 @@ box of its class; *classification*, .5 or more with a box of another; *duplicate
 that a better detection has; *background*, at most .1 with any; else *both*, wrong in class and place. A box is *missed*
 that no detection takes and no error of localisation or classification is about. What federated evaluation ignores is
 no error.
+
+Kinds are those of tidecv; what mending classes or places gains may be more here. A box may have errors of both about
+it. Here each kind is mended by itself, and the best of that kind gets the box. In tidecv the best of both kinds does,
+and all others are taken away: a wrong class in the right place gains its box nothing there where a misplaced detection
+of the right class, which finds the box well enough to be mended, is surer. tidecv also shows no gain below 0.
 """
 
 from __future__ import annotations
@@ -139,7 +144,7 @@ def gains(errors: Errors) -> pd.DataFrame:
 
     *Classification*: of the errors about a box that nobody takes, the best gets the box and its class; *localisation*:
     it gets the box; the other errors of the kind go away, as all do of the other kinds. *missed*: boxes that are missed
-    are not asked for.
+    are not asked for. How tidecv differs, the module says.
 
     Returns:
         Index ``label``; columns ``ap50``, ``KINDS`` and ``missed`` (fractions, NaN without ground truth).

@@ -214,7 +214,8 @@ METHODS = (
            notes={"paper": "group 0 is one sigmoid logit (section 4.1), not two under a softmax (4.2, as released)"}),
     # At the full rate the five summed losses on fresh W, b kill the ReLUs of the tiny head within an epoch.
     Method("bags-head", "BAGS, whole head trained", None, "head", "baseline", _bags, {"paper": {"beta": 1.0}},
-           schedule=lambda schedule: replace(schedule, lr=schedule.lr / 4), family="group softmax"),
+           schedule=lambda schedule: replace(schedule, lr=schedule.lr / 4), family="group softmax",
+           on_validation="a quarter of the detector's learning rate, after a collapse at the full rate"),
     Method("bags-tune-head", "BAGS, head tuned", None, "head", "bags:beta=1", _bags_tuned, schedule=tune_schedule,
            family="group softmax"),
     Method("bags-tune-all", "BAGS, all tuned", None, "all but stem", "bags:beta=1", _bags_tuned,

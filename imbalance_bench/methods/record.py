@@ -49,6 +49,7 @@ class Method:
         year: of its publication.
         source: where it was published, an arXiv number.
         statistics: arguments of ``build`` beyond the counts, by name: from the training annotations and categories.
+        on_validation: what of it was set after results on the validation set, and why; tables say it.
         tune: options worth choosing on held-out training images, and the values to try; the default is one of them.
         notes: what the captions of tables say of a variant.
         corrected: variants that were something else once, and the day (ISO) since which they are what they say.
@@ -68,6 +69,7 @@ class Method:
     year: int = 2020
     source: str = "2006.10408"
     statistics: Mapping[str, Callable[[Path, CategoryTable], Any]] = field(default_factory=dict)
+    on_validation: str = ""
     tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     corrected: Mapping[str, str] = field(default_factory=dict)

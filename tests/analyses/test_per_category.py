@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analyses import per_category
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
 
 
@@ -48,6 +49,17 @@ def test_joined_on_category_id() -> None:
         per_category.join({"a": table(), "b": table().assign(id=[4, 7, 8, 0])})
     with pytest.raises(InputError, match="instance_count"):
         per_category.join({"a": table(), "b": table().assign(instance_count=1)})
+
+
+def test_a_category_with_the_id_0_and_background_are_two_rows() -> None:
+    content = {"categories": [{"id": i, "name": f"c{i}"} for i in (0, 1, 5)], "images": [], "annotations": []}
+    categories = CategoryTable.from_annotations(content).frame(background=True)
+    frames = [table(seed).assign(**{name: categories[name] for name in categories}) for seed in (0, 1)]
+    joined = per_category.join({"a": frames[0], "b": frames[1]})
+    assert joined.index.tolist() == [0, 1, 5, -1]
+    assert joined.loc[-1, "name"] == "background" and joined.loc[0, "name"] == "c0"
+    for name, frame in zip("ab", frames, strict=True):
+        assert joined[f"{name}.weight_norm"].tolist() == frame["weight_norm"].tolist()
 
 
 def test_any_measure_by_any_grouper() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analyses import tables
@@ -142,3 +143,24 @@ def test_what_a_caption_says_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> Non
     assert tables.remarks([*runs, *runs]) == (
         "Measured before the variant was corrected, and to be measured anew: bags (released, groups=2), old (paper)."
     )
+
+
+def test_the_caption_says_what_was_set_after_a_look_at_validation(tmp_path: Path) -> None:
+    """bags-head trains at a quarter of the rate, since it collapsed at the full one; its record says so."""
+    root = tmp_path / "d" / "t"
+    record(root, 0, "bags-beta=1")
+    record(root, 0, "bags-tune-head")
+    study = STUDIES["table 5"]
+    assert "nothing was tuned on the validation set" in tables.caption(tables.study_runs(root, study))
+    record(root, 0, "bags-head")
+    caption = tables.caption(tables.study_runs(root, study))
+    assert "row (2), bags-head: a quarter of the detector's learning rate, after a collapse" in caption
+    assert "nothing was tuned" not in caption and "row (3)" not in caption
+
+
+def test_the_committed_captions_are_those_of_their_runs() -> None:
+    folder = Path(__file__).resolve().parents[2] / "results" / "measured" / "emoji-lt-small"
+    for number in range(1, 7):
+        text, runs = (folder / f"table{number}.md").read_text(), pd.read_csv(folder / f"table{number}.csv")
+        known = runs["run"].isin([row.run for row in STUDIES[f"table {number}"].rows])
+        assert text.rstrip().endswith(tables.caption(runs[known]))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets import prepared, registry
@@ -14,6 +15,7 @@ from imbalance_bench.datasets.coco_format import image_path
 from imbalance_bench.datasets.prepared import LAYOUTS, Split, prepare_layout, prepare_splits, read_table
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.errors import InputError
+from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.files import sha256
 
 IDS = (70, 2, 11, 5)
@@ -38,14 +40,14 @@ def annotations(images: int, seed: int, federated: bool = False, first_id: int =
 
 
 def write(content: dict[str, Any], split: Split) -> None:
-    """An annotation file and its images, empty ones."""
+    """An annotation file and its images, black ones."""
     split.annotations.parent.mkdir(parents=True, exist_ok=True)
     split.annotations.write_text(json.dumps(content))
     split.images.mkdir(parents=True, exist_ok=True)
     for image in content["images"]:
         name = image.get("file_name") or "/".join(image["coco_url"].split("/")[-2:])
         (split.images / name).parent.mkdir(exist_ok=True)
-        (split.images / name).touch()
+        Image.new("RGB", (image["width"], image["height"])).save(split.images / name)
 
 
 def lay_out(name: str, root: Path) -> dict[str, Split]:
@@ -190,6 +192,100 @@ def test_odd_boxes_are_recorded(own: dict[str, Split], tmp_path: Path) -> None:
     assert (given["degenerate"], given["outside"]) == ([1], [4])
     data = build_dataset(dataset.train_annotations, dataset.train_images, dataset.categories().ids, [], training=True)
     assert sum(len(record["instances"]) for record in data.data_list) == 47
+
+
+def test_images_are_looked_at(own: dict[str, Split], tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20)).save(own["val"].images / "0003.jpg")
+    whole = (own["val"].images / "0001.jpg").read_bytes()
+    (own["val"].images / "0001.jpg").write_bytes(whole[:-20])
+    with pytest.raises(InputError) as caught:
+        prepare_own(own, tmp_path / "data")
+    assert "1 of 8 images of val.json cannot be read: 0001.jpg (truncated)" in str(caught.value)
+    assert "not of the annotated size: 0003.jpg is 30 x 20, annotated 60 x 40" in str(caught.value)
+    assert not (tmp_path / "data").exists(), "nothing is written"
+    dataset = prepare_own(own, tmp_path / "data", skip_missing=True, verify_images=True)
+    record = json.loads((tmp_path / "data" / "my-set" / "record.json").read_text())
+    assert record["val"]["skipped_images"] == [107, 121] and record["val"]["images"] == 6
+    assert len(json.loads(dataset.val_annotations.read_text())["images"]) == 6
+    assert [note.partition(":")[0] for note in record["val"]["notes"]] == [
+        "1 of 8 images of val.json cannot be read", "1 of 8 images of val.json are not of the annotated size"
+    ]  # fmt: skip
+    dataset.check()
+    Image.new("RGB", (30, 20)).save(own["train"].images / "0000.jpg")
+    with pytest.raises(InputError, match=r"1 of 12 images of train\.json are not of .*'datasets prepare' can leave"):
+        dataset.check()
+
+
+def test_absolute_paths(own: dict[str, Split], tmp_path: Path) -> None:
+    for split in own.values():
+        content = json.loads(split.annotations.read_text())
+        for image in content["images"]:
+            image["file_name"] = str(split.images / image["file_name"])
+        split.annotations.write_text(json.dumps(content))
+    elsewhere = {key: Split(split.annotations, tmp_path) for key, split in own.items()}
+    dataset = prepare_own(elsewhere, tmp_path / "data")
+    dataset.check()
+    for path, images in (
+        (dataset.train_annotations, dataset.train_images), (dataset.val_annotations, dataset.val_images)
+    ):  # fmt: skip
+        data = build_dataset(path, images, dataset.categories().ids, [], training=False)
+        assert all(Path(record["img_path"]).is_file() for record in data.data_list)
+
+
+def test_odd_masks_matter_where_masks_are_used(own: dict[str, Split], tmp_path: Path) -> None:
+    dataset = prepare_own(own, tmp_path / "data")
+    dataset.check()
+    with pytest.raises(InputError, match=r"train\.json: annotations\[0\]: field 'segmentation' is missing or empty"):
+        dataset.check(masks=True)
+    content = annotations(12, 0)
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = [[1, 2, 11, 2, 11, 22.5]]
+    content["annotations"][3]["segmentation"] = [[1, 2, 3, 4]]
+    own["train"].annotations.write_text(json.dumps(content))
+    dataset = prepare_own(own, tmp_path / "data")
+    record = json.loads((tmp_path / "data" / "my-set" / "record.json").read_text())
+    assert record["train"]["given"]["odd_masks"] == [10] and "1 masks are neither" in record["train"]["notes"][0]
+    with pytest.raises(InputError, match=r"train\.json: annotations\[3\]: .*at least three points"):
+        dataset.check(masks=True)
+
+
+def test_counts_are_of_what_is_trained_on(own: dict[str, Split], tmp_path: Path) -> None:
+    content = annotations(12, 0)
+    of_class = [a for a in content["annotations"] if a["category_id"] == 2]
+    for annotation in of_class[1:]:
+        annotation["bbox"] = [5, 5, 3, -2]
+    own["train"].annotations.write_text(json.dumps(content))
+    dataset = prepare_own(own, tmp_path / "data", bin_edges=(2,))
+    categories, table = dataset.categories(), read_table(tmp_path / "data" / "my-set")
+    assert categories.instance_counts[0] == table["instance_count"][0] == 1 and len(of_class) > 2
+    assert categories.bins[0] == table["bin"][0] == 1
+    data = build_dataset(dataset.train_annotations, dataset.train_images, categories.ids, [], training=True)
+    labels = [instance["bbox_label"] for record in data.data_list for instance in record["instances"]]
+    assert np.bincount(labels, minlength=4).tolist() == categories.instance_counts.tolist()
+
+
+def test_validation_with_fewer_categories_in_another_order(own: dict[str, Split], tmp_path: Path) -> None:
+    content = json.loads(own["val"].annotations.read_text())
+    kept = [a for a in content["annotations"] if a["category_id"] != 11]
+    change(own["val"], categories=[{"id": i, "name": f"class {i}"} for i in (2, 70, 5)], annotations=kept)
+    dataset = prepare_own(own, tmp_path / "data")
+    record = json.loads((tmp_path / "data" / "my-set" / "record.json").read_text())
+    assert record["val"]["notes"] == ["1 categories of training are not in the file, and have no AP: class 11"]
+    counts = [sum(a["category_id"] == i for a in kept) for i in sorted(IDS)]
+    assert read_table(tmp_path / "data" / "my-set")["val_instance_count"].tolist() == counts
+    truth = GroundTruth.read(dataset.val_annotations, dataset.categories(), lvis_style=False)
+    assert np.bincount(truth.labels, minlength=4).tolist() == counts
+
+
+def test_one_class(own: dict[str, Split], tmp_path: Path) -> None:
+    for split in own.values():
+        content = json.loads(split.annotations.read_text())
+        one = [{**a, "category_id": 0} for a in content["annotations"]]
+        change(split, categories=[{"id": 0, "name": "thing"}], annotations=one)
+    dataset = prepare_own(own, tmp_path / "data")
+    assert dataset.categories().num_classes == 1 and dataset.categories().instance_counts.tolist() == [48]
+    assert read_table(tmp_path / "data" / "my-set")["bin"].tolist() == [2]
+    assert dataset.categories().frame(background=True)["id"].tolist() == [0, -1]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from PIL import ExifTags, Image
 from their_detector import IDS, MISSING, NAMES, Theirs, plain_config
 
 from imbalance_bench.datasets.annotations import build_dataset
@@ -49,10 +52,40 @@ def test_labels_are_the_checkpoints(theirs: Theirs, tmp_path: Path) -> None:
 
 def test_what_was_found_is_said(theirs: Theirs, tmp_path: Path) -> None:
     notes = "\n".join(checked(theirs, tmp_path).notes)
-    assert f"{MISSING} of 24 training images are missing" in notes
+    assert f"training: {MISSING} of 24 images of train.json are missing" in notes
     assert "1 classes have no training instance: no train" in notes
     assert "1 classes have no validation instance, so no AP: no val" in notes
     assert "would be empty; chosen from the counts" in notes
+
+
+def test_images_are_looked_at_as_the_detector_reads_them(theirs: Theirs, tmp_path: Path) -> None:
+    shutil.copytree(theirs.root / "val", tmp_path / "val")
+    names = sorted(path.name for path in (tmp_path / "val").iterdir())
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    with Image.open(tmp_path / "val" / names[0]) as image:
+        image.save(tmp_path / "val" / names[0], exif=exif)
+    with pytest.raises(InputError, match=r"1 of 6 images of val\.json are not of the annotated size: .*turned by EXIF"):
+        check(given(theirs, skip_missing=False, images=theirs.root / "val", train_annotations=theirs.root / "val.json",
+                    val_images=tmp_path / "val"), tmp_path)  # fmt: skip
+    (tmp_path / "val" / names[1]).write_bytes(b"")
+    notes = "\n".join(checked(theirs, tmp_path, val_images=tmp_path / "val").notes)
+    assert f"validation: 1 of 6 images of val.json cannot be read: {names[1]} (empty)" in notes
+    assert "validation: 1 of 6 images of val.json are not of the annotated size" in notes
+    config = Config.fromfile(theirs.config)
+    config.test_dataloader.dataset.pipeline[0].color_type = "color_ignore_orientation"
+    config.dump(tmp_path / "unturned.py")
+    notes = "\n".join(checked(theirs, tmp_path, val_images=tmp_path / "val", config=tmp_path / "unturned.py").notes)
+    assert "cannot be read" in notes and "size" not in notes
+
+
+def test_odd_masks_are_not_looked_at(theirs: Theirs, tmp_path: Path) -> None:
+    content = json.loads((theirs.root / "val.json").read_text())
+    content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    content["annotations"][1]["bbox"][2] = -5
+    (tmp_path / "odd.json").write_text(json.dumps(content))
+    notes = "\n".join(checked(theirs, tmp_path, val_annotations=tmp_path / "odd.json").notes)
+    assert "mask" not in notes and "validation: 1 boxes have no width or height, or negative ones" in notes
 
 
 def test_held_out_images_are_not_fitted_to(theirs: Theirs, tmp_path: Path) -> None:

@@ -37,3 +37,11 @@ def test_of_scores_outside_the_unit_interval_the_last_steps_count():
     curve = counts.curve({"0": np.array([0]), "bg": np.array([1])})
     assert curve["low"].tolist() == [0.9, 0.0]
     assert counts.error_by_label() == pytest.approx([0.35, 0.2])
+
+
+def test_an_interval_has_its_lower_end():
+    """Guo et al. would count .5 with those below it, where it would make up for the right one of .45."""
+    counts = Calibration(1)
+    counts.add(np.array([0, 0]), np.array([0.5, 0.45]), np.array([False, True]))
+    assert counts.curve({"0": np.array([0])})["low"].tolist() == [0.4, 0.5]
+    assert counts.error_by_label()[0] == pytest.approx((0.55 + 0.5) / 2)

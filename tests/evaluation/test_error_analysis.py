@@ -118,6 +118,17 @@ def test_what_mending_gains_by_hand() -> None:
     assert table[["both", "duplicate", "background", "missed"]].to_numpy() == pytest.approx(0)
 
 
+def test_each_kind_is_mended_by_itself() -> None:
+    """A box with a surer misplaced detection and one of a wrong class: tidecv would gain a nothing by the class."""
+    truth = ground_truth([(1, 0, 0, 0, 10, 10), (2, 1, 0, 0, 10, 10)])
+    found = detected([(1, 0, 5, 0, 10, 10, 0.9), (1, 1, 0, 0, 10, 10, 0.6), (2, 1, 0, 0, 10, 10, 0.5)])
+    table = gains(analyse(found, truth))
+    assert table["ap50"].tolist() == pytest.approx([0, 0.5, np.nan], nan_ok=True)
+    # Found second by the class, as misplaced one it is found first; b is rid of its false one.
+    assert table["classification"].tolist() == pytest.approx([0.5, 0.5, np.nan], nan_ok=True)
+    assert table["localisation"].tolist() == pytest.approx([1, 0, np.nan], nan_ok=True)
+
+
 def test_categories_without_boxes_and_boxes_without_detections() -> None:
     truth = ground_truth([(1, 0, 0, 0, 10, 10)])
     table = gains(analyse(detected([]), truth))
