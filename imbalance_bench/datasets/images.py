@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from PIL import ExifTags, Image
 
 from imbalance_bench.datasets import coco_format
@@ -28,6 +30,13 @@ THREADS = 8
 """They wait for the disk more than they compute."""
 
 _AT_ONCE = 256
+_FLAGS = {
+    "color": cv2.IMREAD_COLOR,
+    "grayscale": cv2.IMREAD_GRAYSCALE,
+    "unchanged": cv2.IMREAD_UNCHANGED,
+    "color_ignore_orientation": cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
+    "grayscale_ignore_orientation": cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION,
+}
 _END = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB\x60\x82"}
 _TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap height and width; 2, 3 and 4 mirror, or turn by half."""
@@ -56,10 +65,14 @@ class Reader:
         Raises:
             ValueError: it cannot be decoded; the message is the reason.
         """
-        from mmcv.image.io import imfrombytes  # not for those who only read a table of contents
-
+        content = path.read_bytes()
         try:
-            image = imfrombytes(path.read_bytes(), flag=self.flag, backend=self.backend)
+            if self.backend == "cv2":  # what mmcv calls, without loading mmcv, and torch with it
+                image = cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS[self.flag])
+            else:
+                from mmcv.image.io import imfrombytes
+
+                image = imfrombytes(content, flag=self.flag, backend=self.backend)
         except Exception as error:
             raise ValueError(" ".join(str(error).split())[:80]) from error
         if image is None:
