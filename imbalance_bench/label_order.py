@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
 
 LABEL_ORDERS = ("names", "file")
@@ -111,6 +112,29 @@ def label_order(
     if unknown:
         notes.append(f"{len(unknown)} categories that the checkpoint does not know are left out: {first(unknown)}")
     return LabelOrder(tuple(of_label.get(label) for label in range(len(classes))), tuple(notes))
+
+
+def check_labels(categories: CategoryTable, meta: Mapping[Any, Any], path: Path) -> None:
+    """Whether a checkpoint's labels are a data set's: 0..C-1 in ascending order of category id.
+
+    Args:
+        categories: of the data set; as many as the checkpoint has classes.
+        meta: the checkpoint's.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        InputError: they mean other categories, or the same in another order.
+    """
+    names = class_names(meta)
+    names = names if names is not None and len(names) == categories.num_classes else None
+    order = label_order(categories.listed(), names, path, ascending="classifier" in meta)
+    for label, (theirs, ours) in enumerate(zip(order.ids, categories.ids.tolist(), strict=True)):
+        if theirs != ours:
+            meant = names[label] if names is not None else f"category {theirs}, the file's next"
+            raise InputError(
+                f"{path}: its label {label} is {meant}, expected {categories.names[label]}: labels of this data set go "
+                "by ascending id ('diagnose' and 'weight-norms' take any order)"
+            )
 
 
 def first(names: Sequence[str], count: int = 5) -> str:

@@ -42,6 +42,7 @@ from imbalance_bench.evaluation.grouping import summarize_ap
 from imbalance_bench.evaluation.oracles import oracle_ap
 from imbalance_bench.evaluation.postprocess import BoxesOfPairs
 from imbalance_bench.files import sha256
+from imbalance_bench.label_order import check_labels
 from imbalance_bench.progress import Reporter, logged_to
 from imbalance_bench.proposals import ProposalSet
 from imbalance_bench.runs import RunFolder
@@ -308,6 +309,7 @@ class Setup:
                 f"classes, expected {expected} of {self.categories.num_classes} ({self.detector.name} on "
                 f"{self.dataset.name})"
             )
+        check_labels(self.categories, checkpoint["meta"], path)
         with logged_to(None):
             model = build_detector(self.detector, classifiers, stuff=self.has_stuff)
             try:

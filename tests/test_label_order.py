@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.errors import InputError
-from imbalance_bench.label_order import class_names, label_order
+from imbalance_bench.label_order import check_labels, class_names, label_order
 
 PATH = Path("x.pth")
 LISTED = [(30, "traffic light"), (4, "cat"), (11, "dog")]
@@ -58,6 +59,21 @@ def test_any_shuffle() -> None:
         classes = rng.permutation(names).tolist()
         id_of = {name: category_id for category_id, name in listed}
         assert label_order(listed, classes, PATH).ids == tuple(id_of[name] for name in classes)
+
+
+def test_a_data_sets_labels_are_checked() -> None:
+    content = {"categories": [{"id": i, "name": name} for i, name in LISTED], "images": [], "annotations": []}
+    categories = CategoryTable.from_annotations(content)
+    names = ("cat", "dog", "traffic light")
+    own = {"classifier": {}, "categories": {"names": names}}
+    for meta in (own, {"CLASSES": names}, {"classifier": {}}):
+        check_labels(categories, meta, PATH)
+    for meta, label in (({"CLASSES": ("dog", "cat", "traffic light")}, "dog"), ({}, "category 30")):
+        with pytest.raises(InputError, match=rf"x\.pth: its label 0 is {label}.*, expected cat: ") as caught:
+            check_labels(categories, meta, PATH)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="none of its 3 class names"):
+        check_labels(categories, {"CLASSES": ("x", "y", "z")}, PATH)
 
 
 @pytest.mark.parametrize(
