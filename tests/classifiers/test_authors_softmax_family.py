@@ -141,8 +141,8 @@ def test_images_are_counted_in_the_training_file(tmp_path: Path) -> None:
         "images": [{"id": number, "width": 10, "height": 10} for number in (1, 2, 3)],
         "categories": [{"id": number, "name": str(number)} for number in (1, 2)],
         "annotations": [
-            {"id": n, "image_id": image, "category_id": category, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": image == 2}
-            for n, (image, category) in enumerate(boxes)
+            {"id": n, "image_id": image, "category_id": label, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": image == 2}
+            for n, (image, label) in enumerate(boxes)
         ],
     }
     path = tmp_path / "train.json"
