@@ -82,7 +82,7 @@ def _balanced_softmax(
 ) -> Classifier:  # fmt: skip
     """``form``: ``softmax``, the paper's equation over train instances, or ``sigmoid``, its authors' for detection.
 
-    The first is the default, as the detectors it starts from have a softmax; the other was published on one of sigmoids.
+    The first is the default, as the detectors it starts from have a softmax; the other was published on sigmoids.
     """
     _one_of("balanced-softmax", "form", form, ("softmax", "sigmoid"))
     if form == "sigmoid":
