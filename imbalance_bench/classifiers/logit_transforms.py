@@ -135,7 +135,7 @@ class LogNClassifier(LinearClassifier):
 
     ROIS = 512
 
-    def __init__(self, num_classes: int, feature_dim: int, momentum: float = 0.0, cosine: float | None = None) -> None:
+    def __init__(self, num_classes: int, feature_dim: int, momentum: float = 5e-5, cosine: float | None = None) -> None:
         super().__init__(num_classes, feature_dim, num_classes + 1, cosine)
         self.momentum = momentum
         self.register_buffer("logit_mean", torch.zeros(num_classes))

@@ -71,7 +71,10 @@ def _balanced_softmax(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, tau: float = 1.0,
     form: str = "softmax", cosine: float = 0.0,
 ) -> Classifier:  # fmt: skip
-    """``form``: ``softmax``, the paper's equation over train instances, or ``sigmoid``, its authors' for detection."""
+    """``form``: ``softmax``, the paper's equation over train instances, or ``sigmoid``, its authors' for detection.
+
+    The first is the default, as the detectors it starts from have a softmax; the other was published on sigmoids.
+    """
     _one_of("balanced-softmax", "form", form, ("softmax", "sigmoid"))
     if form == "sigmoid":
         shift = log_odds(categories.image_counts, categories.total_images, tau)
@@ -100,7 +103,7 @@ def _disalign(
 
 
 def _logn(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, momentum: float = 0.0
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, momentum: float = 5e-5
 ) -> Classifier:
     """``momentum``: of moving averages, as released; 0 for the statistics of all training RoIs."""
     return continued_loosely(LogNClassifier(categories.num_classes, dims["fc"], momentum, base.cosine), base)
@@ -190,10 +193,10 @@ METHODS = (
     Method("disalign", "DisAlign", None, "classifier", "baseline", _disalign, schedule=classifier_schedule,
            family="softmax loss", year=2021, source="2103.16370", tune={"rho": (0.4, 0.8, 1.2)},
            corrected={"paper": "2026-11-26"}),
-    Method("logn", "LogN", None, "nothing", "baseline", _logn, {"exact": {}, "released": {"momentum": 5e-5}},
-           family="post hoc", year=2022, source="2203.17020"),
+    Method("logn", "LogN", None, "nothing", "baseline", _logn, {"released": {}, "exact": {"momentum": 0.0}},
+           family="post hoc", year=2022, source="2203.17020", corrected={"released": "2026-11-26"}),
     Method("logn-cosine", "LogN (cosine)", None, "nothing", "cosine", _logn,
-           {"exact": {}, "released": {"momentum": 5e-5}}, family="post hoc", year=2022, source="2203.17020"),
+           {"released": {}, "exact": {"momentum": 0.0}}, family="post hoc", year=2022, source="2203.17020"),
     Method("ebl", "Equilibrium loss", None, "classifier", "baseline", _equilibrium, schedule=classifier_schedule,
            family="softmax loss", year=2021, source="2108.07507",
            corrected={"paper": "2026-11-26"}),

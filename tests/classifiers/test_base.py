@@ -47,7 +47,7 @@ EXAMPLES = [
     NCMClassifier(5, 8, 8),
     NCMClassifier(5, 20, 8, scale=20.0, taps=("conv", "fc")),
     LogNClassifier(5, 8),
-    LogNClassifier(5, 8, 5e-5, cosine=20.0),
+    LogNClassifier(5, 8, 0.0, cosine=20.0),
     LogitTransformClassifier(5, 8),
     LogitTransformClassifier(5, 8, shift=True, gate=True, background=False, loss_weights=[0.1, 1, 2, 3, 4, 1]),
     ShiftedSoftmaxClassifier(5, 8, [-1, -2, 0, -3, -4, 0]),
