@@ -75,9 +75,9 @@ def test_end_to_end_methods(bench: Benchmark, baseline: RunFolder, method: str) 
     short_baseline = one_epoch.folder(METHODS["baseline"])
     if not short_baseline.is_done:
         shutil.copytree(baseline.path, short_baseline.path)
-        settings = json.loads((short_baseline.path / "settings.json").read_text())
-        settings["schedule"]["epochs"] = 1
-        (short_baseline.path / "settings.json").write_text(json.dumps(settings))
+        record = short_baseline.record()
+        record["settings"]["schedule"]["epochs"] = 1
+        (short_baseline.path / "record.json").write_text(json.dumps(record))
     if METHODS[method].sampling == "tail-only":
         # Its own schedule is ten epochs, over the few images that hold a tail class.
         assert METHODS[method].schedule(SHORT).epochs == 10
