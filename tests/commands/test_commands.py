@@ -111,9 +111,10 @@ def test_what_a_check_found_is_said(run: Run, mini: DataSet, tmp_path: Path) -> 
     assert status == 2 and "1 of 109 images of changed.json are missing: gone.jpg" in err
     status, out, _ = run(*arguments, "--skip-missing")
     assert status == 0
-    assert "train: images that are not there, left out, by id: 1 (12345)" in out
-    assert f"boxes without area, not trained on, by annotation id: 1 ({content['annotations'][0]['id']})" in out
-    assert f"train: classes without an instance: 1 ({mini.categories().names[6]})" in out
+    assert "train: 1 of 109 images of changed.json are missing: gone.jpg" in out
+    what = "train: 1 boxes have no width or height, or negative ones, and are not trained on"
+    assert f"{what}: annotations {content['annotations'][0]['id']}" in out
+    assert f"train: 1 classes without an instance: {mini.categories().names[6]}" in out
 
 
 def test_weight_norms(run: Run, finished: Path, mini: DataSet, tmp_path: Path) -> None:
