@@ -234,14 +234,15 @@ def check_same_categories(train: Mapping[str, Any], val: Mapping[str, Any], sour
         {field_of(c, "id", int, source): c.get("name") for c in field_of(content, "categories", list, source)}
         for content in (train, val)
     )
-    for category_id, name in sorted(theirs.items()):
-        if name != ours.get(category_id):
+    for category_id in sorted(theirs):
+        name = theirs[category_id]
+        if category_id not in ours or name != ours[category_id]:
             expected = repr(ours[category_id]) if category_id in ours else "absent"
             raise InputError(
                 f"{source}: field 'categories': id {category_id} is {name!r}, expected {expected} as in the training "
                 "annotations"
             )
-    return [name for category_id, name in sorted(ours.items()) if category_id not in theirs]
+    return [str(ours[category_id]) for category_id in sorted(ours.keys() - theirs.keys())]
 
 
 def missing_images(content: Mapping[str, Any], folder: Path) -> dict[int, str]:

@@ -112,8 +112,8 @@ def test_what_a_check_found_is_said(run: Run, mini: DataSet, tmp_path: Path) -> 
     status, out, _ = run(*arguments, "--skip-missing")
     assert status == 0
     assert "train: 1 of 109 images of changed.json are missing: gone.jpg" in out
-    flat = "1 boxes have no width or height, or negative ones, and are not trained on: annotations"
-    assert f"train: {flat} {content['annotations'][0]['id']}" in out
+    what = "train: 1 boxes have no width or height, or negative ones, and are not trained on"
+    assert f"{what}: annotations {content['annotations'][0]['id']}" in out
     assert f"train: 1 classes without an instance: {mini.categories().names[6]}" in out
 
 
