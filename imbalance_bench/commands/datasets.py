@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imbalance_bench.commands.options import DATA_DIR, DataDirOption, SeedOption, console, show
+from imbalance_bench.commands.options import DATA_DIR, DataDirOption, SeedOption, console, say, show
 from imbalance_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
         if without := frame.loc[frame[column] == 0, "name"].tolist():
             notes.append(f"{len(without):,} classes without an instance: {first(without, 5)}")
         for note in notes:
-            _say(f"{split}: {note}")
-    _say(f"train: {dataset.train_annotations}\nval:   {dataset.val_annotations}")
+            say(f"{split}: {note}")
+    say(f"train: {dataset.train_annotations}\nval:   {dataset.val_annotations}")
 
 
 def _table(dataset: DataSet, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...]]:
@@ -196,7 +196,3 @@ def _table(dataset: DataSet, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...
     categories = dataset.categories()
     counts = val_counts(dataset.val_annotations, categories)
     return categories.frame().assign(val_instance_count=counts), categories.bin_edges
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

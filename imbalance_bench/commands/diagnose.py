@@ -12,6 +12,7 @@ from imbalance_bench.commands.options import (
     LabelOrderOption,
     SeedOption,
     console,
+    say,
     select_device,
     show,
     written,
@@ -151,8 +152,8 @@ def _print(diagnosis: Diagnosis) -> None:
 
     console.print()
     for line in diagnosis.summary["verdict"]:
-        console.print(line, highlight=False)
+        say(line)
     caption = "AP in percent; gains over the detector as it is, with 95 % intervals over validation images"
     show(ranking(diagnosis).reset_index(), "fixes, best on the tail first", caption)
     advice = f"recommended: {diagnosis.recommended}" if diagnosis.recommended else "no fix helps beyond chance"
-    console.print(f"[bold]{advice}[/bold]", highlight=False)
+    say(advice, style="bold")

@@ -21,6 +21,7 @@ from imbalance_bench.commands.options import (
     WorkDirOption,
     benchmark,
     console,
+    say,
     show,
     written,
 )
@@ -269,7 +270,7 @@ def show_protocol(truth: GroundTruth, detections: Detections | None = None) -> N
     from imbalance_bench.evaluation import protocol
 
     for line in protocol.describe(truth, detections):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(line)
 
 
 def show_groups(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
@@ -288,4 +289,4 @@ def _write(frame: pd.DataFrame, output: Path | None) -> None:
         from imbalance_bench.files import write_text
 
         write_text(output, frame.to_csv())
-        console.print(f"written: {output}", highlight=False, soft_wrap=True)
+        written(output)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from imbalance_bench.commands.options import console, show
+from imbalance_bench.commands.options import say, show
 from imbalance_bench.errors import InputError
 from imbalance_bench.methods import METHODS
 from imbalance_bench.progress import duration
@@ -57,7 +57,7 @@ def show_plan(jobs: list[Job]) -> None:
     show(plan.reset_index(), f"{len(left)} of {len(jobs)} runs are left", "; ".join(lines))
     for warning in dict.fromkeys(bench.random_start for bench, row in jobs if row.method.starts_from == "scratch"):
         if warning:
-            console.print(f"[yellow]{warning}[/yellow]", highlight=False, soft_wrap=True)
+            say(warning, style="yellow")
 
 
 def past(folder: Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imbalance_bench.commands.options import LabelOrderOption, OutputOption, console, image_path, show, written
+from imbalance_bench.commands.options import LabelOrderOption, OutputOption, image_path, say, show, written
 from imbalance_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def weight_norms(
         raise InputError(f"{checkpoint}: it carries no categories, '--figure' needs --annotations or --counts")
     found = foreign_classifiers.find(content, categories, key, background, label_order)
     for classifier in found:
-        console.print(f"{classifier.tensor}: {_description(classifier)}", highlight=False, soft_wrap=True, markup=False)
+        say(f"{classifier.tensor}: {_description(classifier)}")
     for note in dict.fromkeys(note for classifier in found for note in classifier.notes):
-        console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+        say(f"note: {note}")
     # Those that the checkpoint knows; the same for all stages.
     categories = found[0].categories
     if categories is None:
@@ -84,7 +84,7 @@ def weight_norms(
             caption = f"bins by train instances: {', '.join(categories.bin_names)}"
             show(analysis.norms_by_bin(frame).reset_index().round(3), title, caption)
             correlation = analysis.correlation_text(frame)
-            console.print(f"Spearman correlation of norm and train instances: {correlation}", highlight=False)
+            say(f"Spearman correlation of norm and train instances: {correlation}")
     if output is not None:
         _write(frames, output)
     if figure is not None and categories is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.markup import escape
-
 from imbalance_bench.categories import CategoryTable, read_json
 from imbalance_bench.datasets import coco_format, images
 from imbalance_bench.datasets.emoji_lt import ATTRIBUTION, draw
@@ -74,7 +72,7 @@ class DataSet:
             with reporter.task(f"looking at the images of {path.name}", len(content["images"])) as advance:
                 notes += images.checked(content, folder, str(path), hint=hint, advance=advance).notes
             for note in notes:
-                reporter.say(f"  {escape(note)}")
+                reporter.say(f"  {note}")
 
     def is_prepared(self) -> bool:
         """Whether its files are there."""

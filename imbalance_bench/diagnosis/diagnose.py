@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.markup import escape
 
 from imbalance_bench import checkpoints
 from imbalance_bench.categories import background_id
@@ -118,7 +117,7 @@ def diagnose(
         for path, text in files.items():
             write_text(path, text)
         for note in inputs.notes:
-            reporter.say(f"  [dim]{escape(note)}[/dim]")
+            reporter.say(f"  {note}", style="dim")
         bench, tuning = open_benches(given, inputs, out, reporter)
         before = {path: path.stat().st_mtime_ns for path in (out / RUNS).glob("*/*/*/*/record.json")}
         if before:
