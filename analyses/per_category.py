@@ -22,6 +22,9 @@ COLUMNS = (
     "val_instances", "ap", "ap50", "ap75", "recall", "proposals", "correct", "accuracy",
 )  # fmt: skip
 
+SUFFIXES = (".csv", ".parquet")
+"""Of the files that ``write`` writes."""
+
 NO_PARQUET = "Parquet needs pyarrow, which is not installed: pip install 'imbalance-bench[parquet]'"
 
 OPTIONAL = ("ap_fixed", "proposal_recall", "mean_score", "calibration_error")
@@ -149,7 +152,7 @@ def write(frame: pd.DataFrame, path: Path) -> Path:
     Raises:
         InputError: another suffix, or pyarrow is missing.
     """
-    if path.suffix not in (".csv", ".parquet"):
+    if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: expected a name that ends in .csv or .parquet")
     try:
         write_atomically(path, frame.to_csv if path.suffix == ".csv" else frame.to_parquet)

@@ -111,7 +111,7 @@ class Benchmark(Setup):
                 return folder
             on_main(lambda: remove_partials(folder.path))
             label = method.title if variant == method.default_variant else f"{method.title} ({variant})"
-            self.reporter.say(f"[bold]{label}[/bold] on {self.dataset.name}, {self.detector.name}, seed {self.seed}")
+            self.reporter.say(f"{label} on {self.dataset.name}, {self.detector.name}, seed {self.seed}", style="bold")
             if self.batch_size is not None and method.trains != "nothing":
                 own, scaled = method.schedule(self.schedule or self.detector.schedule), self.schedule_of(method)
                 self.reporter.say(

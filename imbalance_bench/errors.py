@@ -26,9 +26,10 @@ def look_up(records: Mapping[str, T], name: str, kind: str) -> T:
         kind: what the records are, for the message.
 
     Raises:
-        InputError: an unknown name; the message holds the nearest one.
+        InputError: an unknown name; the message holds one that is near, if any, and all that are known.
     """
     if name not in records:
-        nearest = difflib.get_close_matches(name, records, n=1, cutoff=0)[0]
-        raise InputError(f"unknown {kind} '{name}', did you mean '{nearest}'? (known: {', '.join(records)})")
+        near = difflib.get_close_matches(name, records, n=1)
+        meant = f", did you mean '{near[0]}'?" if near else ""
+        raise InputError(f"unknown {kind} '{name}'{meant} (known: {', '.join(records)})")
     return records[name]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 Advance = Callable[..., None]
 """``advance(steps=1, note=None, total=None)``: steps done since the last call, a word on how it goes, a new total."""
@@ -32,21 +33,21 @@ class Reporter:
         """In another process it is silent: this one's console is not there."""
         return Reporter, ()
 
-    def say(self, text: str) -> None:
-        """One line."""
-        self.console.print(text, highlight=False)
+    def say(self, text: str, style: str | None = None) -> None:
+        """One line as it stands: brackets in a path or a name are no markup."""
+        self.console.print(text, style=style, highlight=False, markup=False)
 
     @contextlib.contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
         """A bar over ``total`` steps; yields ``advance`` and ends with a line that says how long it took."""
         columns = (
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         start = time.monotonic()
         visible = self.console.is_terminal and not self.console.quiet
@@ -59,7 +60,8 @@ class Reporter:
                     progress.update(bar, note=note)
 
             yield advance
-        self.say(f"  [green]✓[/green] {description} [dim]({duration(time.monotonic() - start)})[/dim]")
+        spent = f" ({duration(time.monotonic() - start)})"
+        self.console.print(Text.assemble("  ", ("✓", "green"), f" {description}", (spent, "dim")))
 
 
 def duration(seconds: float) -> str:

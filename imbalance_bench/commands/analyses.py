@@ -55,6 +55,8 @@ def table(
     if number not in range(1, 7):
         raise InputError(f"table {number}: the paper has Tables 1 to 6")
     if published:
+        if output is not None:
+            raise InputError("option '--output' has no use with '--published': results/published has these files")
         from analyses import published as paper
 
         _print_published(paper.printed(number), number)
@@ -92,6 +94,10 @@ def per_category(
 
     if by not in ("bin", "frequency"):
         raise InputError(f"option '--by' is '{by}', expected bin or frequency")
+    if output is not None and output.suffix not in tables.SUFFIXES:
+        raise InputError(
+            f"option '--output' is '{output}', expected a name that ends in {' or '.join(tables.SUFFIXES)}"
+        )
     sources = {}
     for path in runs:
         run = RunFolder(path)
@@ -198,10 +204,14 @@ def figure_detections(
     from imbalance_bench.datasets import registry
     from imbalance_bench.progress import Reporter
 
-    root, data = _finished(dataset, detector, work_dir), registry.prepare(dataset, data_dir, Reporter(console))
+    root, path = _finished(dataset, detector, work_dir) / f"seed{seed}", image_path(output)
     from analyses import report
+    from imbalance_bench.runs import RunFolder
 
-    written(report.draw_detections(root / f"seed{seed}", data, image_path(output), runs or report.COMPARED, images))
+    for run in (RunFolder(root / name) for name in runs or report.COMPARED):
+        run.verified(run.detections)
+    data = registry.prepare(dataset, data_dir, Reporter(console))
+    written(report.draw_detections(root, data, path, runs or report.COMPARED, images))
 
 
 @figures.command("1")
@@ -291,5 +301,7 @@ def _finished(dataset: str, detector: str, work_dir: Path) -> Path:
     """
     root = work_dir / dataset / detector
     if not root.is_dir():
-        raise InputError(f"{root}: no runs there yet, 'run-baseline --dataset {dataset}' makes the first")
+        there = ", ".join(str(path.relative_to(work_dir)) for path in sorted(work_dir.glob("*/*/")) if path.is_dir())
+        known = f" (there are {there})" if there else ""
+        raise InputError(f"{root}: no runs there yet{known}, 'run-baseline --dataset {dataset}' makes the first")
     return root

@@ -18,8 +18,8 @@ from imbalance_bench.commands.options import (
     DeviceOption,
     WorkDirOption,
     benchmark,
-    console,
     parse_seeds,
+    say,
     show,
     written,
 )
@@ -56,7 +56,8 @@ def beyond(
     from imbalance_bench import methods as catalogue
     from imbalance_bench import tuning
 
-    tried = catalogue.candidates(tuple(methods.split(",")) if methods else None)
+    # The baseline is run in any case, and a row of the table.
+    tried = catalogue.candidates(tuple(n for n in methods.split(",") if n != "baseline") if methods else None)
     for seed in parse_seeds(seeds):
         bench = benchmark(dataset, detector, data_dir, work_dir, seed, device)
         bench.run("baseline")
@@ -83,4 +84,4 @@ def beyond(
         figure = analysis.figure(frame, f"{dataset}, {detector}")
         for path in (output / "beyond.csv", output / "beyond.md", figures.save(figure, output / "beyond.png")):
             written(path)
-    console.print(f"run folders: {work_dir / dataset / detector}", highlight=False, soft_wrap=True)
+    say(f"run folders: {work_dir / dataset / detector}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imbalance_bench.commands.options import DATA_DIR, DataDirOption, SeedOption, console, show
+from imbalance_bench.commands.options import DATA_DIR, DataDirOption, SeedOption, console, say, show
 from imbalance_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -181,8 +181,8 @@ def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
         }
         for what, which in found.items():
             if which:
-                _say(f"{split}: {what}: {len(which):,} ({first(which, 5)})")
-    _say(f"train: {dataset.train_annotations}\nval:   {dataset.val_annotations}")
+                say(f"{split}: {what}: {len(which):,} ({first(which, 5)})")
+    say(f"train: {dataset.train_annotations}\nval:   {dataset.val_annotations}")
 
 
 def _table(dataset: DataSet, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...]]:
@@ -195,7 +195,3 @@ def _table(dataset: DataSet, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...
     categories = dataset.categories()
     counts = CategoryTable.from_annotations(dataset.val_annotations).instance_counts
     return categories.frame().assign(val_instance_count=counts), categories.bin_edges
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from imbalance_bench.commands.options import (
     SeedOption,
     WorkDirOption,
     benchmark,
-    console,
+    say,
 )
 from imbalance_bench.errors import InputError
 
@@ -62,6 +62,7 @@ def demo(
 
     folder = bench.root / "report"
     root, study = bench.root.parent, STUDIES["table 1"]
+    print_study(root, study)
     written = report.write_study(root, study, folder)
     with bench.reporter.task("figures", 3) as advance:
         for draw in (
@@ -71,14 +72,13 @@ def demo(
         ):
             written.append(draw())
             advance()
-    print_study(root, study)
-    console.print("\n[bold]written[/bold]")
+    say("\nwritten", style="bold")
     for path in written:
-        console.print(f"  {path}", highlight=False, soft_wrap=True)
-    console.print(f"  {bench.root}/<method>: checkpoint, per-category table, detections, record", highlight=False)
-    console.print("\n[bold]next[/bold]")
+        say(f"  {path}")
+    say(f"  {bench.root}/<method>: checkpoint, per-category table, detections, record")
+    say("\nnext", style="bold")
     where = f"--dataset {bench.dataset.name}"
     checkpoint = bench.root / "bags" / "checkpoint.pth"
-    console.print(f"  python cli.py run-baseline --method bags --variant paper {where}", highlight=False)
-    console.print(f"  python cli.py weight-norms {checkpoint}", highlight=False, soft_wrap=True)
-    console.print("  python cli.py methods", highlight=False)
+    say(f"  python cli.py run-baseline --method bags --variant paper {where}")
+    say(f"  python cli.py weight-norms {checkpoint}")
+    say("  python cli.py methods")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imbalance_bench.commands.options import DeviceOption, SeedOption, console, select_device, show, written
+from imbalance_bench.commands.options import DeviceOption, SeedOption, console, say, select_device, show, written
 from imbalance_bench.errors import InputError
 from imbalance_bench.progress import Reporter, logged_to
 
@@ -105,8 +105,8 @@ def _print(diagnosis: Diagnosis) -> None:
 
     console.print()
     for line in diagnosis.summary["verdict"]:
-        console.print(line, highlight=False)
+        say(line)
     caption = "AP in percent; gains over the detector as it is, with 95 % intervals over validation images"
     show(ranking(diagnosis).reset_index(), "fixes, best on the tail first", caption)
     advice = f"recommended: {diagnosis.recommended}" if diagnosis.recommended else "no fix helps beyond chance"
-    console.print(f"[bold]{advice}[/bold]", highlight=False)
+    say(advice, style="bold")

@@ -13,7 +13,7 @@ from imbalance_bench.commands.options import (
     DataDirOption,
     DatasetOption,
     OutputOption,
-    console,
+    say,
     show,
     written,
 )
@@ -79,4 +79,4 @@ def groups(
         joined = pd.concat(designs, names=["groups"]).reset_index()
         write_text(output, joined.to_csv(index=False))
         written(output)
-    console.print("share: of all train instances, percent; ratio: most to fewest within a group", style="dim")
+    say("share: of all train instances, percent; ratio: most to fewest within a group", style="dim")

@@ -6,6 +6,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from imbalance_bench.commands import (
     analyses,
@@ -88,10 +89,5 @@ def main() -> None:
         bad_input, line = isinstance(error, InputError), str(error)
         if not bad_input:
             line = disk_problem(error) or f"{type(error).__name__}: {error} (--debug shows where)"
-        errors.print(f"[red]error:[/red] {_plain(line)}", highlight=False, soft_wrap=True)
+        errors.print(Text.assemble(("error:", "red"), " ", " ".join(line.split())), soft_wrap=True)
         sys.exit(2 if bad_input else 1)
-
-
-def _plain(message: str) -> str:
-    """One line, no markup."""
-    return " ".join(message.split()).replace("[", "\\[")

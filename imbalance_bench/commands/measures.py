@@ -20,7 +20,6 @@ from imbalance_bench.commands.options import (
     SeedOption,
     WorkDirOption,
     benchmark,
-    console,
     show,
     written,
 )
@@ -241,4 +240,4 @@ def _write(frame: pd.DataFrame, output: Path | None) -> None:
         from imbalance_bench.files import write_text
 
         write_text(output, frame.to_csv())
-        console.print(f"written: {output}", highlight=False, soft_wrap=True)
+        written(output)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.markup import escape
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -100,6 +100,12 @@ def benchmark(
 ) -> Benchmark:
     """The benchmark of the shared options, and of Benchmark's own."""
     select_device(device)
+    from imbalance_bench.datasets import registry
+
+    registry.get(dataset, data_dir)  # what is misspelt is told before anything heavy is imported
+    from imbalance_bench.detectors import catalogue
+
+    catalogue.get(detector)
     with console.status("loading mmdet"), logged_to(None):
         from imbalance_bench.benchmark import Benchmark
 
@@ -122,22 +128,70 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
-    """A DataFrame as a table on the console; every cell as it stands, numbers to the right."""
+    """A DataFrame as a table on the console; every cell as it stands (or as a rich ``Text``), numbers to the right.
+
+    Nothing is cut: text wraps between words, numbers and the first column do not. What does not fit on a terminal is
+    left out, the last columns first, and named below; a pipe or a file gets everything.
+    """
+    columns = [_Column(str(name), frame.iloc[:, place], place == 0) for place, name in enumerate(frame.columns)]
+    kept = len(columns)
+    while console.is_terminal and kept > 1 and _width(columns[:kept]) > console.width:
+        kept -= 1
+    spare = console.width - _width(columns[:kept]) if console.is_terminal else sys.maxsize
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=0)
-    for position, column in enumerate(frame.columns):
-        numeric = frame[column].map(_is_numeric).any()
-        table.add_column(str(column), justify="right" if numeric else "left", no_wrap=numeric or position == 0)
-    for row in frame.itertuples(index=False):
-        table.add_row(*(str(cell) for cell in row))
-    console.print(f"[bold]{escape(title)}[/bold]", highlight=False, soft_wrap=True)
-    console.print(table)
+    for column in columns[:kept]:
+        extra = min(max(spare, 0), column.natural - column.least)
+        spare -= extra
+        column.width = column.least + extra
+        justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
+        table.add_column(Text(column.name), justify=justify, width=column.width)
+    for cells in zip(*(column.cells for column in columns[:kept]), strict=True):
+        table.add_row(*cells)
+    say(title, style="bold")
+    console.print(_AtWidth(table, sum(column.width for column in columns[:kept]) + kept + 1), crop=False)
     if caption:
-        console.print(caption, highlight=False, style="dim")
+        say(caption, style="dim")
+    if kept < len(columns):
+        left = ", ".join(column.name for column in columns[kept:])
+        say(f"left out at {console.width} columns: {left} (a wider terminal, or a pipe, shows them)", style="dim")
 
 
-def _is_numeric(cell: object) -> bool:
+class _Column:
+    """A column of a table: its cells, and how narrow and how wide it may be."""
+
+    def __init__(self, name: str, cells: pd.Series, is_first: bool) -> None:
+        self.name, self.width = name, 0
+        self.cells = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells]
+        self.is_numeric = any(_is_numeric(cell.plain) for cell in self.cells)
+        texts = [Text(name), *self.cells]
+        self.natural = max(text.cell_len for text in texts)
+        words = (cell_len(word) for text in texts for word in text.plain.split())
+        self.least = self.natural if self.is_numeric or is_first else max(words, default=0)
+
+
+def _width(columns: Sequence[_Column]) -> int:
+    """Of a table at its narrowest: a space between columns and at both ends."""
+    return sum(column.least for column in columns) + len(columns) + 1
+
+
+class _AtWidth:
+    """Something printed at a width of its own, whatever the console's."""
+
+    def __init__(self, content: Table, width: int) -> None:
+        self.content, self.width = content, width
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.content, options.update(width=self.width))
+
+
+def _is_numeric(cell: str) -> bool:
     """A number, or one with its interval: ``+1.2 [+0.3, +2.0]``."""
-    return Text.from_markup(str(cell)).plain.partition(" [")[0].lstrip("+-").replace(".", "").isdigit()
+    return cell.partition(" [")[0].lstrip("+-").replace(".", "").isdigit()
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line as it stands: brackets in a path or a name are no markup, and nothing breaks it in two."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def image_path(output: Path | None, option: str = "--output") -> Path:
@@ -154,4 +208,4 @@ def image_path(output: Path | None, option: str = "--output") -> Path:
 
 def written(path: Path) -> None:
     """Say where a result stands."""
-    console.print(f"written: {path}", highlight=False, soft_wrap=True)
+    say(f"written: {path}")

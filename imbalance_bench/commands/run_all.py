@@ -23,8 +23,8 @@ from imbalance_bench.commands.options import (
     TrackOption,
     WorkDirOption,
     benchmark,
-    console,
     parse_seeds,
+    say,
     show,
 )
 from imbalance_bench.errors import InputError, look_up
@@ -103,10 +103,10 @@ def run_all(
             if disk_problem(error):
                 raise error  # so would all that follow
             failed[name] = f"{type(error).__name__}: {error}"
-            console.print(f"  [red]failed[/red] {name}: {error}", highlight=False, soft_wrap=True)
+            say(f"  failed {name}: {error}", style="red")
     if failed:
         raise InputError(f"{len(failed)} of {len(jobs)} runs failed: {'; '.join(failed)}")
-    console.print(f"all {len(jobs)} runs are done")
+    say(f"all {len(jobs)} runs are done")
 
 
 def _in_turn(jobs: list[Job]) -> Iterator[tuple[Job, Exception | None]]:
@@ -132,9 +132,9 @@ def _on_cluster(jobs: list[Job], cluster: str) -> Iterator[tuple[Job, Exception 
     for count, (job, error) in enumerate(run_jobs(jobs), start=1):
         bench, row = job
         if error is None:
-            text = f"[green]✓[/green] {row.run}, {bench.detector.name}, seed {bench.seed}"
+            text = f"✓ {row.run}, {bench.detector.name}, seed {bench.seed}"
             spent = duration(time.monotonic() - start)
-            console.print(f"  {text} [dim]({count} of {len(jobs)}, {spent})[/dim]", highlight=False, soft_wrap=True)
+            say(f"  {text} ({count} of {len(jobs)}, {spent})")
         yield job, error
 
 
@@ -189,8 +189,9 @@ def runs(work_dir: WorkDirOption = WORK_DIR) -> None:
     from analyses.tables import percent
 
     rows = []
-    for path in sorted(work_dir.glob("*/*/seed*/*/settings.json")):
-        folder = RunFolder(path.parent)
+    # What ``export`` copied has a record alone.
+    begun = {path.parent for name in ("settings", "record") for path in work_dir.glob(f"*/*/seed*/*/{name}.json")}
+    for folder in map(RunFolder, sorted(begun)):
         metrics = folder.record()["metrics"] if folder.is_done else {}
         newest = max(file.stat().st_mtime for file in folder.path.iterdir() if file.is_file())
         rows.append(
@@ -224,4 +225,4 @@ def export(
     for folder in finished:
         for name in ("per_category.csv", "record.json"):
             write_text(output / folder.relative_to(work_dir) / name, (folder / name).read_text(encoding="utf-8"))
-    console.print(f"{len(finished)} runs copied to {output}", highlight=False, soft_wrap=True)
+    say(f"{len(finished)} runs copied to {output}")

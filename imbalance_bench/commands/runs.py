@@ -26,6 +26,7 @@ from imbalance_bench.commands.options import (
     benchmark,
     console,
     joined,
+    say,
     show,
     written,
 )
@@ -38,6 +39,7 @@ def methods(output: OutputOption = None) -> None:
     Example: imbalance-bench methods -o methods.csv
     """
     import pandas as pd
+    from rich.text import Text
 
     from imbalance_bench.methods import METHODS
 
@@ -56,10 +58,10 @@ def methods(output: OutputOption = None) -> None:
     ]
     frame = pd.DataFrame(rows)
     address = "https://arxiv.org/abs/" + frame["arXiv"]
-    show(
-        frame.assign(arXiv="[link=" + address + "]" + frame["arXiv"] + "[/link]"),
-        "methods, their default variant first",
-    )
+    links = [Text(number, style=f"link {url}") for number, url in zip(frame["arXiv"], address, strict=True)]
+    first = ["name", "variants"]  # what is typed
+    shown = frame.assign(arXiv=links)[first + [column for column in frame if column not in first]]
+    show(shown, "methods, their default variant first")
     if output is not None:
         from imbalance_bench.files import write_text
 
@@ -120,4 +122,4 @@ def run_baseline(
     bins = f"bins by train instances: {', '.join(bench.categories.bin_names)}"
     show_groups(ap_by_bin(table), f"{title}: average precision, percent", AP_CAPTION)
     show_groups(accuracy_by_bin(table), f"{title}: proposal accuracy, percent", bins)
-    console.print(f"run folder: {folder.path}", highlight=False, soft_wrap=True)
+    say(f"run folder: {folder.path}")

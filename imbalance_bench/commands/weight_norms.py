@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imbalance_bench.commands.options import OutputOption, console, image_path, show, written
+from imbalance_bench.commands.options import OutputOption, image_path, say, show, written
 from imbalance_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def weight_norms(
         raise InputError(f"{checkpoint}: it carries no categories, '--figure' needs --annotations or --counts")
     found = foreign_classifiers.find(content, categories, key, background)
     for classifier in found:
-        console.print(f"{classifier.tensor}: {_description(classifier)}", highlight=False, soft_wrap=True, markup=False)
+        say(f"{classifier.tensor}: {_description(classifier)}")
     if categories is None:
         frames = {c.stage: analysis.row_norms(c.weights, c.biases) for c in found}
         caption = (
@@ -73,7 +73,7 @@ def weight_norms(
             caption = f"bins by train instances: {', '.join(categories.bin_names)}"
             show(analysis.norms_by_bin(frame).reset_index().round(3), title, caption)
             correlation = analysis.spearman(frame)
-            console.print(f"Spearman correlation of norm and train instances: {correlation:.3f}", highlight=False)
+            say(f"Spearman correlation of norm and train instances: {correlation:.3f}")
     if output is not None:
         _write(frames, output)
     if figure is not None and categories is not None:

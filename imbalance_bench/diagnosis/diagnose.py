@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.markup import escape
 
 from imbalance_bench import checkpoints
 from imbalance_bench.classifiers import SoftmaxClassifier
@@ -110,7 +109,7 @@ def diagnose(
         for path, text in files.items():
             write_text(path, text)
         for note in inputs.notes:
-            reporter.say(f"  [dim]{escape(note)}[/dim]")
+            reporter.say(f"  {note}", style="dim")
         bench, tuning = open_benches(given, inputs, out, reporter)
         if not bench.folder_of("baseline").is_done:
             reporter.say(f"  about {duration(estimate(bench, tuning, tried, tune))} on this machine")
