@@ -1,5 +1,6 @@
 """AP_fixed and AP_pool: against all detections of a set, the slow way."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torchvision.ops import nms
 from imbalance_bench import proposals
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.detectors.inference import ImageProposals
-from imbalance_bench.evaluation import detection, unlimited
+from imbalance_bench.evaluation import detection, references, unlimited
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.matching import IOU_THRESHOLDS, match
@@ -195,3 +196,61 @@ def test_nothing_found(scene: tuple[ProposalSet, Tensor, GroundTruth], tmp_path:
     ap, pool = fixed_ap(collected(torch.zeros_like(scores)).detections(val), truth)
     assert (ap[:3] == 0).all()
     assert pool == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pooled_ap_is_that_of_the_authors_on_lvis_matches(seed: int, tmp_path: Path) -> None:
+    """Dave et al. pool what the official package matches image by image, of every category that it judges there."""
+    rng = np.random.default_rng(seed)
+    images: list[dict] = [{"id": n, "height": 99, "width": 99} for n in range(1, 9)]
+    boxes, rows = [], []
+    for image in images:
+        image["neg_category_ids"] = [4] if rng.random() < 0.6 else []
+        image["not_exhaustive_category_ids"] = []
+        for _ in range(4):
+            label, box = int(rng.integers(3)), [*rng.uniform(0, 60, 2), *rng.uniform(10, 30, 2)]
+            boxes.append({"id": len(boxes) + 1, "image_id": image["id"], "category_id": label + 1, "bbox": box})
+            boxes[-1] |= {"area": box[2] * box[3], "iscrowd": 0}
+            if rng.random() < 0.3:
+                image["not_exhaustive_category_ids"] = [label + 1]
+            shift = rng.normal(0, 3, 2)
+            named = label if rng.random() < 0.7 else int(rng.integers(4))
+            rows.append((image["id"], named, *(box[:2] + shift), *(box[:2] + shift + box[2:]), rng.random()))
+        rows += [(image["id"], 3, 0, 0, 9, 9, rng.random())]  # the class without a box
+    table = np.array(rows)
+    found = Detections(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 2:6], table[:, 6])
+    categories = [{"id": n, "name": "abcd"[n - 1], "frequency": "f"} for n in range(1, 5)]
+    content = {"images": images, "annotations": boxes, "categories": categories}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    entries = [
+        {"image_id": int(row[0]), "category_id": int(row[1]) + 1, "score": row[6],
+         "bbox": [row[2], row[3], row[4] - row[2], row[5] - row[3]], "segmentation": []} for row in rows
+    ]  # fmt: skip
+    with references.lvis_package() as lvis:
+        truth = lvis.LVIS(str(tmp_path / "annotations.json"))
+        run = lvis.LVISEval(truth, lvis.LVISResults(truth, entries, -1), "bbox")
+        run.params.max_dets = -1
+        run.params.area_rng, run.params.area_rng_lbl = run.params.area_rng[:1], ["all"]
+        run.evaluate()
+    parts = [part for part in run.eval_imgs if part is not None]
+    scores = np.concatenate([part["dt_scores"] for part in parts])
+    total = sum(int((np.array(part["gt_ignore"]) == 0).sum()) for part in parts)
+    values = []
+    for level in range(10):
+        judged = [
+            (-score, bool(match))
+            for score, match, out in zip(
+                scores,
+                np.concatenate([part["dt_matches"][level] for part in parts]),
+                np.concatenate([part["dt_ignore"][level] for part in parts]),
+                strict=True,
+            )
+            if not out
+        ]
+        hits, curve = 0, []
+        for place, (_, hit) in enumerate(sorted(judged), start=1):
+            hits += hit
+            curve.append((hits / total, hits / place))
+        values.append(np.mean([max((p for r, p in curve if r >= t), default=0) for t in np.linspace(0, 1, 101)]))
+    _, pool = fixed_ap(found, GroundTruth.read(content, CATEGORIES, lvis_style=True))
+    assert pool == pytest.approx(np.mean(values), abs=1e-9)
