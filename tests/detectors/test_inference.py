@@ -227,4 +227,7 @@ def test_other_boxes() -> None:
 
 def test_an_unknown_detector() -> None:
     with pytest.raises(InputError, match="did you mean 'tiny'"):
-        catalogue.get("tyni")
+        catalogue.get("tinny")
+    with pytest.raises(InputError, match=r"unknown detector 'yolo' \(known: tiny, ") as error:
+        catalogue.get("yolo")
+    assert "did you mean" not in str(error.value)
