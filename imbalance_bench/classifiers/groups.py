@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,7 +43,7 @@ def parse_edges(text: str) -> tuple[int, ...]:
         ValueError: not positive numbers that ascend.
     """
     parts = text.split("-")
-    edges = tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else ()
+    edges = tuple(int(part) for part in parts) if all(re.fullmatch("[0-9]{1,11}", part) for part in parts) else ()
     if not edges or list(edges) != sorted(set(edges)) or edges[0] < 1:
         raise ValueError(f"expected edges that ascend such as 10-100-1000, or balanced, got '{text}'")
     return edges

@@ -124,7 +124,7 @@ def _bags(
     base: LinearClassifier,
     groups: int = 4,
     edges: str = "",
-    beta: float = 8.0,
+    beta: float | str = 8.0,
     others: bool = True,
     background: bool = True,
     background_loss: str = "softmax",

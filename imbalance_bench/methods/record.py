@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,6 +104,12 @@ class Method:
         options = {a.name: a.default for a in arguments if a.name not in self.statistics}
         return options | self.conduct
 
+    @property
+    def _wordy(self) -> set[str]:
+        """Numbers of ``build`` that may be a word too, such as ``beta`` of BAGS."""
+        arguments = inspect.signature(self.build).parameters.values()
+        return {a.name for a in arguments if a.annotation == "float | str"}
+
     def options(self, variant: str | None) -> dict[str, Any]:
         """All options of a variant."""
         return self.parameters | dict(self.resolve(variant)[1])
@@ -159,15 +167,18 @@ class Method:
             known = " or ".join(self.variants)
             settings = ", ".join(f"{name}=..." for name in self.parameters) or "none"
             raise InputError(f"'{self.name}' has no variant '{variant}', expected {known}, or settings of: {settings}")
-        options = {}
+        options: dict[str, Any] = {}
         for setting in variant.split(","):
             name, _, text = setting.partition("=")
+            if name in options:
+                raise InputError(f"variant '{variant}' of '{self.name}': option '{name}' is set twice, expected once")
             if name not in self.parameters:
                 known = ", ".join(self.parameters) or "none"
                 raise InputError(
                     f"variant '{variant}' of '{self.name}': unknown option '{name}', expected one of {known}"
                 )
-            options[name] = _value(text, self.parameters[name], f"variant '{variant}' of '{self.name}'")
+            source = f"variant '{variant}' of '{self.name}'"
+            options[name] = _value(text, self.parameters[name], source, takes_words=name in self._wordy)
         options = {name: value for name, value in sorted(options.items()) if value != self.parameters[name]}
         for name, named in self.variants.items():
             if dict(named) == options:
@@ -175,23 +186,35 @@ class Method:
         return ",".join(f"{name}={_text(value)}" for name, value in options.items()), options
 
 
-def _value(text: str, default: Any, source: str) -> Any:
-    """A setting's value, of its default's kind; ``beta`` of BAGS may be a word too."""
+def _value(text: str, default: Any, source: str, takes_words: bool = False) -> Any:
+    """A setting's value, of its default's kind: a finite number, true or false, or a word that may name a folder."""
     words = {"true": True, "false": False}
     try:
         if isinstance(default, bool):
             return words[text.lower()]
-        if isinstance(default, str):
-            return text
-        if isinstance(default, float) and text in ("n", "all"):
-            return text
-        return type(default)(text)
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{source}: '{text}' is not a value like {_text(default)}") from error
+        if isinstance(default, str) or (takes_words and text in ("n", "all")):
+            return _matching(r"[A-Za-z0-9_. -]*", text)
+        # Python takes blanks, underscores, digits of all scripts, NaN and infinity besides.
+        value = type(default)(_matching(r"[-+.0-9eE]+", text))
+        if not math.isfinite(value):
+            raise ValueError(text)
+        return value + 0  # no negative zero, which is a name of its own
+    except (KeyError, ValueError, OverflowError) as error:
+        raise InputError(f"{source}: '{text}' is not a value like {_text(default) or 'a word'}") from error
+
+
+def _matching(pattern: str, text: str) -> str:
+    if re.fullmatch(pattern, text) is None:
+        raise ValueError(text)
+    return text
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+    """A value as ``_value`` reads it: two values never have one text, as it is a run folder's name."""
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def continued(classifier: LinearClassifier, base: LinearClassifier | None) -> LinearClassifier:
