@@ -76,17 +76,19 @@ class RunFolder:
         return record
 
     def verified(self, path: Path) -> Path:
-        """One of the files of a run that is done, compared with its checksum in the record; others as they are.
+        """One of the files of a run; where it is done, it must be there and, by its checksum in the record, unchanged.
 
         Raises:
             InputError: it was changed, cut short or deleted since.
         """
         sums = self.record().get("sha256") if self.is_done else None
         expected = sums.get(path.name) if isinstance(sums, dict) else None
-        if expected is not None and (not path.is_file() or sha256(path) != expected):
+        what = None
+        if self.is_done and not path.is_file():
+            what = "is not there, though its record.json is ('export' leaves checkpoints and detections behind)"
+        elif expected is not None and sha256(path) != expected:
             what = "was changed or damaged since the run was done (field 'sha256' of record.json)"
-            if not path.is_file():
-                what = "is not there, but in field 'sha256' of record.json ('export' leaves checkpoints and detections)"
+        if what is not None:
             raise InputError(f"{path}: {what}; name the --work-dir that has it, or delete the folder to run it again")
         return path
 
