@@ -209,8 +209,7 @@ def figure_detections(
     from imbalance_bench.runs import RunFolder
 
     for run in (RunFolder(root / name) for name in runs or report.COMPARED):
-        if not run.verified(run.detections).is_file():
-            raise InputError(f"{run.detections}: no such file, 'run-baseline' makes it")
+        run.verified(run.detections)
     data = registry.prepare(dataset, data_dir, Reporter(console))
     written(report.draw_detections(root, data, path, runs or report.COMPARED, images))
 
