@@ -242,5 +242,5 @@ def _processor() -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)  # of a file that may hold what json_text refuses
+    text = repr(value)  # a stored file may hold what JSON does not
     return text if len(text) <= 60 else text[:57] + "..."

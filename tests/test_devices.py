@@ -25,7 +25,8 @@ from imbalance_bench.proposals import ProposalSet
 C, ROIS = 6, 64
 WIDTHS = {"fc": 5, "fc_pre_relu": 5, "conv": 7}
 IMAGES = np.array([2000, 400, 150, 60, 9, 0])
-TABLE = CategoryTable(1 + 2 * np.arange(C), tuple("abcdef"), IMAGES, 2 * IMAGES, tuple("fffcrr"))
+IDS = 1 + 2 * np.arange(C)
+TABLE = CategoryTable(IDS, tuple(f"class {number}" for number in IDS), IMAGES, 2 * IMAGES, tuple("fffcrr"))
 Cached = tuple[dict[str, ProposalSet], GroundTruth]
 RUNS = [
     run

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from imbalance_bench.equality import ByValue
 from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.json_values import MAX_COORDINATE, box, number, shown, whole
 from imbalance_bench.evaluation.masks import Masks
@@ -20,8 +21,8 @@ from imbalance_bench.evaluation.masks import Masks
 _BOX = "four numbers (x, y, width, height)"
 
 
-@dataclass(frozen=True)
-class Columns:
+@dataclass(frozen=True, eq=False)
+class Columns(ByValue):
     """Results as arrays, in the order of the file.
 
     Attributes:
