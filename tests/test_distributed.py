@@ -144,7 +144,9 @@ def test_two_processes_train_as_one(mini: DataSet, tmp_path: Path) -> None:
         for name, weights in one.items():
             assert torch.equal(two[0][kind][name], two[1][kind][name]), name
             moved = float((weights - before[name]).abs().max())
-            assert torch.allclose(two[0][kind][name], weights, rtol=0, atol=1e-3 * moved + 1e-7), (kind, name)
+            # Sums in another order: up to .0015 of what a tensor moved on the processors tried; counts of one process
+            # alone are further off by far.
+            assert torch.allclose(two[0][kind][name], weights, rtol=0, atol=3e-3 * moved + 1e-7), (kind, name)
         assert float((one["rpn_head.rpn_conv.weight"] - before["rpn_head.rpn_conv.weight"]).abs().max()) > 1e-3
     counts = "roi_head.bbox_head.fc_cls.counts"
     assert two[0]["SeesawClassifier"][counts].sum() > 100
