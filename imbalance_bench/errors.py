@@ -1,10 +1,10 @@
-"""The one exception for what a user handed us, and the look-up that raises it most often."""
+"""The one exception for what a user handed us, the look-up that raises it most often, and what its messages list."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -36,3 +36,9 @@ def look_up(records: Mapping[str, T], name: str, kind: str) -> T:
         meant = f", did you mean '{near[0]}'?" if near else ""
         raise InputError(f"unknown {kind} '{name}'{meant} (known: {', '.join(records)})")
     return records[name]
+
+
+def first(values: Sequence[Any], count: int = 3) -> str:
+    """The first few of a list, for a message of one line."""
+    texts = (text if text.isprintable() else ascii(text)[1:-1] for text in map(str, values[:count]))
+    return ", ".join(texts) + (", ..." if len(values) > count else "")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.errors import InputError
+from imbalance_bench.errors import InputError, first
 
 LABEL_ORDERS = ("names", "file")
 
@@ -89,8 +89,8 @@ def label_order(
     places = max((_places(listed, classes, key) for key in (str, _plain)), key=lambda places: len(places))
     if not places:
         raise InputError(
-            f"{path}: none of its {len(classes)} class names ({first(classes)}) is among the {len(listed)} training "
-            f"categories ({first([name for _, name in listed])}), expected the annotations it was trained on"
+            f"{path}: none of its {len(classes)} class names ({first(classes, 5)}) is among the {len(listed)} training "
+            f"categories ({first([name for _, name in listed], 5)}), expected the annotations it was trained on"
         )
     notes = []
     in_file = [label for category_id, _ in listed for label in [places.get(category_id)] if label is not None]
@@ -108,9 +108,9 @@ def label_order(
     lacking = [name for label, name in enumerate(classes) if label not in of_label]
     unknown = [name for category_id, name in listed if category_id not in places]
     if lacking:
-        notes.append(f"{len(lacking)} classes of the checkpoint are not among the categories: {first(lacking)}")
+        notes.append(f"{len(lacking)} classes of the checkpoint are not among the categories: {first(lacking, 5)}")
     if unknown:
-        notes.append(f"{len(unknown)} categories that the checkpoint does not know are left out: {first(unknown)}")
+        notes.append(f"{len(unknown)} categories that the checkpoint does not know are left out: {first(unknown, 5)}")
     return LabelOrder(tuple(of_label.get(label) for label in range(len(classes))), tuple(notes))
 
 
@@ -135,11 +135,6 @@ def check_labels(categories: CategoryTable, meta: Mapping[Any, Any], path: Path)
                 f"{path}: its label {label} is {meant}, expected {categories.names[label]}: labels of this data set go "
                 "by ascending id ('diagnose' and 'weight-norms' take any order)"
             )
-
-
-def first(names: Sequence[str], count: int = 5) -> str:
-    """Some names, and how many more there are."""
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 def _places(listed: Sequence[tuple[int, str]], classes: Sequence[str], key: Any) -> dict[int, int]:

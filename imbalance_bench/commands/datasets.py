@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imbalance_bench.commands.options import DATA_DIR, DataDirOption, SeedOption, console, say, show
+from imbalance_bench.commands.options import (
+    DATA_DIR,
+    DataDirOption,
+    SeedOption,
+    SkipMissingOption,
+    VerifyImagesOption,
+    console,
+    parse_bin_edges,
+    say,
+    show,
+)
 from imbalance_bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,13 +53,8 @@ def prepare(
     root: Annotated[
         Path | None, typer.Option("--root", help="Folder of LVIS or COCO, laid out as their sites do.")
     ] = None,
-    skip_missing: Annotated[
-        bool,
-        typer.Option("--skip-missing", help="Go without images that are absent, unreadable or of another size."),
-    ] = False,
-    verify_images: Annotated[
-        bool, typer.Option("--verify-images", help="Decode every image, not a sample beside every header.")
-    ] = False,
+    skip_missing: SkipMissingOption = False,
+    verify_images: VerifyImagesOption = False,
     bin_edges: Annotated[
         str | None, typer.Option("--bin-edges", help="Bins by train instances, if not the default, e.g. 10,100,1000.")
     ] = None,
@@ -90,7 +95,7 @@ def prepare(
         "--train-images": train_images, "--val-images": val_images,
     }  # fmt: skip
     shared: dict[str, Any] = {
-        "bin_edges": _edges(bin_edges), "skip_missing": skip_missing, "verify_images": verify_images,
+        "bin_edges": parse_bin_edges(bin_edges), "skip_missing": skip_missing, "verify_images": verify_images,
         "reporter": Reporter(console),
     }  # fmt: skip
     if name == "custom":
@@ -127,25 +132,6 @@ def _refuse(name: str, options: dict[str, Any]) -> None:
             raise InputError(f"option '{option}' has no use with '{name}' as it stands ('datasets prepare --help')")
 
 
-def _edges(text: str | None) -> tuple[int, ...] | None:
-    """Bin edges from an option.
-
-    Raises:
-        InputError: not whole numbers that ascend.
-    """
-    from imbalance_bench.categories import are_bin_edges
-
-    if text is None:
-        return None
-    parts = text.split(",")
-    edges = (
-        tuple(int(part) for part in parts) if all(part.strip().isdecimal() and len(part) < 12 for part in parts) else ()
-    )
-    if not edges or not are_bin_edges(edges):
-        raise InputError(f"option '--bin-edges' is '{text}', expected whole numbers that ascend, e.g. 10,100,1000")
-    return edges
-
-
 def _checked_name(name: str) -> str:
     """The name of a data set of one's own; it becomes a folder's name.
 
@@ -167,7 +153,7 @@ def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
     import pandas as pd
 
     from imbalance_bench.categories import bin_names
-    from imbalance_bench.datasets.coco_format import first
+    from imbalance_bench.errors import first
 
     frame, edges = _table(dataset, folder)
     rows = []

@@ -11,7 +11,10 @@ from imbalance_bench.commands.options import (
     DeviceOption,
     LabelOrderOption,
     SeedOption,
+    SkipMissingOption,
+    VerifyImagesOption,
     console,
+    parse_bin_edges,
     say,
     select_device,
     show,
@@ -49,13 +52,8 @@ def diagnose(
     bin_edges: Annotated[
         str | None, typer.Option("--bin-edges", help="Bins by train instances, e.g. 10,100,1000.")
     ] = None,
-    skip_missing: Annotated[
-        bool,
-        typer.Option("--skip-missing", help="Go without images that are absent, unreadable or of another size."),
-    ] = False,
-    verify_images: Annotated[
-        bool, typer.Option("--verify-images", help="Decode every image, not a sample beside every header.")
-    ] = False,
+    skip_missing: SkipMissingOption = False,
+    verify_images: VerifyImagesOption = False,
     save_fixes: Annotated[bool, typer.Option("--save-fixes", help="Keep the checkpoints of all fixes.")] = False,
     export: Annotated[
         str | None,
@@ -82,7 +80,7 @@ def diagnose(
     }
     _check_paths(files, {"--images": images, "--val-images": val_images}, out)
     select_device(device)
-    edges = _edges(bin_edges)
+    edges = parse_bin_edges(bin_edges)
     from imbalance_bench.methods import candidates, get
 
     tried = tuple(name.strip() for name in methods.split(",")) if methods else None
@@ -132,18 +130,6 @@ def _check_paths(files: dict[str, Path], folders: dict[str, Path | None], out: P
 
 def _what(path: Path) -> str:
     return "a folder" if path.is_dir() else "a file" if path.exists() else "which is not there"
-
-
-def _edges(text: str | None) -> tuple[int, ...] | None:
-    from imbalance_bench.categories import are_bin_edges
-
-    if text is None:
-        return None
-    parts = text.split(",")
-    edges = tuple(int(part) for part in parts if part.strip().isdecimal())
-    if len(edges) != len(parts) or not are_bin_edges(edges):
-        raise InputError(f"option '--bin-edges' is '{text}', expected whole numbers that ascend from 1, e.g. 10,100")
-    return edges
 
 
 def _print(diagnosis: Diagnosis) -> None:

@@ -37,6 +37,12 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or 
 WorkDirOption = Annotated[Path, typer.Option("--work-dir", help="Where run folders stand.")]
 DataDirOption = Annotated[Path, typer.Option("--data-dir", help="Where data sets stand.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result here.")]
+SkipMissingOption = Annotated[
+    bool, typer.Option("--skip-missing", help="Go without images that are absent, unreadable or of another size.")
+]
+VerifyImagesOption = Annotated[
+    bool, typer.Option("--verify-images", help="Decode every image, not a sample beside every header.")
+]
 LabelOrderOption = Annotated[
     str,
     typer.Option(
@@ -117,6 +123,26 @@ def benchmark(
         from imbalance_bench.benchmark import Benchmark
 
     return Benchmark.named(dataset, detector, data_dir, work_dir, Reporter(console), seed=seed, **options)
+
+
+def parse_bin_edges(text: str | None) -> tuple[int, ...] | None:
+    """Lower bounds of bins 2, 3, ... separated by commas; None where the option was not given.
+
+    Raises:
+        InputError: not whole numbers that ascend from 1.
+    """
+    from imbalance_bench.categories import are_bin_edges
+
+    if text is None:
+        return None
+    parts = text.split(",")
+    readable = all(part.strip().isdecimal() and len(part) < 12 for part in parts)
+    edges = tuple(int(part) for part in parts) if readable else ()
+    if not edges or not are_bin_edges(edges):
+        raise InputError(
+            f"option '--bin-edges' is '{text}', expected whole numbers that ascend from 1, e.g. 10,100,1000"
+        )
+    return edges
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -15,8 +15,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
 from imbalance_bench.categories import read_json
-from imbalance_bench.datasets.coco_format import absent_files, first, image_path, stuff_map_path
-from imbalance_bench.errors import InputError
+from imbalance_bench.datasets.coco_format import absent_files, image_path, stuff_map_path
+from imbalance_bench.errors import InputError, first
 
 
 @DATASETS.register_module()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from imbalance_bench.categories import are_bin_edges, field_of, is_object, read_json
-from imbalance_bench.errors import InputError
+from imbalance_bench.errors import InputError, first
 
 TOLERANCE = 1.0
 """Pixels that a box may reach beyond its image: annotation tools round."""
@@ -51,12 +51,6 @@ class Findings:
             many = f"all {self.annotations:,} boxes lie within 1 x 1 pixel"
             lines.append(f"{many}: they seem to be normalised, and pixels are expected")
         return [*self.categories, *lines]
-
-
-def first(values: Sequence[Any], count: int = 3) -> str:
-    """The first few of a list, for a message of one line."""
-    texts = (text if text.isprintable() else ascii(text)[1:-1] for text in map(str, values[:count]))
-    return ", ".join(texts) + (", ..." if len(values) > count else "")
 
 
 def image_path(image: Mapping[str, Any], source: str) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from imbalance_bench.datasets import coco_format
-from imbalance_bench.errors import InputError
+from imbalance_bench.errors import InputError, first
 from imbalance_bench.files import kind_of
 from imbalance_bench.progress import Advance
 
@@ -206,7 +206,7 @@ def checked(
     others, notes = _of_another_size(content, seen)
     name, many = Path(source).name, f"{len(content['images']):,}"
     lines = [
-        f"{len(which):,} of {many} images of {name} {what}: {coco_format.first(list(which.values()))}"
+        f"{len(which):,} of {many} images of {name} {what}: {first(list(which.values()))}"
         for which, what in (
             (absent, "are missing"),
             (broken, "cannot be read"),
@@ -271,12 +271,12 @@ def _of_another_size(
             ill |= {i: f"{text} ({turned})" if kind == turned else text for i, text in which.items()}
         elif which:
             what = "have width and height swapped in the file" if kind == swapped else "are not of the annotated size"
-            examples = coco_format.first(list(which.values()))
+            examples = first(list(which.values()))
             notes.append(f"{len(which):,} images {what}, but their boxes fit the images: {examples}")
     if odd[mirrored]:
         notes.append(
             f"{len(odd[mirrored]):,} images are turned or mirrored by EXIF orientation when they are read, and their "
-            f"boxes taken to be of the turned image: {coco_format.first(list(odd[mirrored].values()))}"
+            f"boxes taken to be of the turned image: {first(list(odd[mirrored].values()))}"
         )
     return ill, notes
 

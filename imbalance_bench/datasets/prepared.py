@@ -17,7 +17,7 @@ import pandas as pd
 
 from imbalance_bench.categories import CategoryTable, read_json
 from imbalance_bench.datasets import coco_format, coco_lt, images
-from imbalance_bench.errors import InputError
+from imbalance_bench.errors import InputError, first
 from imbalance_bench.files import sha256, write_json, write_text
 from imbalance_bench.progress import Advance, Reporter
 
@@ -202,7 +202,7 @@ def prepare_splits(
     val_file = str(splits["val"].annotations)
     if lacking := coco_format.check_same_categories(contents["train"], contents["val"], val_file):
         what = f"{len(lacking):,} categories of training are not in the file, and have no AP"
-        entries["val"]["notes"].append(f"{what}: {coco_format.first(lacking)}")
+        entries["val"]["notes"].append(f"{what}: {first(lacking)}")
     given = CategoryTable.from_annotations(contents["train"], bin_edges)
     changed = {key: f"annotations/{key}_present.json" for key, entry in entries.items() if entry["skipped_images"]}
     categories, columns = given, {}
@@ -317,7 +317,7 @@ def _check_stuff_maps(train: Mapping[str, Any], folder: Path) -> None:
     """
     maps = [coco_format.stuff_map_path(image, "images") for image in train["images"]]
     if absent := sorted(coco_format.absent_files(maps, folder)):
-        missing = coco_format.first(absent)
+        missing = first(absent)
         raise InputError(f"{folder}: {len(absent):,} of {len(maps):,} stuff maps are missing: {missing}")
 
 

@@ -24,9 +24,9 @@ from imbalance_bench.datasets.images import Reader
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.foreign import ForeignDetector
 from imbalance_bench.equality import ByValue
-from imbalance_bench.errors import InputError
+from imbalance_bench.errors import InputError, first
 from imbalance_bench.files import json_text
-from imbalance_bench.label_order import class_names, first, label_order
+from imbalance_bench.label_order import class_names, label_order
 from imbalance_bench.progress import Advance, Reporter
 
 KEPT = 10
@@ -131,10 +131,10 @@ def check(given: Given, folder: Path, reporter: Reporter | None = None) -> tuple
     silent = sorted(set(range(1, table.num_classes + 1)) - {a["category_id"] for a in coco_format.objects(val)})
     if silent:
         names = [table.names[number - 1] for number in silent]
-        notes.append(f"{len(silent)} classes have no validation instance, so no AP: {first(names)}")
+        notes.append(f"{len(silent)} classes have no validation instance, so no AP: {first(names, 5)}")
     absent = [name for name, count in zip(table.names, table.instance_counts, strict=True) if not count]
     if absent:
-        notes.append(f"{len(absent)} classes have no training instance: {first(absent)}")
+        notes.append(f"{len(absent)} classes have no training instance: {first(absent, 5)}")
 
     files = {"fitting": fitting, "held_out": held_out, "val": val, "categories": _counts_only(table, edges)}
     written = {folder / f"{name}.json": json_text(part, compact=True) for name, part in files.items()}
@@ -218,7 +218,7 @@ def _category_ids(
         lacking = [name for name, category_id in zip(classes, order.ids, strict=True) if category_id is None]
         raise InputError(
             f"{given.train_annotations}: field 'categories' lacks {len(lacking)} classes that {given.checkpoint} was "
-            f"trained on: {first(lacking)}"
+            f"trained on: {first(lacking, 5)}"
         )
     return np.array(order.ids), list(order.notes)
 
