@@ -255,9 +255,7 @@ def _order(checkpoint: Checkpoint, categories: CategoryTable, labels: int, *, as
     """Which category each of so many labels is; names of another number of classes are not the classifier's."""
     named = class_names(checkpoint.meta)
     fits = named is not None and len(named) == labels
-    order = label_order(
-        categories.listed(), named if fits else None, checkpoint.path, by=by, ascending=ascending
-    )  # fmt: skip
+    order = label_order(categories.listed(), named if fits else None, checkpoint.path, by=by, ascending=ascending)
     if named is None or fits:
         return order
     # mmdet 1 writes COCO's 80 names whatever its detector was trained on.

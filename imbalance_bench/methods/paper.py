@@ -60,9 +60,7 @@ def _focal(
     cosine: float = 0.0,
 ) -> Classifier:  # fmt: skip
     if not released:
-        return sigmoid_start(
-            SigmoidFocalClassifier(categories.num_classes, dims["fc"], cosine=cosine or None), base
-        )  # fmt: skip
+        return sigmoid_start(SigmoidFocalClassifier(categories.num_classes, dims["fc"], cosine=cosine or None), base)
     if cosine:
         raise InputError("option 'cosine' of 'focal': the released loss has none")
     return continued(ReleasedFocalClassifier(categories.num_classes, dims["fc"]), base)
