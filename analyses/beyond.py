@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analyses import per_category
-from analyses.diagnosis_figures import gains
 from imbalance_bench.categories import tail_bins
-from imbalance_bench.errors import InputError
+from imbalance_bench.diagnosis.figures import gains
+from imbalance_bench.evaluation import per_category
 from imbalance_bench.evaluation.calibration import INTERVALS
+from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS, Method, candidates
-from imbalance_bench.runs import RunFolder
+from imbalance_bench.runtime.errors import InputError
 
 CONTROL, COSINE_CONTROL = "x2-cls", "cosine"
 """W and b as they are, trained as much longer: what a method must beat; and the same of a cosine classifier."""
@@ -163,7 +163,7 @@ def brief(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def points(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a method for ``diagnosis_figures.gains``: the numbers of ``brief``, default settings over the control."""
+    """One row a method for ``diagnosis.figures.gains``: the numbers of ``brief``, default settings over the control."""
     default = frame[frame["kind"] == "default"].set_index("method")
     columns = {
         f"{group}_{end}": default[f"{group}_over_control{source}"]

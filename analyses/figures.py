@@ -1,136 +1,20 @@
-"""Figures of the study; each takes DataFrames (and, for the contact sheet, images) and returns a Figure."""
+"""Figures of the study; each takes DataFrames and returns a Figure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
-from analyses.weight_norms import correlation_text
-
-BIN_COLOURS = ("#b2182b", "#ef8a62", "#67a9cf", "#2166ac")
-"""Bins from fewest to most train instances."""
-CORRECT, WRONG = "#0072b2", "#d55e00"
-"""Of detections: blue and vermilion, which colour-blind readers tell apart."""
-
-
-NO_INSTANCE = 0.5
-"""Where a class without an instance stands on a logarithmic axis."""
-
-_KIND_COLOURS = {
-    "right": "#009e73", "localisation": "#f0e442", "both": "#cc79a7", "duplicate": "#999999", "background": "0.75",
-    "proposal only": "0.6", "no proposal": "0.85", "no detection": "0.8",
-}  # fmt: skip
-
-
-def use_style() -> None:
-    """Fonts and lines of a printed paper."""
-    sns.set_theme(context="paper", style="ticks", font_scale=1.05)
-    matplotlib.rcParams.update(
-        {"figure.dpi": 110, "savefig.bbox": "tight", "axes.spines.top": False,
-         "axes.spines.right": False, "legend.frameon": False}
-    )  # fmt: skip
-
-
-def save(figure: Figure, path: Path, dpi: int = 200) -> Path:
-    """Write a figure (the suffix says the format) and release it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
-    plt.close(figure)
-    return path
-
-
-def draw_shares(axis: Axes, table: pd.DataFrame, label: str, of: str) -> None:
-    """Shares that sum to one as stacked bars, a bar a row.
-
-    Args:
-        axis: drawn on.
-        table: index ``1``.., ``all`` or ``background``; columns of kinds, ``bin 1``.. among them.
-        label: what is shared out.
-        of: what columns ``bin 1``.. are.
-    """
-    left = np.zeros(len(table))
-    names = [f"bin {name}" if str(name).isdigit() else str(name) for name in table.index]
-    for column in table:
-        width = 100 * table[column].fillna(0).to_numpy(dtype=float)
-        of_bin = str(column).startswith("bin ")
-        colour = BIN_COLOURS[(int(column[4:]) - 1) % len(BIN_COLOURS)] if of_bin else _KIND_COLOURS[column]
-        name = f"{of} {column}" if of_bin else column
-        axis.barh(names, width, left=left, color=colour, height=0.72, label=name)
-        left += width
-    axis.invert_yaxis()
-    axis.set(xlim=(0, 100), xlabel=label)
+from imbalance_bench.plotting import BIN_COLOURS, CORRECT, WRONG, use_style
 
 
 def _deviation(table: pd.DataFrame, measure: str) -> np.ndarray:
     """Half-widths of the whiskers in points: the standard deviation over seeds, 0 where there is none."""
     return 100 * table[f"{measure}_std"].fillna(0).to_numpy(dtype=float)
-
-
-def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], title: str = "") -> Figure:
-    """Weight norm against rank by train instances, background at rank 0 (Figures 1 and 3).
-
-    Each table's classes are ranked by its own instances, so that tables of different data sets go together. A class
-    without an instance stands at half a one in the lower panel, whose axis is logarithmic.
-
-    Args:
-        frames: per-category tables by run; columns ``instance_count``, ``bin``, ``weight_norm``, background in the
-            last row.
-        bin_names: intervals of the first table's bins.
-        title: above.
-    """
-    use_style()
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(7.2, 4.4), sharex=True, height_ratios=(3, 1), layout="constrained"
-    )
-    palette = sns.color_palette("deep", len(frames))
-    ranked = {
-        name: frame.iloc[:-1].sort_values("instance_count", ascending=False, kind="stable")
-        for name, frame in frames.items()
-    }
-    first = next(iter(ranked.values()))
-    same = all(first["instance_count"].tolist() == classes["instance_count"].tolist() for classes in ranked.values())
-    for colour, (name, classes) in zip(palette, ranked.items(), strict=True):
-        ranks, counts = np.arange(1, len(classes) + 1), classes["instance_count"].clip(lower=NO_INSTANCE)
-        label = f"{name} (rank correlation {correlation_text(frames[name], 2)})"
-        top.plot(ranks, classes["weight_norm"], "o-", ms=3, lw=0.9, color=colour, label=label)
-        top.plot([0], frames[name]["weight_norm"].iloc[-1:], "*", ms=9, color=colour, clip_on=False)
-        if not same:
-            bottom.step(ranks, counts, where="mid", color=colour, lw=1)
-        elif classes is first:
-            bottom.fill_between(ranks, counts, NO_INSTANCE, step="mid", color="0.75", lw=0)
-    bottom.set(yscale="log", ylabel="train\ninstances", xlabel="category, by descending train instances (★ background)")
-    bottom.set_ylim(bottom=NO_INSTANCE)
-    widest = max(map(len, ranked.values()))
-    bottom.set_xlim(-0.02 * widest - 0.5, widest + 0.5)
-    top.set(ylabel="weight norm", title=title)
-    top.set_ylim(0, 1.18 * max(frame["weight_norm"].max() for frame in frames.values()))
-    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _mark_bins((top, bottom), first["bin"].to_numpy(), bin_names)
-    figure.legend(loc="outside upper center", ncols=2)
-    return figure
-
-
-def _mark_bins(axes: Sequence[Axes], bins: np.ndarray, bin_names: Sequence[str]) -> None:
-    """Dashed lines where the bin changes, its number and interval above."""
-    for number in sorted(set(bins.tolist())):
-        inside = np.flatnonzero(bins == number) + 1
-        axes[0].text(
-            inside.mean(), 0.99, f"bin {number}\n{bin_names[number - 1]}", ha="center", va="top", fontsize=7,
-            color="0.35", transform=axes[0].get_xaxis_transform(),
-        )  # fmt: skip
-        for axis in axes:
-            if inside.max() < len(bins):
-                axis.axvline(inside.max() + 0.5, color="0.5", lw=0.8, ls="--")
 
 
 def ap_by_bin(
@@ -272,45 +156,3 @@ def aligned_profiles(frame: pd.DataFrame, reference: np.ndarray, names: tuple[st
     axis.set_xlabel("category, by descending train instances (rank among LVIS's)")
     figure.legend(loc="outside upper center", ncols=3)
     return figure
-
-
-def contact_sheet(
-    images: Sequence[np.ndarray],
-    ground_truth: Sequence[pd.DataFrame],
-    detections: Mapping[str, Sequence[pd.DataFrame]],
-    title: str = "",
-) -> Figure:
-    """Validation images, a row each: ground truth, then the detections of each run.
-
-    Args:
-        images: (h, w, 3) RGB.
-        ground_truth: of each image; columns ``x1 y1 x2 y2 name bin``; coloured by bin.
-        detections: of each image by run; columns ``x1 y1 x2 y2 name correct``; blue where correct.
-        title: above.
-    """
-    use_style()
-    columns = 1 + len(detections)
-    figure, axes = plt.subplots(
-        len(images), columns, figsize=(3.1 * columns, 3.1 * len(images)), squeeze=False, layout="constrained"
-    )
-    for row, image in enumerate(images):
-        _draw(axes[row, 0], image, ground_truth[row], [BIN_COLOURS[b - 1] for b in ground_truth[row]["bin"]])
-        for column, of_run in enumerate(detections.values(), start=1):
-            colours = [CORRECT if correct else WRONG for correct in of_run[row]["correct"]]
-            _draw(axes[row, column], image, of_run[row], colours)
-    for axis, name in zip(axes[0], ["ground truth (colour: bin, red is rarest)", *detections], strict=True):
-        axis.set_title(name, fontsize=9)
-    figure.suptitle(title, fontsize=9)
-    return figure
-
-
-def _draw(axis: Axes, image: np.ndarray, boxes: pd.DataFrame, colours: Sequence[str]) -> None:
-    axis.imshow(image)
-    axis.set_axis_off()
-    for box, colour in zip(boxes.itertuples(index=False), colours, strict=True):
-        axis.add_patch(Rectangle((box.x1, box.y1), box.x2 - box.x1, box.y2 - box.y1, fill=False, ec=colour, lw=1.4))
-        axis.text(
-            box.x1, box.y1, box.name.replace("_", " ")[:18], fontsize=5.5, color="white", va="bottom", clip_on=True,
-            parse_math=False,  # a category may be called "$"
-            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
-        )  # fmt: skip

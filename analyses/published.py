@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 FOLDER = Path(__file__).resolve().parents[1] / "results" / "published"
 

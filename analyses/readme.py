@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from analyses import beyond, tables
-from imbalance_bench.errors import InputError
-from imbalance_bench.files import write_text
-from imbalance_bench.studies import STUDIES
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import write_text
+
+from . import beyond, tables
+from .studies import STUDIES
 
 
 def _table1(folder: Path) -> str:

@@ -9,15 +9,19 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from analyses import coco_lt, detections, figures, per_category, tables
+from imbalance_bench import plotting
 from imbalance_bench.categories import bin_names
 from imbalance_bench.datasets.emoji_profile import LVIS_V05, lvis_counts_by_rank
 from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.evaluation import examples as detections
+from imbalance_bench.evaluation import per_category
 from imbalance_bench.evaluation.detections import Detections
-from imbalance_bench.files import write_text
+from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS
-from imbalance_bench.runs import RunFolder
-from imbalance_bench.studies import STUDIES, Study
+from imbalance_bench.runtime.files import write_text
+
+from . import coco_lt, figures, tables
+from .studies import STUDIES, Study
 
 COMPARED = ("baseline", "bags")
 """Runs that the weight-norm figure and the contact sheet show, if not others are named."""
@@ -54,7 +58,9 @@ def draw_weight_norms(seed: Path, path: Path, runs: Sequence[str] = COMPARED) ->
         runs: folder names.
     """
     frames = {title(name): _per_category(seed / name) for name in runs}
-    return figures.save(figures.weight_norms(frames, _bin_names(RunFolder(seed / runs[0])), seed.parents[1].name), path)
+    return plotting.save(
+        plotting.weight_norms(frames, _bin_names(RunFolder(seed / runs[0])), seed.parents[1].name), path
+    )
 
 
 def draw_ap_by_bin(root: Path, path: Path) -> Path:
@@ -64,7 +70,7 @@ def draw_ap_by_bin(root: Path, path: Path) -> Path:
     frame, names = tables.summary(runs, study), tables.run_bin_names(runs)
     classes = [int(runs[f"AP{number}_classes"].iloc[0]) for number in range(1, len(names) + 1)]
     figure = figures.ap_by_bin(frame, frame["method"].tolist(), names, classes, root.parent.name)
-    return figures.save(figure, path)
+    return plotting.save(figure, path)
 
 
 def draw_figure1(balanced: Path, long_tailed: Path, path: Path) -> Path:
@@ -80,14 +86,14 @@ def draw_figure1(balanced: Path, long_tailed: Path, path: Path) -> Path:
     runs = {RunFolder(folder).record()["settings"]["dataset"]: folder for folder in (long_tailed, balanced)}
     frames = {dataset: _per_category(folder) for dataset, folder in runs.items()}
     title = "one detector, each data set's classes by its own train instances"
-    return figures.save(figures.weight_norms(frames, _bin_names(RunFolder(long_tailed)), title), path)
+    return plotting.save(plotting.weight_norms(frames, _bin_names(RunFolder(long_tailed)), title), path)
 
 
 def draw_study(root: Path, study: Study, path: Path) -> Path:
     """Figure 4 or 5 from the runs of its sweep."""
     frame = tables.summary(tables.study_runs(root, study), study)
     draw = {"figure 4": figures.sample_ratio, "figure 5": figures.settings_tried}[study.name]
-    return figures.save(draw(frame, root.parent.name), path)
+    return plotting.save(draw(frame, root.parent.name), path)
 
 
 def draw_figure6(data_dir: Path, path: Path) -> Path:
@@ -98,7 +104,7 @@ def draw_figure6(data_dir: Path, path: Path) -> Path:
         path: of the figure.
     """
     frame, names, text = coco_lt.profiles(data_dir)
-    return figures.save(figures.aligned_profiles(frame, lvis_counts_by_rank(LVIS_V05[-1][0]), names, text), path)
+    return plotting.save(figures.aligned_profiles(frame, lvis_counts_by_rank(LVIS_V05[-1][0]), names, text), path)
 
 
 def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str] = COMPARED, images: int = 6) -> Path:
@@ -122,7 +128,7 @@ def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str
         f"({', '.join(map(str, categories.tail_bins))}); of each run the best "
         "detections,\nas many as there are objects: blue where class and place (IoU >= .5) are right, orange where not"
     )
-    return figures.save(figures.contact_sheet(pictures, of_image, best, text), path, dpi=130)
+    return plotting.save(plotting.contact_sheet(pictures, of_image, best, text), path, dpi=130)
 
 
 def _per_category(folder: Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from analyses.figures import CORRECT, WRONG, use_style
+from imbalance_bench.plotting import CORRECT, WRONG, use_style
 
 
 def figure(table: pd.DataFrame, title: str = "") -> Figure:

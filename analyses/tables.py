@@ -11,31 +11,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses import published
 from imbalance_bench.categories import bin_names
-from imbalance_bench.errors import InputError
+from imbalance_bench.evaluation.views import percent
+from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS, parse
-from imbalance_bench.runs import RunFolder
-from imbalance_bench.studies import Row, Study
+from imbalance_bench.runtime.errors import InputError
+
+from . import published
+from .studies import Row, Study
 
 AP_COLUMNS = ("mAP", "AP1", "AP2", "AP3", "AP4", "APr", "APc", "APf")
 ACC_COLUMNS = ("ACC", "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg", "ACCmacro")
 MASK_COLUMNS = tuple(f"{name}^m" for name in AP_COLUMNS)
 COMPARED = ("mAP", "AP1", "AP2", "AP3", "AP4", *MASK_COLUMNS[:5], "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg")
 """Measures whose direction is compared with the paper's."""
-
-
-def percent(value: Any) -> str:
-    """A fraction times 100 with two decimals; ``-`` where there is none."""
-    return "-" if value is None or math.isnan(value) else f"{100 * value:.2f}"
-
-
-def limits(frame: pd.DataFrame, drawn: str) -> pd.DataFrame:
-    """``<drawn>_low`` and ``<drawn>_high`` as one column, in percent, that says what the interval is over."""
-    pairs = zip(frame[f"{drawn}_low"], frame[f"{drawn}_high"], strict=True)
-    cells = ["-" if low != low else f"{percent(low)} to {percent(high)}" for low, high in pairs]
-    frame = frame.rename(columns={f"{drawn}_low": f"95 % over {drawn}"}).drop(columns=f"{drawn}_high")
-    return frame.assign(**{f"95 % over {drawn}": cells})
 
 
 def study_runs(root: Path, study: Study) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from imbalance_bench.categories import LVIS_BIN_EDGES, bin_index
 from imbalance_bench.classifiers import GroupSoftmaxClassifier
 from imbalance_bench.datasets.emoji_profile import lvis_counts_by_rank
-from imbalance_bench.memory import keep_freed_memory
+from imbalance_bench.runtime.memory import keep_freed_memory
 
 CLASSES = 1230
 

@@ -15,13 +15,14 @@ import pandas as pd
 import torch
 import typer
 
-from analyses.tables import percent
-from imbalance_bench import checkpoints, methods
+from imbalance_bench import methods
+from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.commands import options
 from imbalance_bench.commands.options import console
-from imbalance_bench.files import write_text
-from imbalance_bench.progress import logged_to
-from imbalance_bench.runs import provenance
+from imbalance_bench.evaluation.views import percent
+from imbalance_bench.experiments.run_folder import provenance
+from imbalance_bench.runtime.files import write_text
+from imbalance_bench.runtime.progress import logged_to
 
 MEASURES = ("mAP", "AP1", "AP2", "AP3", "AP4", "ACC", "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg")
 
@@ -36,7 +37,7 @@ def main(
     """Train both ways, compare, write."""
     bench = options.benchmark(dataset, detector, data_dir, work_dir, seed=0, device="auto")
     # Only now, with mmdet loaded in silence.
-    from imbalance_bench.training.detector import build_detector, load_features, train_detector
+    from imbalance_bench.training.end_to_end import build_detector, load_features, train_detector
 
     method = methods.get("bags")
     baseline, cached = bench.run("baseline"), bench.run("bags")

@@ -19,10 +19,11 @@ import torch
 import typer
 from timing import Rows, row, show
 
-from imbalance_bench import checkpoints, methods
+from imbalance_bench import methods
+from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.commands import options
-from imbalance_bench.progress import logged_to
-from imbalance_bench.runs import RunFolder
+from imbalance_bench.experiments.run_folder import RunFolder
+from imbalance_bench.runtime.progress import logged_to
 
 METHODS = ("x2-cls", "reweight-cls", "focal-cls", "bags")
 
@@ -33,8 +34,8 @@ def measure(
     """A row for each method, one for the first with the cache made for it, one for all methods together."""
     bench = options.benchmark(dataset, detector, data_dir, Path("work_dirs"), seed=0, device="auto")
     # Only now, with mmdet loaded in silence.
-    from imbalance_bench.training.classifier import train_classifier
-    from imbalance_bench.training.detector import build_detector, train_detector
+    from imbalance_bench.training.end_to_end import build_detector, train_detector
+    from imbalance_bench.training.on_cache import train_classifier
 
     with tempfile.TemporaryDirectory() as temporary, logged_to(None):
         run = RunFolder(Path(temporary) / "baseline")

@@ -21,7 +21,7 @@ from timing import Rows, alone, row, show
 
 from imbalance_bench import methods
 from imbalance_bench.commands import options
-from imbalance_bench.detectors import catalogue
+from imbalance_bench.detectors.mmdet import catalogue
 
 WARM_UP = 3
 
@@ -35,8 +35,8 @@ def train(as_it_comes: bool, dataset: str, detector: str, data_dir: Path, iterat
     from mmengine.optim import build_optim_wrapper
     from torch.utils.data import DataLoader
 
-    from imbalance_bench.memory import keep_freed_memory
-    from imbalance_bench.training.detector import build_detector
+    from imbalance_bench.runtime.memory import keep_freed_memory
+    from imbalance_bench.training.end_to_end import build_detector
 
     logging.disable(logging.INFO)
     method = methods.get("baseline")

@@ -20,14 +20,14 @@ import torch
 import typer
 from timing import Rows, alone, row, show
 
-from imbalance_bench import proposals
 from imbalance_bench.categories import LVIS_BIN_EDGES, bin_index
 from imbalance_bench.classifiers import GroupSoftmaxClassifier
 from imbalance_bench.datasets.emoji_profile import lvis_counts_by_rank
-from imbalance_bench.detectors.inference import ImageProposals
+from imbalance_bench.detectors.mmdet.passes import ImageProposals
+from imbalance_bench.proposals import store as proposals
+from imbalance_bench.proposals.shards import ShardedRows
 from imbalance_bench.schedule import Schedule
-from imbalance_bench.shards import ShardedRows
-from imbalance_bench.training.classifier import train_classifier
+from imbalance_bench.training.on_cache import train_classifier
 
 ROIS, DIM, CLASSES, BATCH = 512, 1024, 1230, 16
 LVIS_IMAGES = 57_263

@@ -23,7 +23,7 @@ import typer
 from timing import Rows, alone, row, show
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.evaluation.detection import evaluate
+from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.grouping import summarize_ap

@@ -16,8 +16,8 @@ import torch
 import typer
 from timing import Rows, alone, row, show
 
-from imbalance_bench import foreign_classifiers
-from imbalance_bench.checkpoint_formats import read
+from imbalance_bench.checkpoints import foreign as foreign_classifiers
+from imbalance_bench.checkpoints.formats import read
 
 CLASSES, DIM = 1230, 1024
 

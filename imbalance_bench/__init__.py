@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from imbalance_bench.detectors import ops_finder
-from imbalance_bench.threads import sleep_when_waiting
+from imbalance_bench.detectors.mmcv_ops import finder as ops_finder
+from imbalance_bench.runtime.threads import sleep_when_waiting
 
 if TYPE_CHECKING:
     from imbalance_bench.diagnosis import diagnose as diagnose

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imbalance_bench.equality import ByValue
-from imbalance_bench.errors import InputError
-from imbalance_bench.files import load_json
+from imbalance_bench.runtime.equality import ByValue
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import load_json
 
 LVIS_BIN_EDGES = (10, 100, 1000)
 """Bins [0,10) [10,100) [100,1000) [1000,inf) of train instances (section 5.1)."""

@@ -2,6 +2,7 @@
 
 import imbalance_bench  # noqa: F401  # isort: skip
 
+import os
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,7 @@ from imbalance_bench.datasets import registry
 from imbalance_bench.datasets.registry import DataSet
 
 matplotlib.use("Agg")
-torch.set_num_threads(2)
+torch.set_num_threads(1 if os.environ.get("PYTEST_XDIST_WORKER") else 2)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from imbalance_bench.categories import CategoryTable, bin_index
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "lvis_v0.5_train_counts.csv"
 

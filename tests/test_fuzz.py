@@ -22,15 +22,16 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import per_category
-from imbalance_bench import checkpoint_formats, checkpoints, foreign_classifiers
 from imbalance_bench.categories import CategoryTable, read_json
+from imbalance_bench.checkpoints import foreign as foreign_classifiers
+from imbalance_bench.checkpoints import formats as checkpoint_formats
+from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import GroupSoftmaxClassifier
 from imbalance_bench.datasets import coco_format
-from imbalance_bench.errors import InputError
-from imbalance_bench.evaluation import detections
+from imbalance_bench.evaluation import detections, per_category
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.runs import RunFolder
+from imbalance_bench.experiments.run_folder import RunFolder
+from imbalance_bench.runtime.errors import InputError
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "8"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))

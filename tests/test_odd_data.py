@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import per_category
-from imbalance_bench.benchmark import Benchmark
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.detectors import catalogue
-from imbalance_bench.errors import InputError
+from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.evaluation import per_category
+from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.methods import METHODS, parse
+from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
 
 SHORT = Schedule(epochs=1, lr=0.02, batch_size=16, warmup_iterations=3)
@@ -112,7 +112,7 @@ def test_an_image_that_is_not_there(mini: DataSet, tmp_path: Path) -> None:
 def test_images_are_looked_at_before_a_detector_is_built(
     mini: DataSet, tmp_path: Path, split: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imbalance_bench.benchmark.build_detector", None)
+    monkeypatch.setattr("imbalance_bench.experiments.benchmark.build_detector", None)
     folder = getattr(mini, f"{split}_images")
     shutil.copytree(folder, tmp_path / split)
     broken = sorted((tmp_path / split).iterdir())[5]
@@ -126,7 +126,7 @@ def test_images_are_looked_at_before_a_detector_is_built(
 def test_masks_are_looked_at_before_a_detector_with_a_mask_branch_is_built(
     mini: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imbalance_bench.benchmark.build_detector", None)
+    monkeypatch.setattr("imbalance_bench.experiments.benchmark.build_detector", None)
     content = json.loads(mini.val_annotations.read_text())
     content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
     (tmp_path / "val.json").write_text(json.dumps(content))

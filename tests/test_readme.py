@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analyses import readme
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,7 +25,7 @@ def test_the_example_method_is_the_one_in_the_catalogue() -> None:
 
 
 def test_every_command_it_names_exists() -> None:
-    from imbalance_bench.commands.main import app
+    from analyses.commands.main import app
 
     known = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
     known |= {group.name for group in app.registered_groups}

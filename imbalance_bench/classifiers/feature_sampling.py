@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from imbalance_bench.classifiers.sigmoid_losses import FCBLClassifier
 from imbalance_bench.classifiers.softmax_losses import EquilibriumClassifier
-from imbalance_bench.distributed import rows_of_processes, sum_over_processes
+from imbalance_bench.runtime.processes import rows_of_processes, sum_over_processes
 
 
 class FeatureMemory(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from imbalance_bench.classifiers.sigmoid import SigmoidClassifier, Weights
-from imbalance_bench.distributed import sum_over_processes
+from imbalance_bench.runtime.processes import sum_over_processes
 
 
 class EQLv2Classifier(SigmoidClassifier):

@@ -15,7 +15,7 @@ from torch.nn import functional
 from imbalance_bench.classifiers.base import LinearClassifier
 from imbalance_bench.classifiers.sigmoid import SigmoidClassifier, Weights
 from imbalance_bench.classifiers.softmax import SoftmaxClassifier
-from imbalance_bench.distributed import sum_over_processes
+from imbalance_bench.runtime.processes import sum_over_processes
 
 
 class ShiftedSoftmaxClassifier(SoftmaxClassifier):

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from imbalance_bench.commands.measures import show_protocol
+from imbalance_bench.commands.evaluate import show_protocol
 from imbalance_bench.commands.options import DATA_DIR, DataDirOption, SeedOption, console, show
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 
 def compare(
@@ -25,12 +25,12 @@ def compare(
 
     Example: imbalance-bench compare work_dirs/emoji-lt-small/tiny/seed0/x2-cls work_dirs/emoji-lt-small/tiny/seed0/bags
     """
-    from analyses.tables import limits, percent
-    from analyses.uncertainty import paired
     from imbalance_bench.datasets import registry
     from imbalance_bench.evaluation.ground_truth import GroundTruth
-    from imbalance_bench.progress import Reporter
-    from imbalance_bench.runs import RunFolder
+    from imbalance_bench.evaluation.uncertainty import paired
+    from imbalance_bench.evaluation.views import limits, percent
+    from imbalance_bench.experiments.run_folder import RunFolder
+    from imbalance_bench.runtime.progress import Reporter
 
     names = {RunFolder(run).record()["settings"]["dataset"] for run in (run_a, run_b)}
     for run in (RunFolder(run_a), RunFolder(run_b)):

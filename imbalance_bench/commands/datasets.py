@@ -19,7 +19,7 @@ from imbalance_bench.commands.options import (
     say,
     show,
 )
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ def prepare(
     """
     from imbalance_bench.datasets import registry
     from imbalance_bench.datasets.prepared import LAYOUTS, Split, prepare_layout, prepare_splits
-    from imbalance_bench.progress import Reporter
+    from imbalance_bench.runtime.progress import Reporter
 
     own: dict[str, Any] = {
         "--name": own_name, "--train-annotations": train_annotations, "--val-annotations": val_annotations,
@@ -153,7 +153,7 @@ def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
     import pandas as pd
 
     from imbalance_bench.categories import bin_names
-    from imbalance_bench.errors import first
+    from imbalance_bench.runtime.errors import first
 
     frame, edges = _table(dataset, folder)
     rows = []

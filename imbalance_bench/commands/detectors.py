@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from imbalance_bench.commands.options import DeviceOption, PretrainedOption, console, select_device, show
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="List detectors, and try one at full size without its data.")
 
@@ -23,7 +23,7 @@ def list_detectors() -> None:
     """
     import pandas as pd
 
-    from imbalance_bench.detectors.catalogue import BOXES, DETECTORS
+    from imbalance_bench.detectors.mmdet.catalogue import BOXES, DETECTORS
 
     rows = [
         {
@@ -59,15 +59,15 @@ def check(
     """
     import pandas as pd
 
-    from imbalance_bench.detectors import catalogue
-    from imbalance_bench.progress import Reporter, logged_to
+    from imbalance_bench.detectors.mmdet import catalogue
+    from imbalance_bench.runtime.progress import Reporter, logged_to
 
     detector, size = catalogue.get(name), _size(image_size)
     if pretrained is not None and not pretrained.is_file():
         raise InputError(f"option '--pretrained' is '{pretrained}', expected the checkpoint of a detector, a file")
     select_device(device)
     with console.status("loading mmdet"), logged_to(None):
-        from imbalance_bench.trial import try_detector
+        from imbalance_bench.experiments.dry_run import try_detector
 
     with tempfile.TemporaryDirectory(prefix="imbalance-bench-") as folder:
         trial = try_detector(
@@ -101,7 +101,7 @@ def check(
     title = f"{name}, {classes:,} classes, images of {image_size} pixels"
     show(pd.DataFrame(rows, columns=["of", "measured"]), title)
     if output is not None:
-        from imbalance_bench.files import write_text
+        from imbalance_bench.runtime.files import write_text
 
         known = pd.read_csv(output) if output.exists() else pd.DataFrame()
         write_text(output, pd.concat([known, pd.DataFrame([numbers])]).to_csv(index=False))

@@ -20,9 +20,9 @@ from imbalance_bench.commands.options import (
     show,
     written,
 )
-from imbalance_bench.errors import InputError
-from imbalance_bench.progress import Reporter, logged_to
-from imbalance_bench.runs import command
+from imbalance_bench.experiments.run_folder import command
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.progress import Reporter, logged_to
 
 if TYPE_CHECKING:
     from imbalance_bench.diagnosis import Diagnosis
@@ -111,7 +111,7 @@ def diagnose(
         reporter=Reporter(console),
     )
     _print(diagnosis)
-    from analyses.diagnosis_page import write
+    from imbalance_bench.diagnosis.page import write
 
     written(write(diagnosis))
 
@@ -134,7 +134,7 @@ def _what(path: Path) -> str:
 
 def _print(diagnosis: Diagnosis) -> None:
     """The verdict and the ranking."""
-    from analyses.diagnosis import ranking
+    from imbalance_bench.diagnosis.tables import ranking
 
     console.print()
     for line in diagnosis.summary["verdict"]:

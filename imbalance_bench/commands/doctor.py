@@ -18,9 +18,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from imbalance_bench.commands.options import DATA_DIR, WORK_DIR, DataDirOption, WorkDirOption, console
-from imbalance_bench.errors import InputError
-from imbalance_bench.files import free
-from imbalance_bench.threads import spinning, usable_cores
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import free
+from imbalance_bench.runtime.threads import spinning, usable_cores
 
 State = Literal["ok", "not there", "look", "broken"]
 COLOURS: dict[State, str] = {"ok": "green", "not there": "dim", "look": "yellow", "broken": "red"}
@@ -255,7 +255,7 @@ def _disk(what: str, folder: Path, need: float) -> Iterator[Finding]:
 
 def _locks(folder: Path) -> Iterator[Finding]:
     """Whether a run folder can be held."""
-    from imbalance_bench.runs import RunFolder
+    from imbalance_bench.experiments.run_folder import RunFolder
 
     def try_lock(probe: Path) -> None:
         with RunFolder(probe).lock():

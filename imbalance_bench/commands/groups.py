@@ -17,7 +17,7 @@ from imbalance_bench.commands.options import (
     show,
     written,
 )
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 
 def groups(
@@ -43,10 +43,10 @@ def groups(
     """
     import pandas as pd
 
-    from analyses.groups import design
-    from analyses.tables import percent
     from imbalance_bench.categories import CategoryTable
-    from imbalance_bench.methods.paper import group_bounds
+    from imbalance_bench.evaluation.views import percent
+    from imbalance_bench.methods.group_design import design
+    from imbalance_bench.methods.paper_rows import group_bounds
 
     if counts is not None and annotations is not None:
         raise InputError("options '--counts' and '--annotations': expected one of them")
@@ -74,7 +74,7 @@ def groups(
         cells = {"share": frame["share"].map(percent), "ratio": frame["ratio"].map("{:.0f}".format)}
         show(frame.assign(**cells).reset_index(), f"groups: {name}", captions[name])
     if output is not None:
-        from imbalance_bench.files import write_text
+        from imbalance_bench.runtime.files import write_text
 
         joined = pd.concat(designs, names=["groups"]).reset_index()
         write_text(output, joined.to_csv(index=False))

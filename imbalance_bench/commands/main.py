@@ -9,24 +9,21 @@ import typer
 from rich.text import Text
 
 from imbalance_bench.commands import (
-    analyses,
-    beyond,
     compare,
     datasets,
-    demo,
     detectors,
     diagnose,
     doctor,
+    evaluate,
     groups,
-    measures,
-    run_all,
+    run_folders,
     runs,
     weight_norms,
 )
 from imbalance_bench.commands.options import console, errors
-from imbalance_bench.errors import InputError
-from imbalance_bench.files import disk_problem
-from imbalance_bench.stopping import Stopped, stoppable
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import disk_problem
+from imbalance_bench.runtime.signals import Stopped, stoppable
 
 app = typer.Typer(
     name="imbalance-bench",
@@ -38,27 +35,22 @@ app = typer.Typer(
     help="Benchmark and analyse classifier imbalance in object detectors: train the long-tail methods of the BAGS "
     "paper (CVPR 2020) on one detector, and measure what each does to the classifier.",
 )
-app.command()(demo.demo)
-app.command()(diagnose.diagnose)
-app.command()(doctor.doctor)
-app.add_typer(datasets.app, name="datasets")
-app.command("methods")(runs.methods)
-app.command()(groups.groups)
-app.add_typer(detectors.app, name="detectors")
-app.command("run-baseline")(runs.run_baseline)
-app.command("run-all")(run_all.run_all)
-app.command()(beyond.beyond)
-app.command("runs")(run_all.runs)
-app.command("export")(run_all.export)
-app.command("evaluate")(measures.evaluate)
-app.command("compare")(compare.compare)
-app.command("errors")(measures.errors)
-app.command("oracles")(measures.oracles)
-app.command("proposal-accuracy")(measures.proposal_accuracy)
-app.command("weight-norms")(weight_norms.weight_norms)
-app.command("table")(analyses.table)
-app.command("per-category")(analyses.per_category)
-app.add_typer(analyses.figures, name="figure")
+app.command(rich_help_panel="Any detector")(diagnose.diagnose)
+app.command(rich_help_panel="Any detector")(evaluate.evaluate)
+app.command(rich_help_panel="Any detector")(evaluate.errors)
+app.command("weight-norms", rich_help_panel="Any detector")(weight_norms.weight_norms)
+app.command(rich_help_panel="Any detector")(groups.groups)
+app.command(rich_help_panel="Experiments")(runs.methods)
+app.add_typer(datasets.app, name="datasets", rich_help_panel="Experiments")
+app.add_typer(detectors.app, name="detectors", rich_help_panel="Experiments")
+app.command("run-baseline", rich_help_panel="Experiments")(runs.run_baseline)
+app.command(rich_help_panel="Experiments")(run_folders.runs)
+app.command("per-category", rich_help_panel="Experiments")(run_folders.per_category)
+app.command("proposal-accuracy", rich_help_panel="Experiments")(evaluate.proposal_accuracy)
+app.command(rich_help_panel="Experiments")(evaluate.oracles)
+app.command(rich_help_panel="Experiments")(compare.compare)
+app.command(rich_help_panel="Experiments")(run_folders.export)
+app.command(rich_help_panel="This machine")(doctor.doctor)
 
 
 @app.callback()

@@ -18,13 +18,13 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from imbalance_bench.errors import InputError
-from imbalance_bench.progress import Reporter, logged_to
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.progress import Reporter, logged_to
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from imbalance_bench.benchmark import Benchmark
+    from imbalance_bench.experiments.benchmark import Benchmark
 
 # Bound to the terminal, so that it shows progress while libraries are sent to a log.
 console = Console(file=sys.stdout)
@@ -101,7 +101,7 @@ def joined(launcher: str, device: str) -> Iterator[None]:
     if device not in ("auto", "cpu"):
         raise InputError(f"option '--device' is '{device}', expected auto or cpu: '--launcher' hands out the GPUs")
     select_device(device)
-    from imbalance_bench.distributed import launched, rank_and_world
+    from imbalance_bench.runtime.processes import launched, rank_and_world
 
     with launched(launcher):
         console.quiet = rank_and_world()[0] > 0
@@ -116,11 +116,11 @@ def benchmark(
     from imbalance_bench.datasets import registry
 
     registry.get(dataset, data_dir)  # what is misspelt is told before anything heavy is imported
-    from imbalance_bench.detectors import catalogue
+    from imbalance_bench.detectors.mmdet import catalogue
 
     catalogue.get(detector)
     with console.status("loading mmdet"), logged_to(None):
-        from imbalance_bench.benchmark import Benchmark
+        from imbalance_bench.experiments.benchmark import Benchmark
 
     return Benchmark.named(dataset, detector, data_dir, work_dir, Reporter(console), seed=seed, **options)
 

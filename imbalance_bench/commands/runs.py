@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imbalance_bench.commands.measures import AP_CAPTION, show_groups, show_protocol
+from imbalance_bench.commands.evaluate import AP_CAPTION, show_groups, show_protocol
 from imbalance_bench.commands.options import (
     DATA_DIR,
     DATASET,
@@ -30,7 +30,7 @@ from imbalance_bench.commands.options import (
     show,
     written,
 )
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 
 def methods(output: OutputOption = None) -> None:
@@ -63,7 +63,7 @@ def methods(output: OutputOption = None) -> None:
     shown = frame.assign(arXiv=links)[first + [column for column in frame if column not in first]]
     show(shown, "methods, their default variant first")
     if output is not None:
-        from imbalance_bench.files import write_text
+        from imbalance_bench.runtime.files import write_text
 
         write_text(output, frame.assign(source=address).to_csv(index=False))
         written(output)
@@ -107,7 +107,7 @@ def run_baseline(
     with joined(launcher, device):
         bench = benchmark(dataset, detector, data_dir, work_dir, seed, device, **options)
         if tune:
-            from imbalance_bench.tuning import run_tuned
+            from imbalance_bench.experiments.tuning import run_tuned
 
             folder = run_tuned(bench, method)
         else:
@@ -115,8 +115,7 @@ def run_baseline(
     if console.quiet:
         return
 
-    from analyses.accuracy import accuracy_by_bin
-    from analyses.average_precision import ap_by_bin
+    from imbalance_bench.evaluation.views import accuracy_by_bin, ap_by_bin
 
     table, title = folder.verified(folder.per_category), f"{method} on {dataset}"
     bins = f"bins by train instances: {', '.join(bench.categories.bin_names)}"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imbalance_bench.commands.options import LabelOrderOption, OutputOption, image_path, say, show, written
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from imbalance_bench.categories import CategoryTable
-    from imbalance_bench.checkpoint_formats import Checkpoint
-    from imbalance_bench.foreign_classifiers import FoundClassifier
+    from imbalance_bench.checkpoints.foreign import FoundClassifier
+    from imbalance_bench.checkpoints.formats import Checkpoint
 
 
 def weight_norms(
@@ -52,10 +52,10 @@ def weight_norms(
     """
     if figure is not None:
         image_path(figure, "--figure")
-    from analyses import weight_norms as analysis
-    from imbalance_bench import foreign_classifiers
-    from imbalance_bench.checkpoint_formats import read
-    from imbalance_bench.runs import RunFolder
+    from imbalance_bench.checkpoints import foreign as foreign_classifiers
+    from imbalance_bench.checkpoints.formats import read
+    from imbalance_bench.evaluation import weight_norms as analysis
+    from imbalance_bench.experiments.run_folder import RunFolder
 
     if checkpoint.is_dir():
         checkpoint = RunFolder(checkpoint).newest_checkpoint() or checkpoint
@@ -88,9 +88,9 @@ def weight_norms(
     if output is not None:
         _write(frames, output)
     if figure is not None and categories is not None:
-        from analyses import figures
+        from imbalance_bench import plotting
 
-        written(figures.save(figures.weight_norms(frames, categories.bin_names, checkpoint.name), figure))
+        written(plotting.save(plotting.weight_norms(frames, categories.bin_names, checkpoint.name), figure))
 
 
 def training_categories(checkpoint: Checkpoint, annotations: Path | None, counts: Path | None) -> CategoryTable | None:
@@ -99,8 +99,8 @@ def training_categories(checkpoint: Checkpoint, annotations: Path | None, counts
     Raises:
         InputError: both files are named, or one is not what it should be.
     """
-    from imbalance_bench import checkpoints
     from imbalance_bench.categories import CategoryTable
+    from imbalance_bench.checkpoints import own as checkpoints
 
     if annotations is not None and counts is not None:
         raise InputError("options '--annotations' and '--counts' say the same, expected one of them")
@@ -121,7 +121,7 @@ def _description(classifier: FoundClassifier) -> str:
 
 def _write(frames: dict[str, pd.DataFrame], output: Path) -> None:
     """A CSV a stage, named after it where there are several."""
-    from imbalance_bench.files import write_text
+    from imbalance_bench.runtime.files import write_text
 
     for stage, frame in frames.items():
         # A stage is named by the file: nothing but a name may come of it.

@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 
 from imbalance_bench.categories import read_json
 from imbalance_bench.datasets.coco_format import absent_files, image_path, stuff_map_path
-from imbalance_bench.errors import InputError, first
+from imbalance_bench.runtime.errors import InputError, first
 
 
 @DATASETS.register_module()

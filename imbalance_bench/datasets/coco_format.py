@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from imbalance_bench.categories import are_bin_edges, field_of, is_object, read_json
-from imbalance_bench.errors import InputError, first
+from imbalance_bench.runtime.errors import InputError, first
 
 TOLERANCE = 1.0
 """Pixels that a box may reach beyond its image: annotation tools round."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets.emoji_profile import lvis_counts_by_rank
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 
 def aligned_targets(instance_counts: np.ndarray) -> np.ndarray:

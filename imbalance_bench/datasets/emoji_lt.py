@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 
 from imbalance_bench.datasets.emoji_profile import Profile, share_out
-from imbalance_bench.files import sha256, write_json
+from imbalance_bench.runtime.files import sha256, write_json
 
 VERSION = 1
 MAX_CLASSES = 1230

@@ -10,7 +10,7 @@ from PIL import Image
 
 from imbalance_bench.datasets.emoji_profile import lvis_counts_by_rank
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.files import write_json
+from imbalance_bench.runtime.files import write_json
 
 STUFF_CLASSES = 182
 """Of COCO's stuff maps; 255 is ignored there."""

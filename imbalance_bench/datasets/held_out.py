@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from imbalance_bench.datasets import coco_format
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 HELD_OUT = 0.2
 """Share of the training images."""

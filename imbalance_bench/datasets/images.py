@@ -19,9 +19,9 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from imbalance_bench.datasets import coco_format
-from imbalance_bench.errors import InputError, first
-from imbalance_bench.files import kind_of
-from imbalance_bench.progress import Advance
+from imbalance_bench.runtime.errors import InputError, first
+from imbalance_bench.runtime.files import kind_of
+from imbalance_bench.runtime.progress import Advance
 
 SAMPLE = 100
 """Images of a split that are decoded whatever their headers say."""

@@ -17,9 +17,9 @@ import pandas as pd
 
 from imbalance_bench.categories import CategoryTable, read_json
 from imbalance_bench.datasets import coco_format, coco_lt, images
-from imbalance_bench.errors import InputError, first
-from imbalance_bench.files import sha256, write_json, write_text
-from imbalance_bench.progress import Advance, Reporter
+from imbalance_bench.runtime.errors import InputError, first
+from imbalance_bench.runtime.files import sha256, write_json, write_text
+from imbalance_bench.runtime.progress import Advance, Reporter
 
 RECORD, TABLE = "record.json", "categories.csv"
 COCO_IMAGES = "images: their Flickr users, under Flickr's terms of use"

@@ -10,9 +10,9 @@ from imbalance_bench.datasets import coco_format, images
 from imbalance_bench.datasets.emoji_lt import ATTRIBUTION, draw
 from imbalance_bench.datasets.emoji_profile import PROFILES, Profile
 from imbalance_bench.datasets.prepared import LAYOUTS, RECORD, Layout, read_record
-from imbalance_bench.errors import InputError, look_up
-from imbalance_bench.files import naming
-from imbalance_bench.progress import Reporter
+from imbalance_bench.runtime.errors import InputError, look_up
+from imbalance_bench.runtime.files import naming
+from imbalance_bench.runtime.progress import Reporter
 
 
 @dataclass(frozen=True)

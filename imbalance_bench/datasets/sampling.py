@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
-from imbalance_bench.seeds import epoch_seed
+from imbalance_bench.runtime.seeds import epoch_seed
 
 
 def repeat_factors(

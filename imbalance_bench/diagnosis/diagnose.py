@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imbalance_bench import checkpoints
 from imbalance_bench.categories import background_id
+from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import SoftmaxClassifier
 from imbalance_bench.diagnosis.conclusions import (
     ap_groups,
@@ -28,18 +28,18 @@ from imbalance_bench.diagnosis.export import export as write_export
 from imbalance_bench.diagnosis.inputs import Given, Inputs, check
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.trials import GivenDetector
-from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import detections, predictions, protocol
 from imbalance_bench.evaluation.bootstrap import draw_images
 from imbalance_bench.evaluation.calibration import calibration_error
 from imbalance_bench.evaluation.error_analysis import analyse, takers
 from imbalance_bench.evaluation.grouping import bin_groups, shares
 from imbalance_bench.evaluation.matching import average_precision, match
-from imbalance_bench.files import sha256, write_text
+from imbalance_bench.experiments.run_folder import RunFolder, provenance
+from imbalance_bench.experiments.tuning import choose, drop_checkpoint, with_checkpoint
 from imbalance_bench.methods import candidates
-from imbalance_bench.progress import Reporter, duration
-from imbalance_bench.runs import RunFolder, provenance
-from imbalance_bench.tuning import choose, drop_checkpoint, with_checkpoint
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import sha256, write_text
+from imbalance_bench.runtime.progress import Reporter, duration
 
 RESAMPLES = 200
 RUNS = "runs"

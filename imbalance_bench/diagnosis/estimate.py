@@ -7,7 +7,7 @@ import time
 import torch
 
 from imbalance_bench.classifiers import Classifier, SoftmaxClassifier
-from imbalance_bench.detectors.inference import test_proposals
+from imbalance_bench.detectors.mmdet.passes import test_proposals
 from imbalance_bench.diagnosis.trials import GivenDetector
 from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.methods import Method

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from imbalance_bench import checkpoints
+from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier, SoftmaxClassifier
-from imbalance_bench.detectors.foreign import ForeignDetector
-from imbalance_bench.detectors.hosting import evaluate_as_lvis, heads
-from imbalance_bench.files import write_text
+from imbalance_bench.detectors.mmdet.from_config import ForeignDetector
+from imbalance_bench.detectors.mmdet.hosting import evaluate_as_lvis, heads
+from imbalance_bench.runtime.files import write_text
 
-HOST = "imbalance_bench.detectors.bbox_head"
+HOST = "imbalance_bench.detectors.mmdet.bbox_head"
 
 
 def is_plain(classifiers: Sequence[Classifier]) -> bool:

@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from imbalance_bench import checkpoints
 from imbalance_bench.categories import LVIS_BIN_EDGES, CategoryTable, read_json
+from imbalance_bench.checkpoints import own as checkpoints
+from imbalance_bench.checkpoints.label_order import class_names, label_order
 from imbalance_bench.classifiers import LinearClassifier
 from imbalance_bench.datasets import coco_format, images
 from imbalance_bench.datasets.held_out import hold_out
 from imbalance_bench.datasets.images import Reader
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.detectors.foreign import ForeignDetector
-from imbalance_bench.equality import ByValue
-from imbalance_bench.errors import InputError, first
-from imbalance_bench.files import json_text
-from imbalance_bench.label_order import class_names, label_order
-from imbalance_bench.progress import Advance, Reporter
+from imbalance_bench.detectors.mmdet.from_config import ForeignDetector
+from imbalance_bench.runtime.equality import ByValue
+from imbalance_bench.runtime.errors import InputError, first
+from imbalance_bench.runtime.files import json_text
+from imbalance_bench.runtime.progress import Advance, Reporter
 
 KEPT = 10
 """Images of a class that are kept, where only some of the images are looked at."""

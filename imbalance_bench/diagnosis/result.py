@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from imbalance_bench.categories import read_json
-from imbalance_bench.equality import ByValue
-from imbalance_bench.errors import InputError
-from imbalance_bench.files import numbers_of, write_json, write_text
+from imbalance_bench.runtime.equality import ByValue
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import numbers_of, write_json, write_text
 
 TABLES = {
     "per_category": "label", "bins": "bin", "destinations": "bin", "boxes": "bin", "losses": "label",
@@ -32,7 +32,7 @@ class Diagnosis(ByValue):
             instances, the verdict in words, the recommended method, provenance, how it was ``called``, mAPs on held-out
             images of the methods that were ``tuned``, what was ``exported``, ``seconds`` of the call, and number and
             seconds of the runs that an earlier call had done (``resumed``).
-        per_category: index ``label``, background last; columns of ``analyses.per_category`` of the detector as it is;
+        per_category: index ``label``, background last; columns of ``evaluation.per_category`` of the detector as it is;
             ``id`` is the user's own.
         bins: index ``bin``; of the detector as it is: ``classes``, ``interval``, ``ap``, ``accuracy`` and
             ``as_background`` with bounds, ``calibration_error``.

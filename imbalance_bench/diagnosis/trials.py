@@ -7,15 +7,16 @@ from pathlib import Path
 
 from mmdet.models.detectors import TwoStageDetector
 
-from imbalance_bench import checkpoints, proposals
-from imbalance_bench.benchmark import Benchmark
-from imbalance_bench.detectors.foreign import ForeignDetector
-from imbalance_bench.errors import InputError
-from imbalance_bench.progress import logged_to
-from imbalance_bench.proposals import ProposalSet
-from imbalance_bench.runs import RunFolder
-from imbalance_bench.training.detector import build_detector, load_features
-from imbalance_bench.tuning import FixedDetector
+from imbalance_bench.checkpoints import own as checkpoints
+from imbalance_bench.detectors.mmdet.from_config import ForeignDetector
+from imbalance_bench.experiments.benchmark import Benchmark
+from imbalance_bench.experiments.run_folder import RunFolder
+from imbalance_bench.experiments.tuning import FixedDetector
+from imbalance_bench.proposals import store as proposals
+from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.progress import logged_to
+from imbalance_bench.training.end_to_end import build_detector, load_features
 
 
 @dataclass

@@ -10,7 +10,7 @@ from torchvision.ops import box_convert, box_iou
 
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.postprocess import BoxesOfPairs
-from imbalance_bench.proposals import ProposalSet
+from imbalance_bench.proposals.store import ProposalSet
 
 
 def best_overlaps(

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from imbalance_bench.equality import ByValue
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth, place_in_run
 from imbalance_bench.evaluation.matching import Assignment, assign, average_precision, box_iou, ranked
+from imbalance_bench.runtime.equality import ByValue
 
 KINDS = ("classification", "localisation", "both", "duplicate", "background")
 """Errors of detections; of boxes there is one, ``missed``."""

@@ -13,9 +13,9 @@ from itertools import pairwise
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from imbalance_bench.equality import ByValue
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth, outside, place_in_run
+from imbalance_bench.runtime.equality import ByValue
 
 # As the evaluators have them, to the last bit: a recall of 7 in 10 must fall on the same side of 0.7.
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)

@@ -12,13 +12,13 @@ from torch import Tensor
 from torchvision.ops import box_convert, box_iou
 
 from imbalance_bench.classifiers import Classifier
-from imbalance_bench.evaluation.classifier import scores_of
-from imbalance_bench.evaluation.detection import evaluate
+from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.grouping import summarize_ap
+from imbalance_bench.evaluation.on_proposals import scores_of
 from imbalance_bench.evaluation.postprocess import BoxesOfPairs, detect
-from imbalance_bench.proposals import ProposalSet
+from imbalance_bench.proposals.store import ProposalSet
 
 
 def no_background(scores: Tensor, labels: Tensor) -> Tensor:

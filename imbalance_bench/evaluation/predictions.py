@@ -10,12 +10,12 @@ import pandas as pd
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier
-from imbalance_bench.equality import ByValue
 from imbalance_bench.evaluation.bootstrap import bounds, draw_images
 from imbalance_bench.evaluation.calibration import STEPS, Calibration
-from imbalance_bench.evaluation.classifier import scores_of
 from imbalance_bench.evaluation.grouping import label_groups
-from imbalance_bench.proposals import ProposalSet
+from imbalance_bench.evaluation.on_proposals import scores_of
+from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.runtime.equality import ByValue
 
 
 @dataclass(frozen=True, eq=False)

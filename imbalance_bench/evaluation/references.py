@@ -13,7 +13,7 @@ import numpy as np
 
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import AREA_ALL, GroundTruth
-from imbalance_bench.files import write_json
+from imbalance_bench.runtime.files import write_json
 
 
 def results(detections: Detections, truth: GroundTruth, max_detections: int) -> list[dict[str, Any]]:

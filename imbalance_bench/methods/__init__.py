@@ -5,9 +5,10 @@ Adding a method is one record here, and a Classifier where it scores or loses di
 
 from __future__ import annotations
 
-from imbalance_bench.errors import InputError, look_up
-from imbalance_bench.methods import paper, sigmoid_family, softmax_family
+from imbalance_bench.methods import paper_rows as paper
+from imbalance_bench.methods import sigmoid_family, softmax_family
 from imbalance_bench.methods.record import Method, Scope, continued, softmax_start
+from imbalance_bench.runtime.errors import InputError, look_up
 
 __all__ = [
     "METHODS",

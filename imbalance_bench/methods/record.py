@@ -15,7 +15,7 @@ import torch
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier, LinearClassifier, SigmoidClassifier, SoftmaxClassifier
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
 
 Scope = Literal["all", "all but stem", "head", "classifier", "nothing"]

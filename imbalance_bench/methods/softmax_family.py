@@ -31,8 +31,8 @@ from imbalance_bench.classifiers import (
     logit_adjusted,
 )
 from imbalance_bench.datasets.positions import box_centres
-from imbalance_bench.errors import InputError
 from imbalance_bench.methods.record import Method, classifier_schedule, sigmoid_start
+from imbalance_bench.runtime.errors import InputError
 
 
 def _cosine(

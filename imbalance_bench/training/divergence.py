@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 MAX_LOSS = 1e6
 """Losses of detectors begin below a hundred; one beyond this has left for good."""

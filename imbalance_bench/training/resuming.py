@@ -19,10 +19,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from imbalance_bench import checkpoints
-from imbalance_bench.errors import InputError
-from imbalance_bench.files import write_atomically
-from imbalance_bench.stopping import Stopped
+from imbalance_bench.checkpoints import own as checkpoints
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import write_atomically
+from imbalance_bench.runtime.signals import Stopped
 
 STOPPED = "stopped.pth"
 """Written when a training is asked to stop; there until the end of its epoch."""

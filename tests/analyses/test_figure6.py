@@ -13,7 +13,7 @@ from imbalance_bench.datasets.coco_lt import sample_long_tail
 from imbalance_bench.datasets.emoji_profile import PROFILES, lvis_counts_by_rank
 from imbalance_bench.datasets.prepared import Split, prepare_splits
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 
 def test_the_embedded_set_stands_for_coco(tmp_path: Path) -> None:

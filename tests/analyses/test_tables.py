@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from analyses import tables
-from imbalance_bench.errors import InputError
+from analyses.studies import STUDIES
 from imbalance_bench.methods import METHODS
-from imbalance_bench.studies import STUDIES
+from imbalance_bench.runtime.errors import InputError
 
 STUDY = STUDIES["table 1"]
 

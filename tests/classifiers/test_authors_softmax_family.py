@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from imbalance_bench import methods
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier, LinearClassifier, SoftmaxClassifier, fractal_calibrated
-from imbalance_bench.errors import InputError
 from imbalance_bench.methods import METHODS
+from imbalance_bench.runtime.errors import InputError
 
 C, DIM, IMAGES = 4, 6, 900
 INSTANCES = np.array([2000, 120, 7, 1])

@@ -36,8 +36,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture(scope="session")
 def folders(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """Options that name a work dir with a finished baseline and BAGS, quickly trained."""
-    from imbalance_bench.benchmark import Benchmark
-    from imbalance_bench.detectors import catalogue
+    from imbalance_bench.detectors.mmdet import catalogue
+    from imbalance_bench.experiments.benchmark import Benchmark
 
     work = tmp_path_factory.mktemp("work")
     tiny = catalogue.get("tiny")

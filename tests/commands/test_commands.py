@@ -321,14 +321,14 @@ def test_bad_input_is_one_clear_line(
 
 
 def test_debug_raises(run: Run, tmp_path: Path) -> None:
-    from imbalance_bench.errors import InputError
+    from imbalance_bench.runtime.errors import InputError
 
     with pytest.raises(InputError):
         run("weight-norms", tmp_path / "absent.pth", "--debug")
 
 
 def test_a_folder_in_use(run: Run, folders: tuple[str, ...], tmp_path: Path) -> None:
-    from imbalance_bench.runs import RunFolder
+    from imbalance_bench.experiments.run_folder import RunFolder
 
     work = ("--work-dir", tmp_path, *folders[2:])
     with RunFolder(tmp_path / "emoji-lt-mini" / "tiny" / "seed0" / "baseline").lock():

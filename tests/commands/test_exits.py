@@ -17,7 +17,7 @@ from imbalance_bench.commands import main, options
 from imbalance_bench.datasets import registry
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.detectors import catalogue
+from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.training import resuming
 

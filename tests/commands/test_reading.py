@@ -14,8 +14,8 @@ from rich.console import Console
 
 from imbalance_bench.commands import options
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.errors import InputError, look_up
 from imbalance_bench.methods import METHODS
+from imbalance_bench.runtime.errors import InputError, look_up
 
 Run = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,7 +154,7 @@ def test_a_misspelt_name_gets_a_near_one_or_none() -> None:
 def test_names_are_checked_before_mmdet_is_imported(name: str, tmp_path: Path) -> None:
     code = (
         "import sys; from imbalance_bench.commands.options import benchmark; from pathlib import Path\n"
-        "from imbalance_bench.errors import InputError\n"
+        "from imbalance_bench.runtime.errors import InputError\n"
         f"given = {{'--dataset': 'emoji-lt-mini', '--detector': 'tiny', {name!r}: 'nosuch'}}\n"
         "try: benchmark(given['--dataset'], given['--detector'], Path('.'), Path('.'), 0, 'cpu')\n"
         "except InputError as error: print(error, 'mmdet' in sys.modules, 'torch._dynamo' in sys.modules)"

@@ -17,8 +17,8 @@ from imbalance_bench.datasets.annotations import AnnotationDataset
 from imbalance_bench.datasets.coco_format import check, check_same_categories, missing_images
 from imbalance_bench.datasets.coco_lt import sample_long_tail
 from imbalance_bench.datasets.held_out import hold_out
-from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.ground_truth import GroundTruth
+from imbalance_bench.runtime.errors import InputError
 
 BOX = {"bbox": [1.0, 2.0, 3.0, 4.5], "area": 13.5, "iscrowd": 0}
 

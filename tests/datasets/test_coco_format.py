@@ -20,7 +20,7 @@ from imbalance_bench.datasets.coco_format import (
     stuff_map_path,
     without_images,
 )
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100" / "lvis_val_100.json"
 

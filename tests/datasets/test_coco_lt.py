@@ -11,7 +11,7 @@ import pytest
 from imbalance_bench.categories import CategoryTable, bin_index
 from imbalance_bench.datasets.coco_lt import aligned_targets, read_targets, sample_long_tail
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 ALIGNED = SHARED / "coco_lt_bags_targets.csv"

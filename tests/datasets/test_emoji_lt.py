@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets import emoji_lt, registry
 from imbalance_bench.datasets.emoji_profile import PROFILES
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 MINI = PROFILES["emoji-lt-mini"]
 

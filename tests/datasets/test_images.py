@@ -11,7 +11,7 @@ from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
 from imbalance_bench.datasets.images import SAMPLE, Reader, checked, look
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 WIDTH, HEIGHT = 60, 40
 

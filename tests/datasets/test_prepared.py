@@ -14,9 +14,9 @@ from imbalance_bench.datasets.annotations import build_dataset, image_labels
 from imbalance_bench.datasets.coco_format import image_path
 from imbalance_bench.datasets.prepared import LAYOUTS, Split, prepare_layout, prepare_splits, read_table
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.files import sha256
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import sha256
 
 IDS = (70, 2, 11, 5)
 

@@ -17,14 +17,14 @@ from mmengine.registry import init_default_scope
 from their_detector import IDS, NAMES, Theirs, plain_config, save
 
 from imbalance_bench import diagnose
-from imbalance_bench.detectors.foreign import ForeignDetector
+from imbalance_bench.detectors.mmdet.from_config import ForeignDetector
 from imbalance_bench.diagnosis import Diagnosis
 from imbalance_bench.diagnosis.conclusions import norm_correlation, recommend
 from imbalance_bench.diagnosis.trials import adopt
-from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import detections
 from imbalance_bench.methods import candidates
-from imbalance_bench.progress import logged_to
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.progress import logged_to
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIED = ("x2-cls", "reweight-cls", "tau-norm", "bags")
@@ -32,10 +32,10 @@ TRIED = ("x2-cls", "reweight-cls", "tau-norm", "bags")
 
 DETECT = """
 import sys, torch, numpy as np
-import imbalance_bench.detectors.ops_finder as ops; ops.install()
+import imbalance_bench.detectors.mmcv_ops.finder as ops; ops.install()
 from mmdet.apis import init_detector, inference_detector
 model = init_detector(sys.argv[1], sys.argv[2], device="cpu")
-assert ("imbalance_bench.detectors.bbox_head" in sys.modules) == (sys.argv[4] == "hosted"), "who runs it"
+assert ("imbalance_bench.detectors.mmdet.bbox_head" in sys.modules) == (sys.argv[4] == "hosted"), "who runs it"
 found = inference_detector(model, sys.argv[3]).pred_instances
 np.savez(sys.argv[5], boxes=found.bboxes, scores=found.scores, labels=found.labels)
 """

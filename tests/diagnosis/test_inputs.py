@@ -16,7 +16,7 @@ from their_detector import IDS, MISSING, NAMES, Theirs, plain_config
 from imbalance_bench.datasets.annotations import build_dataset
 from imbalance_bench.diagnosis.inputs import Given, Inputs, check, choose_bin_edges
 from imbalance_bench.diagnosis.trials import adopt
-from imbalance_bench.errors import InputError
+from imbalance_bench.runtime.errors import InputError
 
 
 def given(theirs: Theirs, **changes: Any) -> Given:

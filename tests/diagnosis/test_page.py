@@ -18,10 +18,10 @@ import pandas as pd
 import pytest
 from their_detector import NAMES, Theirs
 
-from analyses import diagnosis_page, figures
-from imbalance_bench import diagnose
+from imbalance_bench import diagnose, plotting
 from imbalance_bench.commands import main
 from imbalance_bench.diagnosis import Diagnosis
+from imbalance_bench.diagnosis import page as diagnosis_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -124,7 +124,7 @@ def test_the_gallery_shows_what_is_found(diagnosis: Diagnosis, monkeypatch: pyte
 
 def test_figures_survive_names_that_look_like_formulas() -> None:
     boxes = pd.DataFrame({"x1": [1.0], "y1": [1.0], "x2": [9.0], "y2": [9.0], "name": ["$x_^$"], "bin": [1]})
-    figure = figures.contact_sheet(
+    figure = plotting.contact_sheet(
         [np.zeros((16, 16, 3), np.uint8)], [boxes], {"run": [boxes.assign(correct=True)]}
     )  # fmt: skip
     figure.savefig(io.BytesIO())

@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 
-from imbalance_bench.detectors import hosting, tiny
-from imbalance_bench.progress import logged_to
+from imbalance_bench.detectors.mmdet import hosting, tiny
+from imbalance_bench.runtime.progress import logged_to
 
 NAMES = ["<script>alert(1)</script>", "$x_$", "nan", "plain", "=1+1", "no train", "no val", "quote \"' & <b>"]
 IDS = [90, 7, 11, 5, 30, 3, 62, 18]

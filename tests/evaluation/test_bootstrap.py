@@ -6,13 +6,14 @@ import pandas as pd
 import pytest
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.errors import InputError
-from imbalance_bench.evaluation import detection, matching
+from imbalance_bench.evaluation import average_precision as detection
+from imbalance_bench.evaluation import matching
 from imbalance_bench.evaluation.bootstrap import bootstrap, mean_ap
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.grouping import summarize_ap
 from imbalance_bench.evaluation.matching import average_precision
+from imbalance_bench.runtime.errors import InputError
 
 VAL100 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100"
 IDS = np.array([2, 3, 7, 11])

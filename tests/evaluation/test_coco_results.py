@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.errors import InputError
 from imbalance_bench.evaluation import coco_results, detections
-from imbalance_bench.evaluation.detection import evaluate
+from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.evaluation.masks import Masks, to_rle
+from imbalance_bench.evaluation.rle import Masks, to_rle
+from imbalance_bench.runtime.errors import InputError
 
 ONE = np.ones(3, int)
 CATEGORIES = CategoryTable(np.array([1, 2, 3]), ("car", "person", "truck"), ONE, ONE, tuple("rcf"))

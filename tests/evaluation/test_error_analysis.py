@@ -6,7 +6,7 @@ import pytest
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation import error_analysis
-from imbalance_bench.evaluation.detection import evaluate
+from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.error_analysis import (
     BACKGROUND,

@@ -7,11 +7,11 @@ import pytest
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets.annotations import AnnotationDataset
-from imbalance_bench.errors import InputError
-from imbalance_bench.evaluation.detection import evaluate
+from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.protocol import describe
+from imbalance_bench.runtime.errors import InputError
 
 IDS = np.array([2, 3, 5, 9])
 ONE = np.ones(4, int)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from imbalance_bench import checkpoints
-from imbalance_bench.benchmark import Benchmark
+from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import GroupSoftmaxClassifier
 from imbalance_bench.datasets.generated import generate
-from imbalance_bench.detectors import catalogue
-from imbalance_bench.errors import InputError
+from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.methods import METHODS
+from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
-from imbalance_bench.training.detector import ProgressHook
 from imbalance_bench.training.divergence import check_losses, check_weights
+from imbalance_bench.training.end_to_end import ProgressHook
 
 SHORT = Schedule(epochs=2, lr=0.02, batch_size=2, warmup_iterations=3)
 

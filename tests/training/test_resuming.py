@@ -12,16 +12,16 @@ import pytest
 import torch
 from rich.console import Console
 
-from imbalance_bench import checkpoints
-from imbalance_bench.benchmark import Benchmark
+from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.detectors import catalogue
+from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.methods import METHODS
-from imbalance_bench.progress import Reporter
+from imbalance_bench.runtime.progress import Reporter
+from imbalance_bench.runtime.signals import Stopped, stoppable
 from imbalance_bench.schedule import Schedule
-from imbalance_bench.stopping import Stopped, stoppable
-from imbalance_bench.training.detector import ProgressHook
+from imbalance_bench.training.end_to_end import ProgressHook
 from imbalance_bench.training.resuming import STOPPED, latest_checkpoint
 
 SHORT = Schedule(epochs=2, lr=0.02, batch_size=2, warmup_iterations=3)
@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_is_passed_over(data: DataSet, tmp_path: Path) -> N
 
 
 def test_a_second_signal_stops_at_once() -> None:
-    from imbalance_bench.stopping import put_off
+    from imbalance_bench.runtime.signals import put_off
 
     with stoppable(), pytest.raises(Stopped) as stop, put_off() as asked:
         assert asked() is None

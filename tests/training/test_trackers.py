@@ -2,8 +2,8 @@
 
 import pytest
 
-from imbalance_bench.errors import InputError
-from imbalance_bench.training import detector
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.training import end_to_end as detector
 
 
 def test_a_tracker_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,84 @@
+"""The main job from end to end."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from imbalance_bench.commands.options import (
+    DATA_DIR,
+    WORK_DIR,
+    DataDirOption,
+    DeviceOption,
+    SeedOption,
+    WorkDirOption,
+    benchmark,
+    say,
+)
+from imbalance_bench.runtime.errors import InputError
+
+DEMO_RUNS: tuple[tuple[str, str | None], ...] = (
+    ("baseline", None),
+    ("x2-cls", None),
+    ("reweight-cls", None),
+    ("focal-cls", None),
+    ("focal-cls", "released"),
+    ("ncm-fc", None),
+    ("ncm-fc", "fixed"),
+    ("tau-norm", None),
+    ("tau-norm-select", None),
+    ("bags", None),
+)
+"""The classifier-level rows of Table 1: (method, variant)."""
+
+
+def demo(
+    size: Annotated[str, typer.Option("--size", help="mini (a few minutes) or small (a quarter of an hour).")] = (
+        "small"
+    ),
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = DATA_DIR,
+    work_dir: WorkDirOption = WORK_DIR,
+) -> None:
+    """Repeat the study on the embedded long-tail set: train, measure, compare.
+
+    Draws emoji-lt, trains a small Faster R-CNN on it, caches its proposals once, runs the classifier-level methods
+    of the paper's Table 1 on them, and ends with the table and the figures. Finished steps are kept: a second
+    call, or one after an interruption, does only what is missing.
+
+    Example: imbalance-bench demo --size mini
+    """
+    if size not in ("mini", "small"):
+        raise InputError(f"option '--size' is '{size}', expected mini or small")
+    bench = benchmark(f"emoji-lt-{size}", "tiny", data_dir, work_dir, seed, device)
+    for method, variant in DEMO_RUNS:
+        bench.run(method, variant)
+
+    from .. import report
+    from ..commands.study import print_study
+    from ..studies import STUDIES
+
+    folder = bench.root / "report"
+    root, study = bench.root.parent, STUDIES["table 1"]
+    print_study(root, study)
+    written = report.write_study(root, study, folder)
+    with bench.reporter.task("figures", 3) as advance:
+        for draw in (
+            lambda: report.draw_weight_norms(bench.root, folder / "weight_norms.png"),
+            lambda: report.draw_ap_by_bin(root, folder / "ap_by_bin.png"),
+            lambda: report.draw_detections(bench.root, bench.dataset, folder / "detections.png"),
+        ):
+            written.append(draw())
+            advance()
+    say("\nwritten", style="bold")
+    for path in written:
+        say(f"  {path}")
+    say(f"  {bench.root}/<method>: checkpoint, per-category table, detections, record")
+    say("\nnext", style="bold")
+    where = f"--dataset {bench.dataset.name}"
+    checkpoint = bench.root / "bags" / "checkpoint.pth"
+    say(f"  python cli.py run-baseline --method bags --variant paper {where}")
+    say(f"  python cli.py weight-norms {checkpoint}")
+    say("  python cli.py methods")

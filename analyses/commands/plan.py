@@ -1,0 +1,114 @@
+"""What is left of a list of runs, and how long it takes by runs that are done: the user's, else the committed ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from imbalance_bench.commands.options import say, show
+from imbalance_bench.experiments.run_folder import RunFolder
+from imbalance_bench.methods import METHODS
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.progress import duration
+
+if TYPE_CHECKING:
+    from imbalance_bench.experiments.cluster import Job
+
+COMMITTED = Path(__file__).resolve().parents[2] / "results" / "measured"
+"""Records of a checkout; an installed package has none."""
+COLUMNS = ["dataset", "detector", "run", "trains", "epochs", "seconds", "machine", "path"]
+
+
+def show_plan(jobs: list[Job]) -> None:
+    """Print what is done, what is left and how long that takes, where the times are from, and starts that are random.
+
+    Args:
+        jobs: runs, and the benchmarks that run them.
+    """
+    work_dirs = dict.fromkeys(bench.work_dir for bench, _ in jobs)
+    sources = {"yours": pd.concat([past(folder) for folder in work_dirs]), "committed": past(COMMITTED)}
+    entries, machines = [], set()
+    for job in jobs:
+        bench, row = job
+        seconds, by, machine = estimate(job, sources)
+        done = bench.folder(row.method, row.variant).is_done
+        if by.startswith("committed") and not done:
+            machines.add(machine)
+        entries.append((row.run, bench.detector.name, row.method.trains, done, seconds, by))
+    frame = pd.DataFrame(entries, columns=["run", "detector", "trains", "done", "seconds", "by"])
+    left = frame[~frame["done"]]
+    plan = frame.groupby(["run", "detector"], sort=False).agg(
+        trains=("trains", "first"), done=("done", "sum"), of=("done", "size"), seconds=("seconds", "mean"),
+        by=("by", "first"),
+    )  # fmt: skip
+    plan["done"] = plan["done"].astype(str) + " of " + plan.pop("of").astype(str)
+    plan.insert(2, "each takes", plan.pop("seconds").map(lambda s: "unknown" if pd.isna(s) else duration(s)))
+    known, unknown = left["seconds"].sum(), left[left["seconds"].isna()]
+    lines = [f"about {duration(known)}, one after the other"] if known or unknown.empty else []
+    if machines:
+        lines.append(f"committed: results/measured, on {' / '.join(sorted(machines))}")
+    if not unknown.empty:
+        names = ", ".join(unknown["detector"].unique())
+        undrawn = [bench.dataset.name for bench, _ in jobs if not bench.dataset.is_prepared()]
+        why = f"{undrawn[0]} is not drawn yet" if undrawn else f"no record of {names}, 'detectors check' times a step"
+        lines.append(f"{len(unknown)} runs of unknown length: {why}")
+    show(plan.reset_index(), f"{len(left)} of {len(jobs)} runs are left", "; ".join(lines))
+    for warning in dict.fromkeys(bench.random_start for bench, row in jobs if row.method.starts_from == "scratch"):
+        if warning:
+            say(warning, style="yellow")
+
+
+def past(folder: Path) -> pd.DataFrame:
+    """The finished runs below a folder of run folders; what is no record, or of a method that is no more, is passed by.
+
+    Returns:
+        Columns ``COLUMNS``; ``seconds`` of training and evaluation, ``epochs`` 1 where nothing is trained.
+    """
+    rows = []
+    for path in sorted(folder.glob("*/*/seed*/*/record.json")):
+        try:
+            record = RunFolder(path.parent).record()
+            settings, provenance = record["settings"], record["provenance"]
+            method = METHODS[settings["method"]].at(settings["variant"])
+            epochs = settings["schedule"]["epochs"] if settings["schedule"] else 1
+            seconds = sum(provenance["seconds"].values())
+            run = f"{method.name}:{settings['variant']}"
+            of = (settings["dataset"], settings["detector"], run, method.trains)
+            rows.append((*of, epochs, seconds, provenance["machine"], path.parent))
+        except (InputError, KeyError, TypeError, AttributeError):
+            continue
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def estimate(job: Job, sources: dict[str, pd.DataFrame]) -> tuple[float, str, str]:
+    """Seconds that a run takes, by the nearest of the finished ones.
+
+    Nearest is the first source that has any: the same run, else runs that train the same, on the same data set and
+    detector; else those of the detector on another data set, in the ratio of train instances and epochs.
+
+    Args:
+        job: the run.
+        sources: finished runs (``past``), the ones to take first before the others.
+
+    Returns:
+        Median of the seconds (NaN without any), source, and machine.
+    """
+    bench, row = job
+    method = row.method
+    epochs = 1 if method.trains == "nothing" else bench.schedule_of(method).epochs
+    for name, runs in sources.items():
+        own = runs[(runs["dataset"] == bench.dataset.name) & (runs["detector"] == bench.detector.name)]
+        for near in (own[own["run"] == f"{method.name}:{row.variant}"], own[own["trains"] == method.trains]):
+            if not near.empty:
+                return float(near["seconds"].median()), name, str(near["machine"].iloc[0])
+    if bench.dataset.is_prepared():
+        instances = bench.categories.instance_counts.sum()
+        for name, runs in sources.items():
+            near = runs[(runs["detector"] == bench.detector.name) & (runs["trains"] == method.trains)]
+            if not near.empty:
+                theirs = near["path"].map(lambda path: pd.read_csv(path / "per_category.csv")["instance_count"].sum())
+                scaled = near["seconds"] / near["epochs"] * epochs / theirs * instances
+                return float(scaled.median()), f"{name}, scaled", str(near["machine"].iloc[0])
+    return float("nan"), "-", ""

@@ -1,0 +1,266 @@
+"""Commands that analyse run folders; they train nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imbalance_bench.commands.options import (
+    DATA_DIR,
+    DATASET,
+    DETECTOR,
+    WORK_DIR,
+    DataDirOption,
+    DatasetOption,
+    DetectorOption,
+    OutputOption,
+    SeedOption,
+    WorkDirOption,
+    console,
+    image_path,
+    show,
+    written,
+)
+from imbalance_bench.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..studies import Study
+
+figures = typer.Typer(no_args_is_help=True, help="Draw the figures of the study.")
+
+
+def table(
+    number: Annotated[int, typer.Argument(help="Table of the paper, 1 to 6.")],
+    published: Annotated[bool, typer.Option("--published", help="Show the paper's own numbers instead.")] = False,
+    versus: Annotated[
+        bool, typer.Option("--versus-paper", help="Say of each difference to the baseline whether it has its sign.")
+    ] = False,
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write CSV, Markdown and LaTeX here (folder).")
+    ] = None,
+) -> None:
+    """A table of the paper, measured: one row for each setting with a finished run, mean and deviation over seeds.
+
+    Example: imbalance-bench table 1 --dataset emoji-lt-small
+    """
+    from ..studies import STUDIES
+
+    if number not in range(1, 7):
+        raise InputError(f"table {number}: the paper has Tables 1 to 6")
+    if published:
+        if output is not None:
+            raise InputError("option '--output' has no use with '--published': results/published has these files")
+        from .. import published as paper
+
+        _print_published(paper.printed(number), number)
+        return
+    root, study = _finished(dataset, detector, work_dir), STUDIES[f"table {number}"]
+    print_study(root, study, versus)
+    if output is not None:
+        from ..report import write_study
+
+        for path in write_study(root, study, output):
+            written(path)
+
+
+def _print_published(frame: pd.DataFrame, number: int) -> None:
+    """A table of the paper, eight numbers a line, as printed; notes below."""
+    names = [column for column in frame if column in ("ID", "Models", "Backbone", "Mode", "Part", "b", "o", "N")]
+    numbers = [column for column in frame if column not in (*names, "note")]
+    notes = [f"({row.iloc[0]}) {row['note']}" for _, row in frame.iterrows() if row.get("note")]
+    for start in range(0, len(numbers), 8):
+        last = start + 8 >= len(numbers)
+        title = f"Table {number} as the paper prints it (percent)"
+        show(frame[names + numbers[start : start + 8]], title, "; ".join(notes) if last else None)
+
+
+def print_study(root: Path, study: Study, versus: bool = False) -> None:
+    """A study on the console: AP, proposal accuracy below it, and where asked for the paper's signs."""
+    from .. import tables
+
+    runs = tables.study_runs(root, study)
+    frame = tables.summary(runs, study)
+    name = study.name.capitalize()
+    show(tables.shown(frame, study, tables.AP_COLUMNS), f"{name}, measured: average precision")
+    if tables.MASK_COLUMNS[0] in frame:
+        show(tables.shown(frame, study, tables.MASK_COLUMNS), f"{name}, measured: average precision of masks (^m)")
+    accuracy = tables.shown(frame, study, tables.ACC_COLUMNS)
+    show(accuracy, f"{name}, measured: proposal accuracy", tables.caption(runs))
+    if versus:
+        wide = tables.signs(tables.versus_paper(runs, study), study)
+        masks = [measure for measure in wide if measure in tables.MASK_COLUMNS]
+        accuracies = [measure for measure in wide if measure in tables.ACC_COLUMNS]
+        caption = (
+            "Ours, against the sign of the paper's difference: ✓ agrees, ✗ disagrees, ~ within noise (twice the "
+            "deviation of the difference over seeds), or the paper has none. With one seed noise is not known."
+        )
+        labels = list(study.rows[0].labels)
+        show(wide.drop(columns=[*masks, *accuracies]), f"{name}: differences to the baseline in points, AP", caption)
+        for what, columns in (("AP of masks", masks), ("accuracy", accuracies)):
+            if columns:
+                show(wide[[*labels, *columns]], f"{name}: differences to the baseline in points, {what}")
+
+
+@figures.command("weight-norms")
+def figure_weight_norms(
+    runs: Annotated[list[str] | None, typer.Argument(help="Run folders by name, e.g. baseline bags tau-norm.")] = None,
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    seed: SeedOption = 0,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("weight_norms.png"),
+) -> None:
+    """Weight norm against rank by train instances, bins marked (Figures 1 and 3 of the paper).
+
+    Example: imbalance-bench figure weight-norms baseline bags reweight-cls -o norms.pdf
+    """
+    root = _finished(dataset, detector, work_dir)
+    from .. import report
+
+    written(report.draw_weight_norms(root / f"seed{seed}", image_path(output), runs or report.COMPARED))
+
+
+@figures.command("ap-by-bin")
+def figure_ap_by_bin(
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("ap_by_bin.png"),
+) -> None:
+    """AP of every finished run in every bin.
+
+    Example: imbalance-bench figure ap-by-bin -o ap.png
+    """
+    root = _finished(dataset, detector, work_dir)
+    from .. import report
+
+    written(report.draw_ap_by_bin(root, image_path(output)))
+
+
+@figures.command("detections")
+def figure_detections(
+    runs: Annotated[list[str] | None, typer.Argument(help="Run folders by name, e.g. baseline bags.")] = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="How many images.")] = 6,
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    seed: SeedOption = 0,
+    data_dir: DataDirOption = DATA_DIR,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("detections.png"),
+) -> None:
+    """Validation images with ground truth and the detections of some runs side by side.
+
+    Example: imbalance-bench figure detections baseline bags --images 4
+    """
+    from imbalance_bench.datasets import registry
+    from imbalance_bench.runtime.progress import Reporter
+
+    root, path = _finished(dataset, detector, work_dir) / f"seed{seed}", image_path(output)
+    from imbalance_bench.experiments.run_folder import RunFolder
+
+    from .. import report
+
+    for run in (RunFolder(root / name) for name in runs or report.COMPARED):
+        run.verified(run.detections)
+    data = registry.prepare(dataset, data_dir, Reporter(console))
+    written(report.draw_detections(root, data, path, runs or report.COMPARED, images))
+
+
+@figures.command("1")
+def figure_1(
+    balanced: Annotated[str, typer.Option("--balanced", help="The balanced twin.")] = "emoji-balanced-small",
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    seed: SeedOption = 0,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("figure1.png"),
+) -> None:
+    """Weight norms of the baseline trained on balanced and on long-tailed data (Figure 1 of the paper).
+
+    Example: imbalance-bench figure 1 --balanced emoji-balanced-small --dataset emoji-lt-small
+    """
+    _finished(dataset, detector, work_dir)
+    from .. import report
+
+    runs = [work_dir / name / detector / f"seed{seed}" / "baseline" for name in (balanced, dataset)]
+    written(report.draw_figure1(runs[0], runs[1], image_path(output)))
+
+
+@figures.command("3")
+def figure_3(
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    seed: SeedOption = 0,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("figure3.png"),
+) -> None:
+    """Weight norms of baseline, RFS, Re-weight-cls and BAGS (Figure 3 of the paper).
+
+    Example: imbalance-bench figure 3 -o figure3.pdf
+    """
+    figure_weight_norms(["baseline", "rfs", "reweight-cls", "bags"], dataset, detector, seed, work_dir, output)
+
+
+def _sweep(number: int, help_text: str) -> None:
+    """A command for a figure that is a study."""
+
+    def draw(
+        dataset: DatasetOption = DATASET,
+        detector: DetectorOption = DETECTOR,
+        work_dir: WorkDirOption = WORK_DIR,
+        output: OutputOption = Path(f"figure{number}.png"),
+    ) -> None:
+        root = _finished(dataset, detector, work_dir)
+        from .. import report
+        from ..studies import STUDIES
+
+        written(report.draw_study(root, STUDIES[f"figure {number}"], image_path(output)))
+
+    draw.__doc__ = help_text
+    figures.command(str(number))(draw)
+
+
+_sweep(
+    4,
+    "AP against beta, the others sampled per foreground RoI (Figure 4 of the paper).\n\n"
+    "Example: imbalance-bench figure 4",
+)
+_sweep(
+    5,
+    "Settings of re-weighting and of tau-normalisation (Figure 5 of the paper).\n\nExample: imbalance-bench figure 5",
+)
+
+
+@figures.command("6")
+def figure_6(data_dir: DataDirOption = DATA_DIR, output: OutputOption = Path("figure6.png")) -> None:
+    """Train instances of COCO, of LVIS aligned by rank, and of COCO-LT (Figure 6 of the paper).
+
+    Where coco-lt is not prepared, the embedded balanced set stands for COCO: the same recipe on other counts.
+
+    Example: imbalance-bench figure 6 -o figure6.pdf
+    """
+    path = image_path(output)
+    from .. import report
+
+    written(report.draw_figure6(data_dir, path))
+
+
+def _finished(dataset: str, detector: str, work_dir: Path) -> Path:
+    """Folder of a benchmark's seeds.
+
+    Raises:
+        InputError: nothing has been run there.
+    """
+    root = work_dir / dataset / detector
+    if not root.is_dir():
+        there = ", ".join(str(path.relative_to(work_dir)) for path in sorted(work_dir.glob("*/*/")) if path.is_dir())
+        known = f" (there are {there})" if there else ""
+        raise InputError(f"{root}: no runs there yet{known}, 'run-baseline --dataset {dataset}' makes the first")
+    return root

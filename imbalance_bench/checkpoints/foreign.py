@@ -1,0 +1,326 @@
+"""The box classifier in a checkpoint of any framework, found by name and shape, its rows in category order.
+
+Where background stands is told by ``frameworks``, which category a row means by ``label_order``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.checkpoints import own as checkpoints
+from imbalance_bench.checkpoints.formats import Checkpoint, values
+from imbalance_bench.checkpoints.frameworks import BACKGROUNDS, WEIGHT, candidates, chosen
+from imbalance_bench.checkpoints.label_order import LabelOrder, class_names, label_order
+from imbalance_bench.classifiers import (
+    Classifier,
+    GroupSoftmaxClassifier,
+    LinearClassifier,
+    group_edges,
+    groups_by_count,
+)
+from imbalance_bench.runtime.equality import ByValue
+from imbalance_bench.runtime.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class FoundClassifier(ByValue):
+    """A classifier as it stands in a checkpoint; one a stage of a cascade.
+
+    Attributes:
+        tensor: name of its weight, with its place in the file.
+        stage: name of its head, by which stages are told apart.
+        framework: whose, as far as it can be told.
+        width: K, rows of the tensor.
+        background_row: of those rows, the one that scores background; None where there is none.
+        weights: (C + 1, d) rows in category order, background last, NaN where it has no row; single precision.
+        biases: (C + 1,), NaN where there are none.
+        categories: C of those asked for, which the checkpoint knows; None where none were named: rows are labels.
+        notes: what was decided about it, a line each.
+    """
+
+    tensor: str
+    stage: str
+    framework: str
+    width: int
+    background_row: int | None
+    weights: Tensor
+    biases: Tensor
+    categories: CategoryTable | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find(
+    checkpoint: Checkpoint,
+    categories: CategoryTable | None = None,
+    key: str | None = None,
+    background: str | None = None,
+    by: str = "names",
+) -> list[FoundClassifier]:
+    """The classifiers of a checkpoint in the order of stages.
+
+    Only their tensors are read. A checkpoint of this suite says what its classifier is; in any other it is found by
+    name. With ``categories`` widths other than C + 1 are understood too: the helper rows of group softmax (BAGS,
+    C + 2 + N for N groups) and of SeesawLoss (C + 2), and rows by category id (torchvision's 91 for COCO).
+
+    Args:
+        checkpoint: of ``checkpoint_formats.read``.
+        categories: that it was trained on; without, every row is a class. Those that the checkpoint's class names lack
+            are left out, and so are its classes that they lack.
+        key: take this tensor, by its name in the state dict or with its place in the file.
+        background: ``first``, ``last`` or ``none``; by framework if not given.
+        by: what tells which class a row is (``label_order``).
+
+    Raises:
+        InputError: none found, shapes that do not fit each other or the categories, values that are no numbers,
+            class names that are none of the categories', or a background that nothing tells the place of.
+    """
+    path = checkpoint.path
+    if background not in (None, *BACKGROUNDS):
+        raise InputError(f"option '--background' is '{background}', expected {', '.join(BACKGROUNDS)}")
+    own = key is None and background is None and "classifier" in checkpoint.meta
+    place, names = _names(checkpoint, key, own)
+    state = checkpoint.states[place]
+    if own:
+        for name, tensor in state.items():
+            if checkpoints.CLASSIFIER_PREFIX.search(name) and tensor.is_floating_point():
+                values(tensor, place + name, path)
+        content = {"state_dict": state, "meta": checkpoint.meta}
+        classifiers = checkpoints.classifiers_of(content, path)
+        found = [_own(checkpoint, stage, classifier, categories, by) for stage, classifier in classifiers.items()]
+    else:
+        found = [_foreign(checkpoint, place, name, categories, background, by) for name in names]
+    if len(shapes := {tuple(classifier.weights.shape) for classifier in found}) > 1:
+        raise InputError(f"{path}: its stages differ in shape: {sorted(shapes)}, expected one (C + 1, d) for all")
+    return found
+
+
+def _names(checkpoint: Checkpoint, key: str | None, own: bool) -> tuple[str, list[str]]:
+    """Place of the first state dict that holds a classifier, and the names of its weights in order of stages (all
+    of its tensors where the checkpoint is this suite's ``own``)."""
+    for place, state in checkpoint.states.items():
+        if key is not None:
+            names = [name for name in state if key in (name, place + name)]
+        elif own:
+            names = list(filter(checkpoints.CLASSIFIER_PREFIX.search, state))
+        else:
+            names = sorted(filter(WEIGHT.search, state), key=checkpoints.stage_order)
+            # mmdet 2 keeps the other of averaged and plain weights beside the ones to use, as 'ema_...'.
+            names = [name for name in names if not name.startswith("ema_")] or names
+        if names:
+            return place, names
+    if key is not None:
+        raise InputError(f"{checkpoint.path}: option '--key' is '{key}', but no tensor has this name")
+    raise InputError(
+        f"{checkpoint.path}: no '...fc_cls.weight', '...cls_score.weight' or 'cls_score_w' in it, expected a detector "
+        "with a box classifier (--key names its tensor)"
+    )
+
+
+def _own(
+    checkpoint: Checkpoint, stage: str, classifier: Classifier, categories: CategoryTable | None, by: str
+) -> FoundClassifier:
+    """A classifier of this suite, which knows its rows itself."""
+    weights, biases = classifier.class_weights(), classifier.class_biases()
+    width, row = len(weights), len(weights) - 1
+    if isinstance(classifier, LinearClassifier):
+        width, row = len(classifier.weight), int(classifier.rows()[-1])
+    found = FoundClassifier(
+        tensor=f"{stage}.fc_cls",
+        stage=stage,
+        framework=f"imbalance-bench, {type(classifier).__name__}",
+        width=width,
+        background_row=row if classifier.has_background_row else None,
+        weights=weights,
+        biases=biases,
+    )
+    if categories is None:
+        return found
+    labels = classifier.num_classes
+    order = _order(checkpoint, categories, labels, ascending=True, by=by)
+    if len(order.ids) != labels:
+        raise _misfit(checkpoint, found.tensor, width, categories)
+    arranged = _arranged(found, order, list(range(labels)), labels, categories)
+    return replace(arranged, background_row=found.background_row)
+
+
+def _foreign(
+    checkpoint: Checkpoint, place: str, name: str, categories: CategoryTable | None, background: str | None, by: str
+) -> FoundClassifier:
+    """The tensor of another framework, its rows in category order."""
+    state, path = checkpoint.states[place], checkpoint.path
+    weight = state[name]
+    if weight.dim() != 2 or not len(weight) or not weight.shape[1]:
+        what = ": ZeRO stage 3 leaves it empty and keeps the weights in other files, join them (zero_to_fp32.py)"
+        sharded = weight.numel() == 0 and any(tensor.numel() == 0 for n, tensor in state.items() if n != name)
+        raise InputError(
+            f"{path}: field '{place + name}' has shape {tuple(weight.shape)}, expected (C + 1, d){what * sharded}"
+        )
+    weight = values(weight, place + name, path)
+    sibling = re.sub(r"weight$", "bias", re.sub(r"_w$", "_b", name))
+    bias = state.get(sibling) if sibling != name else None
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise InputError(
+            f"{path}: the bias of field '{place + name}' has shape {tuple(bias.shape)}, expected ({len(weight)},)"
+        )
+    bias = torch.full((len(weight),), torch.nan) if bias is None else values(bias, f"the bias of {place + name}", path)
+    may_be, notes = candidates(checkpoint.meta, state, name)
+    if background is not None:
+        known = {framework for framework, at in may_be if at == background or len(may_be) == 1}
+        may_be = [(known.pop() if len(known) == 1 else "unknown framework", background)]
+    named = class_names(checkpoint.meta)
+    counts = {len(named)} if named else set()
+    counts |= {categories.num_classes} if categories is not None else set()
+    if (one := chosen(may_be, len(weight), counts, categories.ids[-1] if categories is not None else 0)) is None:
+        places = [at for at in BACKGROUNDS if at in dict(may_be).values()]
+        raise InputError(
+            f"{path}: nothing tells where background is in '{place + name}' ({len(weight)} rows), say so with "
+            f"--background ({', '.join(places)})"
+        )
+    framework, at = one
+    if len(weight) <= (at != "none"):
+        raise InputError(
+            f"{path}: field '{place + name}' has shape {tuple(weight.shape)}, expected (C + 1, d) (a detector of one "
+            "class without a row for background says '--background none')"
+        )
+    stage = re.sub(r"^(?:ema_|module\.)+|[._]?(?:fc_cls|cls_score)?[._](?:weight|w)$", "", name) or "classifier"
+    found = FoundClassifier(place + name, stage, framework, len(weight), None, weight, bias, notes=tuple(notes))
+    if categories is not None:
+        return _for_categories(checkpoint, found, at, categories, stated=background is not None, by=by)
+    rows, row = _plain_rows(len(weight), at)
+    if named is not None and len(named) == len(weight) and background is None and row is not None:
+        raise InputError(
+            f"{path}: field '{place + name}' has {len(weight)} rows and the checkpoint names {len(named)} classes, "
+            f"expected {len(named)} + 1; '--background none' says that it has no row for background"
+        )
+    if background is None and named is None and row is not None:
+        note = f"row {row} is taken for background's as {framework} has it; if it has none (EQL), '--background none'"
+        found = replace(found, notes=(*found.notes, note))
+    return _arranged(found, None, rows, row, None)
+
+
+def _for_categories(
+    checkpoint: Checkpoint, found: FoundClassifier, at: str, categories: CategoryTable, *, stated: bool, by: str
+) -> FoundClassifier:
+    """The rows of some categories, whatever helper rows stand beside them.
+
+    Raises:
+        InputError: their number does not fit.
+    """
+    ascending = found.framework.startswith(("detectron2", "torchvision"))
+    plain, row = _plain_rows(found.width, at)
+    if at == "first" and len(plain) != categories.num_classes and categories.ids[0] > 0:
+        # torchvision's reference takes ids for labels, so that ids that nobody has are rows too.
+        width = categories.ids[-1] + 1
+        if found.width == width or (found.framework == "torchvision" and found.width > width):
+            rows = categories.ids.tolist()
+            return _arranged(found, LabelOrder(tuple(rows), ()), rows, row, categories, ", rows by category id")
+    with_helpers = found.framework.startswith("mmdet") and not stated
+    named = class_names(checkpoint.meta)
+    for labels in (len(named) if named else 0, categories.num_classes):
+        helpers, rows, what = found.width - labels, list(range(labels)), ""
+        edges = _group_edges(categories, helpers - 2) if with_helpers and helpers - 2 <= labels else None
+        if len(plain) != labels and not (with_helpers and (helpers == 2 or edges is not None)):
+            continue
+        order = _order(checkpoint, categories, labels, ascending=ascending, by=by)
+        if len(order.ids) != labels:
+            continue
+        if len(plain) == labels:
+            rows = plain
+        elif helpers == 2:
+            row, what = found.width - 1, ", with SeesawLoss's objectness"
+        elif edges is not None:
+            grouped = _group_rows(found.width, order, categories, edges)
+            if grouped is None:
+                continue
+            rows, row, what = grouped, 0, f", group softmax of {helpers - 2} groups"
+        return _arranged(found, order, rows, row, categories, what)
+    raise _misfit(checkpoint, found.tensor, found.width, categories)
+
+
+def _misfit(checkpoint: Checkpoint, tensor: str, width: int, categories: CategoryTable) -> InputError:
+    none = "; '--background none' says that it has no row for background" * (width == categories.num_classes)
+    return InputError(
+        f"{checkpoint.path}: field '{tensor}' has {width} rows, expected {categories.num_classes} + 1: the training "
+        f"categories have {categories.num_classes} entries{none}"
+    )
+
+
+def _order(checkpoint: Checkpoint, categories: CategoryTable, labels: int, *, ascending: bool, by: str) -> LabelOrder:
+    """Which category each of so many labels is; names of another number of classes are not the classifier's."""
+    named = class_names(checkpoint.meta)
+    fits = named is not None and len(named) == labels
+    order = label_order(categories.listed(), named if fits else None, checkpoint.path, by=by, ascending=ascending)
+    if named is None or fits:
+        return order
+    # mmdet 1 writes COCO's 80 names whatever its detector was trained on.
+    *_, note = order.notes
+    note = note.rpartition(":")[0] + f": the checkpoint names {len(named)} classes, which its classifier does not have"
+    return replace(order, notes=(note,))
+
+
+def _arranged(
+    found: FoundClassifier,
+    order: LabelOrder | None,
+    rows: list[int],
+    background: int | None,
+    categories: CategoryTable | None,
+    peculiar: str = "",
+) -> FoundClassifier:
+    """A classifier with its rows in category order, background after the classes; a row of NaN where it has none.
+
+    Args:
+        found: its weights and biases as they stand in the file.
+        order: category of each label; None: labels as they are.
+        rows: of each label.
+        background: its row.
+        categories: whose rows are wanted.
+        peculiar: what is to be said of it.
+    """
+    if order is not None and categories is not None:
+        row_of = {category_id: row for category_id, row in zip(order.ids, rows, strict=True) if category_id is not None}
+        known = [label for label, category_id in enumerate(categories.ids.tolist()) if category_id in row_of]
+        categories = categories.subset(known)
+        rows = [row_of[category_id] for category_id in categories.ids.tolist()]
+    weights, biases = (
+        torch.cat([t, torch.full_like(t[:1], torch.nan)])[[*rows, len(t) if background is None else background]]
+        for t in (found.weights, found.biases)
+    )
+    return replace(
+        found,
+        framework=found.framework + peculiar,
+        background_row=background,
+        weights=weights,
+        biases=biases,
+        categories=categories,
+        notes=found.notes + (order.notes if order else ()),
+    )
+
+
+def _plain_rows(width: int, background: str) -> tuple[list[int], int | None]:
+    """(row of each label, row of background) where there are no helper rows."""
+    start, stop = int(background == "first"), width - int(background == "last")
+    return list(range(start, stop)), {"first": 0, "last": width - 1, "none": None}[background]
+
+
+def _group_edges(categories: CategoryTable, groups: int) -> tuple[int, ...] | None:
+    try:
+        return group_edges(categories.bin_edges, groups)
+    except ValueError:
+        return None
+
+
+def _group_rows(width: int, order: LabelOrder, categories: CategoryTable, edges: tuple[int, ...]) -> list[int] | None:
+    """Row of each label in group softmax as released (section 4): groups by train instances, helper rows first."""
+    labels = len(order.ids)
+    known = np.array([category_id for category_id in order.ids if category_id is not None], dtype=np.int64)
+    if len(known) < labels:
+        return None
+    groups = groups_by_count(categories.instance_counts[categories.labels_of(known)], edges)
+    rows = GroupSoftmaxClassifier(labels, 1, groups)
+    return rows.column_of_label.tolist() if len(rows.weight) == width else None

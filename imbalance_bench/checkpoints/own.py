@@ -1,0 +1,178 @@
+"""Checkpoints: mmdet's format, read without executing anything, the classifier found by its name in it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.checkpoints.formats import read
+from imbalance_bench.classifiers import Classifier, SoftmaxClassifier, build
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import write_atomically
+
+CLASSIFIER_PREFIX = re.compile(r"(?:^|\.)fc_cls\.")
+
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_LEADING = re.compile(r"^(?:(?:module|model)\.)+")
+
+
+def is_classifier(name: str) -> bool:
+    """Whether a parameter of a detector is its classifier's."""
+    return CLASSIFIER_PREFIX.search(name) is not None
+
+
+def save(path: Path, state_dict: dict[str, Tensor], classifier: Classifier, categories: CategoryTable) -> None:
+    """Write a whole detector with its classifier's configuration and the categories it was trained on."""
+    state = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
+    write(path, {"state_dict": state, "meta": meta_of(classifier, categories)})
+
+
+def meta_of(classifier: Classifier, categories: CategoryTable) -> dict[str, Any]:
+    """What a checkpoint of this suite says of itself: its classifier's configuration, the categories."""
+    return {
+        "classifier": classifier.config(),
+        "categories": {
+            "ids": categories.ids.tolist(),
+            "names": list(categories.names),
+            "image_counts": categories.image_counts.tolist(),
+            "instance_counts": categories.instance_counts.tolist(),
+            "frequencies": list(categories.frequencies),
+            "bin_edges": list(categories.bin_edges),
+        },
+    }
+
+
+def write(path: Path, content: Any) -> None:
+    """``torch.save``, whole or not at all."""
+
+    def save(partial: Path) -> None:
+        # Through a file of Python's: torch's own does not say why a disk refused to take it.
+        with partial.open("wb") as file:
+            torch.save(content, file)
+
+    write_atomically(path, save)
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """A checkpoint as ``state_dict`` and ``meta``, memory-mapped; no pickle in it is executed.
+
+    Accepts what ``checkpoint_formats`` reads. Of several dictionaries of tensors it is the first that holds a
+    classifier; names are without what wrappers put before them.
+
+    Raises:
+        InputError: missing, truncated, not a checkpoint, or holding more than tensors and plain values.
+    """
+    found = read(path)
+    states = list(found.states.values())
+    state = next((state for state in states if any(map(is_classifier, state))), states[0])
+    return {"state_dict": plain_names(state, found.path), "meta": found.meta}
+
+
+def plain_names(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Tensors by their names in the detector itself.
+
+    Left out is what DataParallel and DeepSpeed (``module.``), ``torch.compile`` (``_orig_mod.``), FSDP and Lightning
+    (``model.``) put in, and mmdet 2's other one of averaged and plain weights (``ema_...``).
+
+    Raises:
+        InputError: two tensors have one name then.
+    """
+    names = {name: _LEADING.sub("", _WRAPPERS.sub("", name)) for name in state if not name.startswith("ema_")}
+    if len(set(names.values())) < len(names):
+        twice = next(name for name in names.values() if list(names.values()).count(name) > 1)
+        raise InputError(f"{path}: field '{twice}' is there twice, with and without what a wrapper puts before it")
+    return {plain: state[name] for name, plain in names.items()}
+
+
+def classifiers_of(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Classifier]:
+    """The classifiers in a checkpoint by the prefix of their box head (one, or one a stage of a cascade).
+
+    A checkpoint of this suite says what its classifier is; any other is taken for mmdet's softmax classifier.
+
+    Raises:
+        InputError: none found, or its configuration and its tensors do not fit each other.
+    """
+    state = checkpoint["state_dict"]
+    prefixes = _prefixes(state)
+    if not prefixes:
+        raise InputError(f"{path}: field 'state_dict' has no '...fc_cls.*', expected a detector with a box classifier")
+    meta = checkpoint.get("meta")
+    config = meta.get("classifier") if isinstance(meta, dict) else None
+    found = {}
+    for prefix in prefixes:
+        tensors = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        try:
+            _check_size(config, tensors)
+            classifier = build(config) if config else _softmax_like(tensors)
+            classifier.load_state_dict(tensors)
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(f"{path}: field '{prefix.rstrip('.')}' does not fit its classifier: {reason}") from error
+        found[prefix.removesuffix("fc_cls.").rstrip(".") or "classifier"] = classifier.eval()
+    return found
+
+
+def with_classifiers(state: dict[str, Tensor], classifiers: Sequence[Classifier]) -> dict[str, Tensor]:
+    """A detector's state dict with other classifiers in the place of its own, one a stage."""
+    others = {name: value for name, value in state.items() if not is_classifier(name)}
+    for prefix, classifier in zip(_prefixes(state), classifiers, strict=True):
+        others |= {prefix + name: value for name, value in classifier.state_dict().items()}
+    return others
+
+
+def _prefixes(state: Iterable[str]) -> list[str]:
+    """What each classifier's parameters are called by, stage after stage."""
+    found = {name[: match.end()] for name in state if (match := CLASSIFIER_PREFIX.search(name))}
+    return sorted(found, key=stage_order)
+
+
+def categories_of(checkpoint: dict[str, Any], path: str | Path) -> CategoryTable | None:
+    """The categories a checkpoint of this suite carries; None for any other.
+
+    Raises:
+        InputError: a category table that contradicts itself.
+    """
+    import numpy as np
+
+    meta = checkpoint.get("meta")
+    stated = meta.get("categories") if isinstance(meta, dict) else None
+    if stated is None:
+        return None
+    try:
+        return CategoryTable(
+            ids=np.array(stated["ids"], dtype=np.int64),
+            names=tuple(stated["names"]),
+            image_counts=np.array(stated["image_counts"], dtype=np.int64),
+            instance_counts=np.array(stated["instance_counts"], dtype=np.int64),
+            frequencies=tuple(stated["frequencies"]),
+            bin_edges=tuple(stated["bin_edges"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: field 'meta.categories' is not a category table ({error})") from error
+
+
+def stage_order(name: str) -> list[tuple[int, str]]:
+    """Sorting key of names that hold the number of a stage: 10 after 2."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,9})", name)]
+
+
+def _check_size(config: Any, tensors: dict[str, Tensor]) -> None:
+    """Refuse a configuration that would allocate more than its tensors hold."""
+    sizes: list[Any] = [config.get("num_classes"), config.get("feature_dim")] if isinstance(config, dict) else []
+    stored = sum(min(tensor.numel(), tensor.untyped_storage().nbytes()) for tensor in tensors.values())
+    if all(isinstance(size, int) for size in sizes) and math.prod(sizes) > stored:
+        raise ValueError(f"num_classes and feature_dim are {sizes}, more than its tensors hold")
+
+
+def _softmax_like(tensors: dict[str, Tensor]) -> Classifier:
+    weight = tensors["weight"]
+    if weight.dim() != 2 or len(weight) < 2:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}, expected (C + 1, d)")
+    return SoftmaxClassifier(num_classes=len(weight) - 1, feature_dim=weight.shape[1])

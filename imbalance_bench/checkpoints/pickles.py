@@ -1,0 +1,250 @@
+"""Pickles of files from outside: checked before they are read, and read without executing anything in them.
+
+Names of classes and functions mean stand-ins from a list, or the file is refused. The list serves torch's own reader
+(``torch.load(weights_only=True)``) and, for pickles without torch, the one here.
+"""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import re
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imbalance_bench.runtime.errors import InputError
+
+MAX_NESTING = 200
+"""Depth of a pickle's containers: hashing a deeper tuple overflows the stack of the interpreter, which dies of it."""
+UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, MemoryError,
+              OverflowError, AssertionError, zipfile.BadZipFile)  # fmt: skip
+"""What the readers of the standard library and of torch raise on damaged files."""
+
+
+class _Inert:
+    """Stands for an object whose content nobody needs: takes everything, keeps and does nothing."""
+
+    def __new__(cls, *_: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+class _HistoryBuffer(_Inert):
+    """Stands for mmengine's log buffer."""
+
+
+class _Dtype(_Inert):
+    """Stands for ``numpy.dtype``: its code, e.g. ``f4``, and byte order."""
+
+    def __init__(self, code: Any = "", *_: Any) -> None:
+        self.code, self.order = code.decode() if isinstance(code, bytes) else str(code), "|"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1].decode() if isinstance(state[1], bytes) else str(state[1])
+
+
+class Array(_Inert):
+    """Stands for ``numpy.ndarray`` and its constructor, which would allocate what it is told; see numpy's pickles."""
+
+    state: tuple[Any, ...] | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def tensor(self) -> Tensor | None:
+        """The numbers, None where it holds no numbers; ValueError where shape and bytes do not fit."""
+        if not isinstance(self.state, tuple) or len(self.state) != 5:
+            raise ValueError("not numpy's state of an array")
+        _, shape, dtype, fortran, raw = self.state
+        # Pickles of Python 2 hold bytes as text.
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        if not isinstance(dtype, _Dtype) or not re.fullmatch(r"f[248]|[iu][1248]|b1", dtype.code):
+            return None
+        array = np.frombuffer(raw, np.dtype(dtype.order + dtype.code))
+        array = array.reshape(shape, order="F" if fortran else "C")
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _stand_in(function: F) -> F:
+    """A function that a pickle may call, but not change: a pickle can set what has no ``__setstate__`` of its own."""
+
+    def refuse(_: Any) -> None:
+        raise pickle.UnpicklingError(f"a state for the function {function.__name__}")
+
+    vars(function)["__setstate__"] = refuse
+    return function
+
+
+@_stand_in
+def _no_items(*_: Any) -> dict[Any, Any]:
+    """Stands for dictionaries that make their missing items by calling something: a plain one takes what they hold."""
+    return {}
+
+
+@_stand_in
+def _no_bytes(*_: Any) -> bytes:
+    """Stands for ``bytes``, which protocol 2 writes empty ones with; called with a number it would allocate."""
+    return b""
+
+
+_INERT = (
+    "argparse.Namespace",
+    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath",
+                                     "PureWindowsPath")),
+    *(f"pathlib._local.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
+    *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
+    "uuid.UUID",
+    "decimal.Decimal",
+    "random.Random",
+    *(f"builtins.{name}" for name in ("int", "float", "str", "bool", "list", "dict", "tuple", "slice", "range")),
+    "numpy.random._pickle.__randomstate_ctor",
+    "numpy.random._pickle.__generator_ctor",
+    "numpy.random._pickle.__bit_generator_ctor",
+    *(f"numpy.random.{module}.{name}" for module, name in (
+        ("_mt19937", "MT19937"), ("_pcg64", "PCG64"), ("_pcg64", "PCG64DXSM"), ("_philox", "Philox"),
+        ("_sfc64", "SFC64"), ("bit_generator", "SeedSequence"), ("bit_generator", "__pyx_unpickle_SeedSequence"))),
+)  # fmt: skip
+"""What training scripts write beside the weights: options, paths, times, factories of defaults, random generators."""
+
+
+@_stand_in
+def _history_method(owner: Any, name: Any) -> _Inert:
+    """Stands for ``getattr``, with which mmengine pickles its log buffers: of those and of nothing else."""
+    if owner is not _HistoryBuffer or name not in ("min", "max", "current", "mean"):
+        raise pickle.UnpicklingError("Unsupported global: GLOBAL builtins.getattr of something else")
+    return _Inert()
+
+
+@_stand_in
+def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> Array:
+    """Stands for numpy's constructor in pickles of protocol 5."""
+    array = Array()
+    array.state = (1, shape, dtype, order == "F", bytes(raw))
+    return array
+
+
+@_stand_in
+def _encode(text: str, _: Any) -> bytes:
+    """Stands for ``_codecs.encode``, which protocol 2 writes bytes with."""
+    return text.encode("latin1")
+
+
+STAND_INS: dict[str, Any] = {
+    "numpy.core.multiarray._reconstruct": Array,
+    "numpy._core.multiarray._reconstruct": Array,
+    "numpy.ndarray": Array,
+    "numpy.dtype": _Dtype,
+    "numpy.core.multiarray.scalar": _Inert,
+    "numpy._core.multiarray.scalar": _Inert,
+    "mmengine.logging.history_buffer.HistoryBuffer": _HistoryBuffer,
+    "builtins.getattr": _history_method,
+    "collections.defaultdict": _no_items,
+    "builtins.frozenset": frozenset,
+    "builtins.bytes": _no_bytes,
+} | dict.fromkeys(_INERT, _Inert)
+"""What names in a checkpoint mean beside tensors and plain values. Neither numpy's nor mmengine's own are let in:
+they allocate what a file tells them, and with ``getattr`` a file reaches every function there is."""
+PICKLE_STAND_INS = STAND_INS | {
+    "numpy.core.numeric._frombuffer": _from_buffer,
+    "numpy._core.numeric._frombuffer": _from_buffer,
+    "_codecs.encode": _encode,
+    "collections.OrderedDict": OrderedDict,
+    "collections.Counter": _Inert,
+    "builtins.bytearray": _Inert,
+    "builtins.complex": _Inert,
+    "builtins.set": set,
+}
+"""The same where torch does not read, which has some of its own."""
+_OF_PYTHON_2 = {"__builtin__.long": "builtins.int", "__builtin__.unicode": "builtins.str",
+                "__builtin__.xrange": "builtins.range"}  # fmt: skip
+
+
+class _Unpickler(pickle.Unpickler):
+    """Plain containers and stand-ins only."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A stand-in; UnpicklingError for every other name."""
+        full = f"{module}.{name}"
+        known = _OF_PYTHON_2.get(full, re.sub(r"^__builtin__\.", "builtins.", full))
+        if known not in PICKLE_STAND_INS:
+            raise pickle.UnpicklingError(f"GLOBAL {full}")
+        return PICKLE_STAND_INS[known]
+
+
+def load(file: IO[bytes], path: Path) -> Any:
+    """A pickle of plain containers and numpy arrays (as ``Array``), read whole.
+
+    Raises:
+        InputError: damaged, or naming anything else.
+    """
+    start = file.tell()
+    check(file, path)
+    file.seek(start)
+    try:
+        return _Unpickler(file, encoding="latin1").load()
+    except pickle.UnpicklingError as error:
+        raise InputError(refusal(error, path)) from error
+    except UNREADABLE as error:
+        raise InputError(f"{path}: not readable as a checkpoint, it may be truncated") from error
+
+
+def refusal(error: pickle.UnpicklingError, path: Path) -> str:
+    """One line on a pickle that was refused: for the object it names, or as damaged."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    what = f"it holds an object of {found.group(1)}" if found else "it is not a torch file, or truncated"
+    if found and found.group(1).startswith("torch.nn."):
+        what += " (a whole module; save its state_dict())"
+    if "torch.distributed.tensor" in str(error):
+        what = "its tensors are shards of several processes (DTensor)"
+    return f"{path}: expected a checkpoint of tensors and plain values, but {what}"
+
+
+def check(file: IO[bytes], path: Path) -> None:
+    """Walk a pickle's opcodes without reading it, keeping the depth of each object on its stack.
+
+    Raises:
+        InputError: truncated, containers that nest too deep, or a memo index (room is made for it) beyond the file.
+    """
+    mark, depths, memo = -1, list[int](), dict[int, int]()
+    try:
+        for operation, argument, position in pickletools.genops(file):
+            before = operation.stack_before
+            if operation.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+                index = len(memo) if operation.name == "MEMOIZE" else int(argument or 0)
+                if index > (position or 0):
+                    raise InputError(f"{path}: its pickle has memo index {index}, expected at most {position}")
+                memo[index] = depths[-1]
+            elif operation.name in ("GET", "BINGET", "LONG_BINGET"):
+                depths.append(memo[int(argument or 0)])
+            elif operation.name == "MARK":
+                depths.append(mark)
+            else:
+                inner = []
+                if pickletools.markobject in before:
+                    while (depth := depths.pop()) != mark:
+                        inner.append(depth)
+                    before = before[: before.index(pickletools.markobject)]
+                inner += [depths.pop() for _ in before]
+                grows = operation.name in ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
+                container = inner.pop() if grows else 0
+                depth = max(container, 1 + max(inner, default=-1))
+                if depth > MAX_NESTING:
+                    raise InputError(f"{path}: its pickle nests more than {MAX_NESTING} containers")
+                depths += [depth] * len(operation.stack_after)
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(f"{path}: not readable as a checkpoint, it may be truncated") from error

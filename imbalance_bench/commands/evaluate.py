@@ -1,0 +1,293 @@
+"""Commands that measure a run, a checkpoint or detections; but for ``oracles`` they train nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imbalance_bench.commands.options import (
+    DATA_DIR,
+    DATASET,
+    DETECTOR,
+    WORK_DIR,
+    DataDirOption,
+    DatasetOption,
+    DetectorOption,
+    DeviceOption,
+    OutputOption,
+    SeedOption,
+    WorkDirOption,
+    benchmark,
+    console,
+    say,
+    show,
+    written,
+)
+from imbalance_bench.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from imbalance_bench.evaluation.detections import Detections
+    from imbalance_bench.evaluation.ground_truth import GroundTruth, IouType
+
+AP_CAPTION = "95 % over classes: interval of AP where the classes of a group are drawn"
+
+PathArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="A checkpoint (.pth), a run folder, or detections: .npz, or COCO results (.json, also packed as .gz)."
+    ),
+]
+AnnotationsOption = Annotated[
+    Path | None, typer.Option("--annotations", help="Validation annotations, if not the data set's.")
+]
+TrainAnnotationsOption = Annotated[
+    Path | None, typer.Option("--train-annotations", help="Where bins are counted, if not the data set's.")
+]
+
+
+def evaluate(
+    path: PathArgument,
+    annotations: AnnotationsOption = None,
+    train_annotations: TrainAnnotationsOption = None,
+    evaluator: Annotated[
+        str, typer.Option("--evaluator", help="arrays (ours), faster (faster-coco-eval) or lvis (official).")
+    ] = "arrays",
+    iou_type: Annotated[str, typer.Option("--iou-type", help="bbox, or segm where detections carry masks.")] = "bbox",
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = DATA_DIR,
+    output: OutputOption = None,
+) -> None:
+    """Average precision by bin of training instances, of a checkpoint, a run, or saved detections.
+
+    Says by which rules (LVIS's or COCO's), what was left out, and what looks like another convention.
+
+    Example: imbalance-bench evaluate work_dirs/emoji-lt-small/tiny/seed0/bags
+    """
+    if evaluator not in ("arrays", "faster", "lvis"):
+        raise InputError(f"option '--evaluator' is '{evaluator}', expected arrays, faster or lvis")
+    if iou_type not in ("bbox", "segm"):
+        raise InputError(f"option '--iou-type' is '{iou_type}', expected bbox or segm")
+    from imbalance_bench.evaluation import average_precision as detection
+    from imbalance_bench.evaluation import per_category
+    from imbalance_bench.evaluation.views import ap_by_bin
+
+    given = _given(path, annotations, train_annotations, iou_type, dataset, detector, device, data_dir)  # type: ignore[arg-type]
+    found, truth = given
+    if evaluator == "lvis" and not truth.lvis_style:
+        source = annotations or dataset
+        raise InputError(f"{source}: option '--evaluator lvis' expects federated annotations (neg_category_ids)")
+    categories = truth.categories
+    frame = detection.evaluate(found, truth, evaluator=evaluator)  # type: ignore[arg-type]
+    table = categories.frame(background=True).join(frame).reindex(columns=per_category.COLUMNS)
+    bins = f"bins by train instances: {', '.join(categories.bin_names)}"
+    show_groups(ap_by_bin(table), f"AP of {path} ({iou_type}, {evaluator}), percent", f"{AP_CAPTION}; {bins}")
+    show_protocol(truth, found)
+    _write(categories.frame().join(frame), output)
+
+
+def errors(
+    path: PathArgument,
+    annotations: AnnotationsOption = None,
+    train_annotations: TrainAnnotationsOption = None,
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = DATA_DIR,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write CSV and a figure here (folder).")] = None,
+) -> None:
+    """What goes wrong, by bin: kinds of errors (TIDE), what AP each costs, and who takes the boxes of the tail.
+
+    Of a run, boxes that no detection covers are told apart by whether a proposal did.
+
+    Example: imbalance-bench errors work_dirs/emoji-lt-small/tiny/seed0/baseline -o errors
+    """
+    from imbalance_bench.evaluation import error_analysis
+    from imbalance_bench.evaluation import error_views as views
+
+    found, truth = _given(path, annotations, train_annotations, "bbox", dataset, detector, device, data_dir)
+    overlaps = _overlaps(path, device, data_dir) if path.is_dir() and annotations is None else None
+    frame = views.per_category(error_analysis.analyse(found, truth), overlaps)
+    tables = views.by_bin(frame, truth.categories)
+    captions = views.captions(truth.categories)
+    for name, table in tables.items():
+        show_groups(table, f"{path}: {name}, percent", captions[name])
+    show_protocol(truth, found)
+    if output is not None:
+        from imbalance_bench import plotting
+        from imbalance_bench.runtime.files import write_text
+
+        write_text(output / "errors_per_category.csv", truth.categories.frame().join(frame).to_csv())
+        for target in (output / "errors_per_category.csv", *views.write(tables, output)):
+            written(target)
+        written(plotting.save(plotting.errors(tables, f"errors of {path.stem}"), output / "errors.png"))
+
+
+def proposal_accuracy(
+    path: Annotated[Path, typer.Argument(help="A checkpoint (.pth) or a run folder.")],
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = DATA_DIR,
+    output: OutputOption = None,
+) -> None:
+    """Proposal classification accuracy by bin and on background (section 5.2 of the paper).
+
+    Example: imbalance-bench proposal-accuracy work_dirs/emoji-lt-small/tiny/seed0/baseline
+    """
+    from imbalance_bench.evaluation import per_category
+    from imbalance_bench.evaluation.views import accuracy_by_bin
+    from imbalance_bench.experiments.run_folder import RunFolder
+
+    if path.is_dir():
+        run = RunFolder(path)
+        frame = per_category.read(run.verified(run.per_category))
+    else:
+        _check_checkpoint(path)
+        frame, _, _ = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device).measure(path)
+    show_groups(accuracy_by_bin(frame), f"proposal accuracy of {path}, percent")
+    _write(frame[["id", "name", "instance_count", "bin", "proposals", "correct", "accuracy"]], output)
+
+
+def oracles(
+    method: Annotated[str, typer.Option("--method", help="Method ('methods' lists them).")] = "baseline",
+    variant: Annotated[str | None, typer.Option("--variant", help="Variant, if not the default.")] = None,
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = DATA_DIR,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = None,
+) -> None:
+    """Is the classifier the bottleneck? AP where background, the class, or the boxes are known; trains what is missing.
+
+    Example: imbalance-bench oracles --method bags --dataset emoji-lt-small
+    """
+    from imbalance_bench.evaluation.views import percent
+
+    bench = benchmark(dataset, detector, data_dir, work_dir, seed, device)
+    frame = bench.oracles_of(method, variant)
+    shown = frame[[c for c in frame if c == "mAP" or (c.startswith("AP") and c[2:].isdigit())]]
+    cells = shown.map(percent).reset_index()
+    show(
+        cells,
+        f"{method} on {dataset}: AP, percent",
+        f"bins by train instances: {', '.join(bench.categories.bin_names)}",
+    )
+    show_protocol(bench.ground_truth)
+    _write(frame, output)
+
+
+def _given(
+    path: Path,
+    annotations: Path | None,
+    train_annotations: Path | None,
+    iou_type: IouType,
+    dataset: str,
+    detector: str,
+    device: str,
+    data_dir: Path,
+) -> tuple[Detections, GroundTruth]:
+    """Detections of a checkpoint, a run or a file, and what they are held against.
+
+    The file is looked at before a data set is, which may have to be drawn, and annotations before a model is run.
+    """
+    if (annotations is None) != (train_annotations is None):
+        raise InputError("options '--annotations' and '--train-annotations' go together")
+    from imbalance_bench.categories import CategoryTable
+    from imbalance_bench.datasets import registry
+    from imbalance_bench.evaluation import detections
+    from imbalance_bench.evaluation.ground_truth import GroundTruth
+    from imbalance_bench.experiments.run_folder import RunFolder
+    from imbalance_bench.runtime.progress import Reporter
+
+    parsed = None
+    if path.is_dir():
+        # A run knows what it was evaluated on.
+        run = RunFolder(path)
+        dataset = run.record()["settings"]["dataset"]
+        run.verified(run.detections)
+    if path.suffix == ".pth":
+        _check_checkpoint(path)
+    else:
+        parsed = detections.parse(path)
+    if annotations is not None and train_annotations is not None:
+        categories = CategoryTable.from_annotations(train_annotations)
+        truth = GroundTruth.read(annotations, categories, iou_type=iou_type)
+    else:
+        data = registry.prepare(dataset, data_dir, Reporter(console))
+        categories = data.categories()
+        truth = GroundTruth.read(data.val_annotations, categories, lvis_style=data.lvis_style, iou_type=iou_type)
+    if parsed is not None:
+        found = parsed(categories)
+        try:
+            truth.check(found)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        return found, truth
+    bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
+    return bench.measure(path)[2], truth
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Whether a file is a detector's checkpoint, before anything is made for it.
+
+    Raises:
+        InputError: it is not.
+    """
+    from imbalance_bench.checkpoints import own as checkpoints
+    from imbalance_bench.evaluation.detections import EXPECTED
+
+    try:
+        checkpoints.classifiers_of(checkpoints.load(path), path)
+    except InputError as error:
+        raise InputError(f"{error}; a .pth must be a checkpoint, detections come as {EXPECTED}") from error
+
+
+def _overlaps(path: Path, device: str, data_dir: Path) -> np.ndarray | None:
+    """Of each ground-truth box the best IoU with a proposal of a run's detector; None where that is not at hand."""
+    from imbalance_bench import methods
+    from imbalance_bench.experiments.run_folder import RunFolder
+
+    run = RunFolder(path)
+    settings = run.record()["settings"]
+    method = methods.get(settings["method"]).at(settings["variant"])
+    detector_run = RunFolder(path.parent / "baseline") if method.trains in ("classifier", "nothing") else run
+    if not detector_run.checkpoint.exists():
+        return None
+    bench = benchmark(settings["dataset"], settings["detector"], data_dir, WORK_DIR, settings["seed"], device)
+    return bench.overlaps(run, detector_run)
+
+
+def show_protocol(truth: GroundTruth, detections: Detections | None = None) -> None:
+    """By what rules was evaluated, what was left out, and what to look at."""
+    from imbalance_bench.evaluation import protocol
+
+    for line in protocol.describe(truth, detections):
+        say(line)
+
+
+def show_groups(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
+    """A by-group view: counts as they are, fractions in percent, the limits of an interval in one column."""
+    from imbalance_bench.evaluation.views import limits, percent
+
+    if "classes_low" in frame:
+        frame = limits(frame, "classes")
+    fractions = [column for column in frame if frame[column].dtype == float]
+    show(frame.assign(**{column: frame[column].map(percent) for column in fractions}).reset_index(), title, caption)
+
+
+def _write(frame: pd.DataFrame, output: Path | None) -> None:
+    """The per-category table as CSV, where asked for."""
+    if output is not None:
+        from imbalance_bench.runtime.files import write_text
+
+        write_text(output, frame.to_csv())
+        written(output)

@@ -1,0 +1,109 @@
+"""Commands that list, copy and join run folders."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imbalance_bench.commands.options import WORK_DIR, WorkDirOption, say, show, written
+from imbalance_bench.experiments.run_folder import RunFolder
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.progress import duration
+
+MEASURED = Path("results/measured")
+
+
+def runs(work_dir: WorkDirOption = WORK_DIR) -> None:
+    """List run folders with their state, key numbers and age.
+
+    Example: imbalance-bench runs
+    """
+    import pandas as pd
+
+    from imbalance_bench.evaluation.views import percent
+
+    rows = []
+    # What ``export`` copied has a record alone.
+    begun = {path.parent for name in ("settings", "record") for path in work_dir.glob(f"*/*/seed*/*/{name}.json")}
+    for folder in map(RunFolder, sorted(begun)):
+        metrics = folder.record()["metrics"] if folder.is_done else {}
+        newest = max(file.stat().st_mtime for file in folder.path.iterdir() if file.is_file())
+        rows.append(
+            {
+                "run": str(folder.path.relative_to(work_dir)),
+                "state": "done" if folder.is_done else "running" if folder.is_held() else "interrupted",
+                **{name: percent(metrics.get(name)) for name in ("mAP", "AP1", "ACCbg")},
+                "age": duration(time.time() - newest),
+            }
+        )
+    if not rows:
+        raise InputError(f"{work_dir}: no run folders there, 'run-baseline' makes the first")
+    show(pd.DataFrame(rows), f"runs in {work_dir}")
+
+
+def export(
+    work_dir: WorkDirOption = WORK_DIR,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder that takes the copies.")] = Path(
+        "results/measured"
+    ),
+) -> None:
+    """Copy records and per-category tables of finished runs, without checkpoints, to keep or to share them.
+
+    Tables and weight-norm figures can be made from the copies: --work-dir names the folder.
+
+    Example: imbalance-bench export --work-dir work_dirs -o results/measured
+    """
+    from imbalance_bench.runtime.files import write_text
+
+    finished = sorted(path.parent for path in work_dir.glob("*/*/seed*/*/record.json"))
+    if not finished:
+        raise InputError(f"{work_dir}: no finished run there")
+    for folder in finished:
+        for name in ("per_category.csv", "record.json"):
+            write_text(output / folder.relative_to(work_dir) / name, (folder / name).read_text(encoding="utf-8"))
+    say(f"{len(finished)} runs copied to {output}")
+
+
+def per_category(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or their per-category tables (.csv, .parquet).")],
+    measure: Annotated[
+        str, typer.Option("--measure", help="Column that is shown: ap, ap_fixed, accuracy, mean_score, weight_norm ...")
+    ] = "ap",
+    by: Annotated[str, typer.Option("--by", help="Grouper: bin or frequency.")] = "bin",
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Column to weight by: proposals (of accuracy), val_instances ...")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write all measures of all runs here (.csv or .parquet).")
+    ] = None,
+) -> None:
+    """Any measure of the per-category tables by any grouper, runs below each other; the tables joined on category id.
+
+    Example: imbalance-bench per-category work_dirs/emoji-lt-small/tiny/seed0/* --measure mean_score -o all.parquet
+    """
+    import pandas as pd
+
+    from imbalance_bench.evaluation import per_category as tables
+    from imbalance_bench.experiments.run_folder import RunFolder
+
+    if by not in ("bin", "frequency"):
+        raise InputError(f"option '--by' is '{by}', expected bin or frequency")
+    if output is not None and output.suffix not in tables.SUFFIXES:
+        raise InputError(
+            f"option '--output' is '{output}', expected a name that ends in {' or '.join(tables.SUFFIXES)}"
+        )
+    sources = {}
+    for path in runs:
+        run = RunFolder(path)
+        name = path.name if path.is_dir() else str(path.with_suffix(""))
+        sources[str(path) if name in sources else name] = run.verified(run.per_category) if path.is_dir() else path
+    joined = tables.join(sources)
+    rows = {name: tables.grouped_by(source, measure, by, weights) for name, source in sources.items()}
+    frame = pd.DataFrame(rows).T.map("{:.4f}".format).rename_axis("run").reset_index()
+    caption = f"means over categories, weighted by {weights}" if weights else "means over categories"
+    show(frame.replace("nan", "-"), f"{measure} by {by}", caption)
+    if output is not None:
+        written(tables.write(joined, output))

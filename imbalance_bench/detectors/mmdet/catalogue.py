@@ -1,0 +1,47 @@
+"""The detectors of the suite, found by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmengine.config import ConfigDict
+
+from imbalance_bench.detectors.mmdet import paper, tiny
+from imbalance_bench.detectors.mmdet.detector import Detector
+from imbalance_bench.runtime.errors import InputError, look_up
+
+BOXES = {
+    "agnostic": ({"reg_class_agnostic": True}, "one box regressor"),
+    "own": ({"reg_class_agnostic": False}, "a box regressor for each class"),
+    "shared": ({"reg_class_agnostic": False, "shared_boxes": True}, "one for each class beside a shared one"),
+}
+"""Box regressors: what the head is given, and one line."""
+
+DETECTORS: dict[str, Detector] = {record.name: record for record in (*tiny.DETECTORS, *paper.DETECTORS)}
+
+
+def get(name: str) -> Detector:
+    """The record of a detector, or of one with other box regressors: ``<name>-boxes=<BOXES>``.
+
+    Raises:
+        InputError: an unknown name; the message holds the nearest one. Or other boxes for a cascade, whose stages
+            refine one box a proposal.
+    """
+    base, _, boxes = name.partition("-boxes=")
+    record = look_up(DETECTORS, base, "detector")
+    if not boxes:
+        return record
+    own, text = look_up(BOXES, boxes, "kind of boxes")
+    if record.num_stages > 1:
+        raise InputError(f"detector '{name}': the stages of a cascade share their boxes, expected '{base}'")
+
+    def change(model: ConfigDict) -> None:
+        record.change(model)
+        model.roi_head.bbox_head.update(own)
+
+    return replace(record, name=name, description=f"{record.description}; {text}", change=change)
+
+
+def of(framework: str, scale: str) -> Detector:
+    """The detector of a framework (``Detector.framework``) at a scale."""
+    return next(d for d in DETECTORS.values() if (d.framework, d.scale) == (framework, scale))

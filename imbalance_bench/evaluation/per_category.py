@@ -1,0 +1,162 @@
+"""The per-category table of a run (``per_category.csv``): the centre of the analyses, every other is a view of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from imbalance_bench.evaluation.grouping import grouped
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import write_atomically
+
+Source: TypeAlias = pd.DataFrame | str | os.PathLike[str]
+
+COLUMNS = (
+    "id", "name", "image_count", "instance_count", "frequency", "bin", "weight_norm", "bias",
+    "val_instances", "ap", "ap50", "ap75", "recall", "proposals", "correct", "accuracy",
+)  # fmt: skip
+
+SUFFIXES = (".csv", ".parquet")
+"""Of the files that ``write`` writes."""
+
+NO_PARQUET = "Parquet needs pyarrow, which is not installed: pip install 'imbalance-bench[parquet]'"
+
+OPTIONAL = ("ap_fixed", "proposal_recall", "mean_score", "calibration_error")
+"""Columns that tables of earlier versions do not have, the first nor a diagnosis'."""
+
+CATEGORY = ("name", "image_count", "instance_count", "frequency", "bin")
+"""Columns that are of the category, the same in every run."""
+
+_EMPTY = {column: [""] for column in (*COLUMNS, *OPTIONAL) if column != "name"}
+
+
+def read(source: Source) -> pd.DataFrame:
+    """A run's table, index ``label``: one row a category in label order, the last row background (no AP).
+
+    Args:
+        source: path of a ``per_category.csv`` (or the same as ``.parquet``), or the table itself.
+
+    Raises:
+        InputError: not a CSV file, or a column is missing or not numeric.
+    """
+    name = _name(source)
+    if isinstance(source, pd.DataFrame):
+        frame = source
+    else:
+        try:
+            # A category may well be called "nan" or "None".
+            read_csv = partial(pd.read_csv, keep_default_na=False, na_values=_EMPTY)
+            frame = (pd.read_parquet if name.endswith(".parquet") else read_csv)(source)
+        except FileNotFoundError as error:
+            raise InputError(f"{name}: no such file, expected a run's per_category.csv") from error
+        except ImportError as error:
+            raise InputError(f"{name}: {NO_PARQUET}") from error
+        except (OSError, ValueError) as error:
+            raise InputError(f"{name}: not readable as a table ({error})") from error
+    if frame.index.name != "label":
+        if "label" not in frame:
+            raise InputError(f"{name}: field 'label' is missing")
+        frame = frame.set_index("label")
+    for column in COLUMNS:
+        if column not in frame:
+            raise InputError(f"{name}: field '{column}' is missing, expected {', '.join(COLUMNS)}")
+        if column not in ("name", "frequency") and not pd.api.types.is_numeric_dtype(frame[column]):
+            raise InputError(f"{name}: field '{column}' is not numeric")
+    return frame
+
+
+def _name(source: Source) -> str:
+    return "per-category table" if isinstance(source, pd.DataFrame) else str(source)
+
+
+def foreground(source: Source) -> pd.DataFrame:
+    """``read`` without the background row."""
+    return read(source).iloc[:-1]
+
+
+def side_by_side(
+    sources: Mapping[str, Source], view: Callable[[pd.DataFrame], pd.DataFrame], column: str
+) -> pd.DataFrame:
+    """One column of a by-group view for several runs: a row a run, a column a group."""
+    return pd.DataFrame({run: view(read(source))[column] for run, source in sources.items()}).T.rename_axis("run")
+
+
+def join(sources: Mapping[str, Source]) -> pd.DataFrame:
+    """The tables of several runs side by side, joined on category id.
+
+    Args:
+        sources: by name of the run.
+
+    Returns:
+        Index ``id`` in label order, background's last; the columns of the category, then of each run its measures as
+        ``<run>.<measure>``; NaN where a run has not measured one.
+
+    Raises:
+        InputError: not per-category tables, or of other categories or other counts than the first's.
+    """
+    tables = {name: read(source).set_index("id") for name, source in sources.items()}
+    first_name, first = next(iter(tables.items()))
+    for name, table in tables.items():
+        if not first.index.equals(table.index):
+            strangers = first.index.symmetric_difference(table.index)
+            what = f"category id {strangers[0]}" if len(strangers) else "the order of the ids"
+            raise InputError(f"{name}: field 'id' is not as in {first_name} ({what}), expected the same categories")
+        for column in ("name", "instance_count"):
+            if not first[column].equals(table[column]):
+                raise InputError(f"{name}: field '{column}' differs from {first_name}'s, expected the same data set")
+    measures = [table.drop(columns=list(CATEGORY)).add_prefix(f"{name}.") for name, table in tables.items()]
+    return pd.concat([first[list(CATEGORY)], *measures], axis=1)
+
+
+def grouped_by(source: Source, measure: str, by: str = "bin", weights: str | None = None) -> pd.Series:
+    """A measure by a grouper.
+
+    Args:
+        source: a run's per-category table or its path.
+        measure: a column of it.
+        by: ``bin`` or ``frequency``.
+        weights: a column that counts what the measure is a rate of, as ``proposals`` of ``accuracy``; without, every
+            category counts as much as any other.
+
+    Returns:
+        Of ``all`` categories, each group that has one, and ``background``; NaN where no category has the measure.
+
+    Raises:
+        InputError: no such column.
+    """
+    frame = read(source)
+    for column in (measure, by, *([weights] if weights else ())):
+        if column not in frame or (column != by and not pd.api.types.is_numeric_dtype(frame[column])):
+            known = f"expected one of {', '.join(frame)}"
+            why = "the version that made it did not measure it" if column in OPTIONAL else known
+            raise InputError(f"{_name(source)}: no numeric field '{column}', {why}")
+    classes, background = frame.iloc[:-1], frame.index[-1]
+    found = {str(key): part.index.to_numpy() for key, part in classes.groupby(by, sort=False) if len(part)}
+    order = sorted(found, key=lambda key: "rcf".find(key) if by == "frequency" else int(key))
+    groups = {
+        "all": classes.index.to_numpy(),
+        **{key: found[key] for key in order},
+        "background": np.array([background]),
+    }
+    return pd.Series(grouped(frame[measure], groups, frame[weights] if weights else None), name=measure)
+
+
+def write(frame: pd.DataFrame, path: Path) -> Path:
+    """A table as CSV or Parquet, by its suffix; whole or not at all.
+
+    Raises:
+        InputError: another suffix, or pyarrow is missing.
+    """
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: expected a name that ends in .csv or .parquet")
+    try:
+        write_atomically(path, frame.to_csv if path.suffix == ".csv" else frame.to_parquet)
+    except ImportError as error:
+        raise InputError(f"{path}: {NO_PARQUET}") from error
+    return path

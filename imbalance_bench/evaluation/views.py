@@ -1,0 +1,100 @@
+"""Views of per-category tables: AP and proposal accuracy by bin, of one run or of several, and how values are shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from imbalance_bench.evaluation.bootstrap import interval_over_classes
+from imbalance_bench.evaluation.per_category import Source, foreground, read, side_by_side
+
+
+def ap_by_bin(source: Source, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """AP of each bin, of each frequency and of all, with the number of classes and boxes it rests on.
+
+    Args:
+        source: a run's per-category table or its path.
+        resamples: of the bootstrap over categories; see ``bootstrap.interval_over_classes``.
+        seed: of the bootstrap.
+
+    Returns:
+        Index ``group``: ``mAP``, ``AP1``.., ``APr``, ``APc``, ``APf`` (those that have a category); columns
+        ``classes`` (with validation ground truth), ``val_instances``, ``ap``, ``ap50``, ``ap75``, ``recall``
+        (means over classes, fractions), ``classes_low`` and ``classes_high`` (95 % interval of ``ap`` over classes).
+
+    Raises:
+        InputError: not a per-category table.
+    """
+    frame = foreground(source)
+    groups = {"mAP": frame}
+    groups |= {f"AP{int(number)}": part for number, part in frame.groupby("bin")}
+    groups |= {f"AP{letter}": frame[frame["frequency"] == letter] for letter in "rcf"}
+    rows = {}
+    for name, part in groups.items():
+        if len(part):
+            low, high = interval_over_classes(part["ap"], resamples=resamples, seed=seed)
+            means = part[["ap", "ap50", "ap75", "recall"]].mean()
+            counts = {"classes": part["ap"].count(), "val_instances": int(part["val_instances"].sum())}
+            rows[name] = {**counts, **means, "classes_low": low, "classes_high": high}
+    columns = pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
+    return columns.astype({"classes": int, "val_instances": int})
+
+
+def compare_ap(sources: Mapping[str, Source], column: str = "ap") -> pd.DataFrame:
+    """``column`` of ``ap_by_bin`` for several runs: a row a run, columns mAP, AP1.., APr, APc, APf."""
+    return side_by_side(sources, ap_by_bin, column)
+
+
+def accuracy_by_bin(source: Source) -> pd.DataFrame:
+    """Accuracy of all proposals, of each bin's and of background's.
+
+    Args:
+        source: a run's per-category table or its path.
+
+    Returns:
+        Index ``group``: ``ACC`` (background included), ``ACC1``.., ``ACCbg``; columns ``classes`` (with a
+        proposal), ``proposals``, ``correct``, ``accuracy`` (correct / proposals, the paper's) and ``macro`` (mean
+        over foreground classes; NaN for ``ACCbg``), fractions.
+
+    Raises:
+        InputError: not a per-category table.
+    """
+    frame = read(source)
+    classes = frame.iloc[:-1]
+    groups = {"ACC": frame}
+    groups |= {f"ACC{int(number)}": part for number, part in classes.groupby("bin")}
+    groups["ACCbg"] = frame.iloc[-1:]
+    rows = {}
+    for name, part in groups.items():
+        members = part[part.index.isin(classes.index)]
+        rows[name] = {
+            "classes": int((members["proposals"] > 0).sum()),
+            "proposals": int(part["proposals"].sum()),
+            "correct": int(part["correct"].sum()),
+            "macro": (members["correct"] / members["proposals"]).mean(),
+        }
+    result = pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
+    result = result.astype({"classes": int, "proposals": int, "correct": int})
+    result.insert(3, "accuracy", result["correct"] / result["proposals"])
+    return result
+
+
+def compare_accuracy(sources: Mapping[str, Source], column: str = "accuracy") -> pd.DataFrame:
+    """``column`` of ``accuracy_by_bin`` for several runs: a row a run, columns ACC, ACC1.., ACCbg."""
+    return side_by_side(sources, accuracy_by_bin, column)
+
+
+def percent(value: Any) -> str:
+    """A fraction times 100 with two decimals; ``-`` where there is none."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.2f}"
+
+
+def limits(frame: pd.DataFrame, drawn: str) -> pd.DataFrame:
+    """``<drawn>_low`` and ``<drawn>_high`` as one column, in percent, that says what the interval is over."""
+    pairs = zip(frame[f"{drawn}_low"], frame[f"{drawn}_high"], strict=True)
+    cells = ["-" if low != low else f"{percent(low)} to {percent(high)}" for low, high in pairs]
+    frame = frame.rename(columns={f"{drawn}_low": f"95 % over {drawn}"}).drop(columns=f"{drawn}_high")
+    return frame.assign(**{f"95 % over {drawn}": cells})

@@ -1,0 +1,173 @@
+"""Many runs on a Ray cluster: each is one task, which waits for the tasks of the runs it needs.
+
+Ray schedules, places and retries; a task is ``Benchmark.run`` on a work dir that every machine sees, so a run whose
+worker was killed goes on from its checkpoint on whichever machine Ray retries it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from imbalance_bench.methods import Method, parse
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from analyses.studies import Row
+    from imbalance_bench.experiments.benchmark import Benchmark
+
+    Job: TypeAlias = tuple[Benchmark, Row]
+    """A run: row of a study, and the benchmark that runs it."""
+
+RETRIES = 3
+"""Of a task whose worker or machine was lost; errors of the run itself are not retried."""
+CPUS = 4
+"""Of a task that trains a detector on CPUs, where machines have that many: more of them hardly help a tiny one."""
+GPU_SHARE = 0.25
+"""Of a task that trains only a classifier, where there are GPUs."""
+PATIENCE = 60.0
+"""Seconds that a retried task waits for its predecessor to let go of the run folder."""
+
+
+def connect(address: str | None = None) -> None:
+    """Join a cluster, unless this process has already.
+
+    Args:
+        address: ``ray://host:port`` of a cluster; None for the running one (``RAY_ADDRESS``, or one started here), or
+            else one of this machine alone, for as long as this process runs.
+
+    Raises:
+        InputError: Ray is not installed, or does not answer there.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(
+            "option '--cluster' needs Ray, which is not installed: pip install 'imbalance-bench[cluster]'"
+        ) from error
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = address or os.environ.get("RAY_ADDRESS") or "this machine"
+        raise InputError(f"option '--cluster': no Ray cluster at {where} ({error})") from error
+
+
+def run_jobs(jobs: Sequence[Job], cpus: int = CPUS) -> Iterator[tuple[Job, Exception | None]]:
+    """Run all jobs on the cluster that this process has joined.
+
+    A job that fails fails those that need it, and no others.
+
+    Args:
+        jobs: benchmarks of one work dir, and rows; what a row needs comes before it.
+        cpus: at most, of a task that trains a detector where there are no GPUs.
+
+    Yields:
+        Each job when it is done, with the error that it failed with.
+
+    Raises:
+        InputError: a machine of the cluster does not see the work dir.
+    """
+    import ray
+
+    task = ray.remote(max_retries=RETRIES)(_run)
+    tasks: dict[Any, Job] = {}
+    refs: dict[Path, Any] = {}
+    with _marker([bench.work_dir for bench, _ in jobs]) as marker:
+        _check_machines(marker)
+        for job in jobs:
+            bench, row = job
+            needed = [refs[bench.folder_of(name).path] for name in row.method.needs]
+            options = {"name": f"{row.run}, {bench.detector.name}, seed {bench.seed}", **resources(row.method, cpus)}
+            ref = task.options(**options).remote(bench, row.run, marker, sys.argv, *needed)
+            refs[bench.folder_of(row.run).path] = ref
+            tasks[ref] = job
+        while tasks:
+            (ref,), _ = ray.wait(list(tasks), num_returns=1)
+            yield tasks.pop(ref), _error(ref)
+
+
+def _run(bench: Benchmark, run: str, marker: Path, command: list[str], *needed: None) -> None:
+    """One task: a run, once those it needs are done (``needed`` is theirs, so that Ray waits for it)."""
+    import ray
+    import torch
+
+    _check_visible(marker)
+    cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+    torch.set_num_threads(max(int(cpus), 1))
+    sys.argv[:] = command  # the run's record tells the command that was given
+    folder, deadline = bench.folder_of(run), time.monotonic() + PATIENCE
+    while folder.is_held() and time.monotonic() < deadline:
+        time.sleep(1)
+    bench.run(*parse(run))
+
+
+def resources(method: Method, cpus: int) -> dict[str, float]:
+    """CPUs and GPUs of a task, by what it trains: one GPU for a detector where there are any, else up to ``cpus``."""
+    import ray
+
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    trains_detector = method.trains not in ("classifier", "nothing")
+    if any(machine.get("GPU") for machine in machines):
+        return {"num_cpus": 1, "num_gpus": 1 if trains_detector else GPU_SHARE}
+    largest = int(max(machine.get("CPU", 0) for machine in machines))
+    return {"num_cpus": max(min(cpus, largest), 1) if trains_detector else 1}
+
+
+def _error(ref: Any) -> Exception | None:
+    """What a finished task failed with."""
+    import ray
+
+    try:
+        ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        return error.cause
+    except ray.exceptions.RayError as error:
+        return error
+    return None
+
+
+@contextmanager
+def _marker(work_dirs: Sequence[Path]) -> Iterator[Path]:
+    """A file in the work dir, by which other machines know it."""
+    (work_dir,) = set(work_dirs)
+    path = work_dir / f".cluster-{uuid.uuid4().hex}"
+    write_text(path, platform.node())
+    try:
+        yield path
+    finally:
+        path.unlink()
+
+
+def _check_machines(marker: Path) -> None:
+    """Whether the work dir is the same on every machine of the cluster."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    check = ray.remote(num_cpus=0)(_check_visible)
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    for ref in [
+        check.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(marker)
+        for node in nodes
+    ]:
+        if error := _error(ref):
+            raise error
+
+
+def _check_visible(marker: Path) -> None:
+    if not marker.exists():
+        raise InputError(
+            f"{platform.node()}: does not see {marker.parent}, expected a --work-dir that every machine of the cluster "
+            "shares"
+        )

@@ -1,0 +1,217 @@
+"""Files that are whole or absent, JSON that every reader takes, checksums, and disks that take no more."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import gzip
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from imbalance_bench.runtime.errors import InputError
+
+DISK_PROBLEMS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file grows beyond what is allowed (ulimit -f)",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EIO: "the disk failed to read or write",
+}
+"""What is wrong with a disk or a folder, not with the program."""
+
+KINDS = {
+    b"version https://git-lfs": "a Git LFS pointer; 'git lfs pull' brings the file itself",
+    b"\x1f\x8b": "an archive (gzip), unpack it first",
+    b"BZh": "an archive (bzip2), unpack it first",
+    b"\xfd7zXZ": "an archive (xz), unpack it first",
+    b"7z\xbc\xaf": "an archive (7z), unpack it first",
+    b"(\xb5/\xfd": "an archive (zstd), unpack it first",
+    b"\x89HDF": "an HDF5 file (Keras)",
+}
+"""How files begin that somebody takes for data, and what they are."""
+
+
+def kind_of(head: bytes) -> str | None:
+    """What a file is, by its first 512 bytes, that is never what was asked for; None where that cannot be told."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not head:
+        return "empty"
+    if text[:9].lower() == b"<!doctype" or text[:5].lower() in (b"<html", b"<?xml"):
+        return "a page of a website (HTML), as a download that failed leaves it"
+    if head[257:262] == b"ustar":
+        return "an archive (tar), unpack it first"
+    return next((kind for start, kind in KINDS.items() if head.startswith(start)), None)
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a file beside ``path``, then put it there in one step; on failure nothing changes.
+
+    Raises:
+        OSError: of the disk; it names ``path``, whatever ``write`` made of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path, instead=True):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.partial-", suffix=path.suffix)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            write(partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.chmod(0o644)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
+
+    def write(partial: Path) -> None:
+        partial.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
+def load_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file: UTF-8, UTF-16 or UTF-32, with or without a byte-order mark, gzipped or not.
+
+    Told by the content, whatever the name: PowerShell and Excel write marks, exports are packed.
+
+    Raises:
+        InputError: missing, empty, unreadable, or not JSON.
+    """
+    content = b""
+    try:
+        content = Path(path).read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        if not content.strip():
+            raise InputError(f"{path}: not readable as JSON (the file is empty)")
+        return json.loads(content)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file, expected a JSON file") from error
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        kind = "an archive (zip), unpack it first" if content.startswith(b"PK\x03\x04") else kind_of(content[:512])
+        raise InputError(f"{path}: not readable as JSON ({f'it is {kind}' if kind else error})") from error
+
+
+def write_json(path: Path, content: Any, *, compact: bool = False) -> None:
+    """Replace a JSON file atomically; see ``json_text``."""
+    try:
+        text = json_text(content, compact=compact)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    write_text(path, text)
+
+
+def json_text(content: Any, *, compact: bool = False) -> str:
+    """Strict JSON, which has no NaN: a number that is not there is ``null``.
+
+    Args:
+        content: dictionaries, lists, numbers, strings.
+        compact: without spaces and line breaks.
+
+    Raises:
+        ValueError: it holds an infinity.
+    """
+    layout: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
+    try:
+        text = json.dumps(content, allow_nan=False, **layout)
+    except ValueError:
+        text = json.dumps(_without_nan(content), allow_nan=False, **layout)
+    return text if compact else f"{text}\n"
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content
+
+
+def numbers_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``json_text`` made of a record of numbers: ``null`` is NaN again."""
+    return {name: math.nan if value is None else value for name, value in record.items()}
+
+
+def remove_partials(folder: Path) -> None:
+    """Delete what a killed process had begun to write into a folder; nobody else may be writing there."""
+    for partial in folder.glob(".*.partial-*"):
+        partial.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file; one that has not changed since is not read again by the same process."""
+    status = path.stat()
+    return _sha256(path.resolve(), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256(path: Path, *_: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def naming(path: Path, instead: bool = False) -> Iterator[None]:
+    """Let errors of the disk name what was being written, which a write to an open file does not.
+
+    Args:
+        path: what.
+        instead: also of errors that name another file.
+    """
+    try:
+        yield
+    except Exception as error:
+        of_disk = _of_disk(error)
+        if of_disk is None or (of_disk is error and of_disk.filename is not None and not instead):
+            raise
+        raise OSError(of_disk.errno, os.strerror(of_disk.errno or 0), str(path)) from error
+
+
+def disk_problem(error: BaseException) -> str | None:
+    """One line on an error of the disk: the path, what is wrong, what is left, what to do; None of any other error."""
+    of_disk = _of_disk(error)
+    if of_disk is None:
+        return None
+    full = of_disk.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "make room" if full else "make it writable"
+    line = f"{DISK_PROBLEMS[of_disk.errno or 0]}; {advice} and give the same command again, or name another folder"
+    if of_disk.filename is None:
+        return line
+    path = Path(os.fsdecode(of_disk.filename))
+    return f"{path}: {line} ({free(path) / 2**30:.1f} GiB are free there)"
+
+
+def free(path: Path) -> int:
+    """Bytes that are free on the disk of a path that need not be there yet."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _of_disk(error: BaseException) -> OSError | None:
+    """The disk's error that an error is, or hides: ``torch.save`` raises one of its own."""
+    for candidate in (error, error.__context__ if isinstance(error, RuntimeError) else None):
+        if isinstance(candidate, OSError) and candidate.errno in DISK_PROBLEMS:
+            return candidate
+    return None

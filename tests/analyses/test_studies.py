@@ -1,0 +1,120 @@
+"""Studies are sweeps over the catalogue, numbered as the paper's tables; their graph is run in order."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from analyses import published
+from analyses.commands import run_all
+from analyses.studies import STUDIES, Row
+from imbalance_bench.checkpoints import own as checkpoints
+from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.methods import METHODS
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=lambda s: s.name)
+def test_rows(study) -> None:  # type: ignore[no-untyped-def]
+    folders = [(row.detector("tiny"), row.method.folder(row.variant)) for row in study.rows]
+    assert len(set(folders)) == len(folders), "each setting is one run"
+    assert len({tuple(row.labels) for row in study.rows}) == 1
+
+
+@pytest.mark.parametrize(("number", "papers"), [(2, 6), (3, 6), (4, 7), (5, 4), (6, 4)])
+def test_rows_are_the_papers(number: int, papers: int) -> None:
+    ours = [int(row.labels["row"].strip("()")) for row in STUDIES[f"table {number}"].rows if row.labels["row"]]
+    printed = published.by_row(number)
+    # The first rows of Table 3 are results of other papers.
+    assert ours == [row for row in printed.index if not (number == 3 and row < 7)]
+    assert len(ours) == papers
+
+
+@pytest.mark.parametrize("number", [2, 3, 6])
+def test_frameworks_are_where_the_paper_prints_them(number: int) -> None:
+    printed = published.by_row(number)
+    for row in STUDIES[f"table {number}"].rows:
+        if row.run == "baseline":
+            entry = printed.loc[int(row.labels["row"].strip("()"))]
+            words = row.labels["framework"].split()
+            text = f"{entry['Models']} {entry.get('Backbone', '')} R50"  # Table 6 has no other backbone
+            assert all(word in text for word in words), text
+
+
+def test_frameworks_take_the_scale_of_the_named_detector() -> None:
+    rows = STUDIES["table 3"].rows
+    assert [row.detector("tiny") for row in rows[::3]] == ["tiny-mask", "tiny-htc", "tiny-htc-dcn"]
+    assert [row.detector("faster-rcnn-r50") for row in rows[::3]] == ["mask-rcnn-r50", "htc-x101", "htc-x101-ms-dcn"]
+    assert STUDIES["table 1"].rows[0].detector("tiny-mask") == "tiny-mask"
+
+
+def test_table_1_has_every_row_and_variant() -> None:
+    rows = {row.run for row in STUDIES["table 1"].rows}
+    assert {f"{m.name}:{v}" for m in METHODS.values() if m.paper_row for v in m.variants} <= rows
+    assert "x2-cls:paper" in rows
+
+
+def test_settings_mean_what_they_say() -> None:
+    by_row = {row.labels["row"]: row.method.options(row.variant) for row in STUDIES["table 4"].rows[1:]}
+    assert [(o["background"], o["others"], o["groups"]) for o in by_row.values()] == [
+        (False, False, 4), (True, False, 4), (False, True, 4), (True, True, 2), (True, True, 4), (True, True, 8)
+    ]  # fmt: skip
+    assert all(options["beta"] == 8 for options in by_row.values())
+    betas = [row.method.options(row.variant)["beta"] for row in STUDIES["figure 4"].rows[1:]]
+    assert betas == [0, 0.5, 1, 2, 4, 8, 16, "n", "all"]
+    taus = [r.method.options(r.variant)["tau"] for r in STUDIES["figure 5"].rows if r.method.name.startswith("tau")]
+    assert taus == [tau / 10 for tau in range(1, 11)] * 3
+
+
+def test_a_run_comes_after_what_it_starts_from() -> None:
+    graph = run_all.order([Row({}, "bags-tune-all"), Row({}, "bags"), Row({}, "bags:beta=1"), Row({}, "bags:beta=8")])
+    assert [(row.method.name, row.variant) for row in graph] == [
+        ("baseline", "paper"), ("bags", "beta=1"), ("bags-tune-all", "paper"), ("bags", "released")
+    ]  # fmt: skip
+
+
+SCRIPT = """
+    from dataclasses import replace
+    from pathlib import Path
+    from imbalance_bench.experiments.benchmark import Benchmark
+    from imbalance_bench.datasets import registry
+    from imbalance_bench.detectors.mmdet import catalogue
+    from imbalance_bench.schedule import Schedule
+
+    schedule = Schedule(epochs=3, lr=0.02, batch_size=16, warmup_iterations=3)
+    data = registry.get("emoji-lt-mini", Path({data!r}))
+    bench = Benchmark(data, catalogue.get("tiny"), Path({work!r}), schedule=schedule)
+    bench.run("bags")
+    bench.run("tau-norm")
+"""
+
+
+def test_a_graph_killed_at_any_moment_goes_on_to_the_same_result(mini: DataSet, tmp_path: Path) -> None:
+    def start(work: Path) -> subprocess.Popen:
+        script = textwrap.dedent(SCRIPT.format(data=str(mini.train_images.parents[1]), work=str(work)))
+        return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def seed(work: Path) -> Path:
+        return work / "emoji-lt-mini" / "tiny" / "seed0"
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait(timeout=240) == 0
+    for sign in ("baseline/last_checkpoint", "baseline/record.json", "bags/classifier0_epoch.pth"):
+        process = start(killed)
+        deadline = time.monotonic() + 120
+        while not (seed(killed) / sign).exists() and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert start(killed).wait(timeout=240) == 0
+    for method in ("baseline", "bags", "tau-norm"):
+        a, b = (checkpoints.load(seed(work) / method / "checkpoint.pth")["state_dict"] for work in (whole, killed))
+        assert all(torch.equal(a[name], b[name]) for name in a)
+        tables = [(seed(work) / method / "per_category.csv").read_bytes() for work in (whole, killed)]
+        assert tables[0] == tables[1]

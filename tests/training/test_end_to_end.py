@@ -1,0 +1,63 @@
+"""Every loss trains a detector end to end in mmdet too, from the baseline."""
+
+import pytest
+import torch
+
+from analyses.studies import Row
+from imbalance_bench.checkpoints import own as checkpoints
+from imbalance_bench.datasets.generated import generate
+from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.experiments.benchmark import Benchmark
+from imbalance_bench.methods import METHODS
+from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.schedule import Schedule
+
+SHORT = Schedule(epochs=1, lr=0.02, batch_size=4, warmup_iterations=2)
+TRAINED = [method.name for method in METHODS.values() if "trains" in method.conduct]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    folder = tmp_path_factory.mktemp("end-to-end")
+    data = generate(folder / "data", classes=6, train_images=12, val_images=3, size=(96, 128))
+    return Benchmark(data, catalogue.get("tiny"), folder / "work_dirs", schedule=SHORT, views=1)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_loss_trains_the_detector(bench: Benchmark, name: str) -> None:
+    start = checkpoints.load(bench.run("baseline").checkpoint)["state_dict"]
+    run = bench.run(name, "trains=all")
+    assert run.path.name == f"{name}-trains=all"
+    record = run.record()
+    assert record["settings"]["options"]["trains"] == "all"
+    assert record["settings"]["schedule"]["policy"] == SHORT.policy, "the detector's schedule, not the classifier's"
+    assert 0 <= record["metrics"]["mAP"] <= 1
+    content = checkpoints.load(run.checkpoint)
+    for part in ("backbone.layer3.0.conv1.weight", "roi_head.bbox_head.shared_fcs.0.weight"):
+        weights = content["state_dict"][part]
+        assert weights.isfinite().all()
+        assert not torch.equal(weights, start[part])
+    (classifier,) = checkpoints.classifiers_of(content, run.checkpoint).values()
+    assert all(value.isfinite().all() for value in classifier.state_dict().values())
+
+
+def test_the_head_alone(bench: Benchmark) -> None:
+    start = checkpoints.load(bench.run("baseline").checkpoint)["state_dict"]
+    weights = checkpoints.load(bench.run("seesaw", "trains=head").checkpoint)["state_dict"]
+    assert torch.equal(weights["backbone.layer3.0.conv1.weight"], start["backbone.layer3.0.conv1.weight"])
+    head = "roi_head.bbox_head.shared_fcs.0.weight"
+    assert not torch.equal(weights[head], start[head])
+
+
+def test_scopes() -> None:
+    seesaw = METHODS["seesaw"]
+    assert seesaw.at(None) is seesaw
+    assert seesaw.at("p=0.4,trains=all").options("p=0.4,trains=all")["p"] == 0.4
+    row = Row({}, "seesaw:trains=all")
+    assert (row.method.trains, row.method.needs, row.variant) == ("all", ("baseline",), "trains=all")
+    with pytest.raises(InputError, match="option 'trains' of 'seesaw': 'nothing', expected one of all, all but stem"):
+        seesaw.at("trains=nothing")
+    with pytest.raises(InputError, match="unknown option 'trains'"):
+        METHODS["tau-norm"].at("trains=all")
+    with pytest.raises(InputError, match="unknown option 'trains'"):
+        METHODS["simcal"].at("trains=all")
