@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imbalance_bench.classifiers.base import LinearClassifier
 from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 
 
@@ -36,6 +37,14 @@ class DualHeadClassifier(SoftmaxClassifier):
         self.register_buffer("original_weight", torch.zeros_like(self.weight.detach()))
         self.register_buffer("original_bias", torch.zeros_like(self.bias.detach()))
         self.register_buffer("tail_mask", torch.tensor([*self.tail, False]), persistent=False)
+
+    @classmethod
+    def from_base(cls, base: LinearClassifier, tail: Sequence[bool]) -> DualHeadClassifier:
+        """Build one beside a trained classifier, whose rows score the other classes; its own are new."""
+        classifier = cls(base.num_classes, base.feature_dim, tail)
+        classifier.original_weight.copy_(base.weight.detach())
+        classifier.original_bias.copy_(base.bias.detach())
+        return classifier
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, d) -> (N, 2 (C + 1)): logits of the calibrated softmax, then of the one before."""

@@ -24,10 +24,12 @@ def drawing(proposals: ProposalSet, num_classes: int, sampling: str = "uniform")
         num_classes: C; background is no class here.
         sampling: of ``Method``: ``uniform``, ``class-balanced`` or ``bi-level``.
     """
-    if sampling == "bi-level":
-        return partial(bi_level, proposals, num_classes)
-    weights = balanced_weights(proposals, num_classes) if sampling == "class-balanced" else None
-    return partial(whole_images, proposals, weights)
+    of: dict[str, Callable[[], Batches]] = {
+        "uniform": lambda: partial(whole_images, proposals, None),
+        "class-balanced": lambda: partial(whole_images, proposals, balanced_weights(proposals, num_classes)),
+        "bi-level": lambda: partial(bi_level, proposals, num_classes),
+    }
+    return of[sampling]()
 
 
 def whole_images(

@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -39,6 +39,9 @@ COLUMNS = {"labels": np.int32, "ground_truth": bool, "frames": np.float32, "coun
 """What is held in memory of a part; features and boxes are not."""
 CHUNK_ROWS, CHUNK_VALUES = 16384, 1 << 26
 
+BoxesOfPairs = Callable[[Tensor, Tensor], Tensor]
+"""((K,) proposals, (K,) labels) -> (K, 4) boxes in the original image."""
+
 
 @dataclass(frozen=True, eq=False)
 class ProposalSet(ByValue):
@@ -46,26 +49,28 @@ class ProposalSet(ByValue):
 
     Attributes:
         features: (P, d) on disk or on the device, one for each tap, half or single precision.
-        relu: whether a ReLU is applied to each on reading.
         labels: (P,) int32, background = C.
-        boxes: (P, 4) float32 xyxy in the original image after box regression, where the detector's regressor is
-            class-agnostic; else the proposals themselves in the network's image.
+        stored_boxes: (P, 4) float32 xyxy: in the original image after box regression, where the detector's regressor
+            is class-agnostic; else the proposals themselves in the network's image. ``boxes_of`` reads both.
         frames: (I, 4) float32: height and width of the network's image, its scale in x and y.
         offsets: (I + 1,) int64: image i holds rows offsets[i]..offsets[i + 1].
         image_ids: (I,) int64; an id comes once a view.
         ground_truth: (P,) bool: the proposal is an added ground-truth box (training only).
         manifest: what made it.
+        relu: whether a ReLU is applied to each tap on reading.
+        boxes_of_pairs: where each class has a box regressor, what decodes the boxes of an image, by its position.
     """
 
     features: tuple[ShardedRows, ...]
     labels: np.ndarray
-    boxes: ShardedRows
+    stored_boxes: ShardedRows
     ground_truth: np.ndarray
     frames: np.ndarray
     offsets: np.ndarray
     image_ids: np.ndarray
     manifest: dict[str, Any]
     relu: tuple[bool, ...] = (False,)
+    boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,9 +108,19 @@ class ProposalSet(ByValue):
             yield features, labels
 
     def image(self, position: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
-        """(features, labels, boxes) of the image at a position; boxes stay on the CPU."""
+        """(features, labels, stored boxes) of the image at a position; boxes stay on the CPU."""
         rows = self.rows(position)
-        return *self.batch([rows], device), self.boxes.tensor([rows])
+        return *self.batch([rows], device), self.stored_boxes.tensor([rows])
+
+    def boxes_of(self, position: int) -> Tensor | BoxesOfPairs:
+        """What the proposals of an image end in: (P, 4) xyxy boxes; of a class-specific regressor, what decodes them.
+
+        The coordinates are of the original image. A thousand proposals of a thousand classes are a million boxes, of
+        which a few hundred are looked at.
+        """
+        if self.boxes_of_pairs is not None:
+            return self.boxes_of_pairs(position)
+        return self.stored_boxes.tensor([self.rows(position)])
 
     def on(self, device: str, share: float = 0.7) -> ProposalSet:
         """The features in a GPU's memory, where they take no more than ``share`` of what is free; else as they are."""
@@ -296,7 +311,7 @@ def read(folder: Path, verify: bool = True) -> ProposalSet:
                     raise InputError(f"{path}: field 'sha256' of the manifest does not match the arrays")
     return ProposalSet(
         features=(ShardedRows([path / "features.bin" for path in folders], rows, shards[0]["dim"], dtype),),
-        boxes=ShardedRows([path / "boxes.bin" for path in folders], rows, 4, np.dtype(np.float32)),
+        stored_boxes=ShardedRows([path / "boxes.bin" for path in folders], rows, 4, np.dtype(np.float32)),
         offsets=np.concatenate([[0], np.cumsum(counts)]),
         manifest=manifest,
         labels=columns["labels"],
@@ -356,7 +371,7 @@ def concatenate(parts: Sequence[ProposalSet]) -> ProposalSet:
     return replace(
         parts[0],
         features=tuple(ShardedRows.concatenate(taps) for taps in zip(*(part.features for part in parts), strict=True)),
-        boxes=ShardedRows.concatenate([part.boxes for part in parts]),
+        stored_boxes=ShardedRows.concatenate([part.stored_boxes for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         ground_truth=np.concatenate([part.ground_truth for part in parts]),
         frames=np.concatenate([part.frames for part in parts]),
