@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.methods.options import Option, keyword_options, text_of
+from imbalance_bench.methods.settings import Option, keyword_options, text_of
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
 

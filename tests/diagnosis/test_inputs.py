@@ -40,7 +40,7 @@ def test_labels_are_the_checkpoints(theirs: Theirs, tmp_path: Path) -> None:
     content = json.loads((theirs.root / "train.json").read_text())
     counts = [sum(a["category_id"] == i for a in content["annotations"]) for i in IDS]
     assert categories.instance_counts.tolist() == counts
-    assert inputs.tuning.setup.categories().instance_counts.tolist() == counts
+    assert inputs.tuning.categories().instance_counts.tolist() == counts
     dataset = build_dataset(
         inputs.final.val_annotations, inputs.final.val_images, categories.ids, [], training=False
     )  # fmt: skip

@@ -44,7 +44,7 @@ def one_thread() -> Iterator[None]:
 
 
 def start(script: str, environment: dict[str, str], *launcher: str) -> subprocess.Popen:
-    environment = {**os.environ, **environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = {**os.environ, **environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'runtime'}"}
     command = [sys.executable, *launcher, *([script] if launcher else ["-c", script])]
     return subprocess.Popen(
         command, env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -111,7 +111,7 @@ SLURM = """
     import torch
     from imbalance_bench.datasets import registry
     from imbalance_bench.runtime.processes import launched, on_main, rank_and_world
-    from test_distributed import HOSTED, trained
+    from test_processes import HOSTED, trained
 
     torch.set_num_threads(1)
     with launched("slurm"):
@@ -160,7 +160,7 @@ TORCHRUN = """
     import torch
     from imbalance_bench.commands import main
     from imbalance_bench.detectors.mmdet import catalogue
-    from test_distributed import SHORT
+    from test_processes import SHORT
 
     torch.set_num_threads(1)
     object.__setattr__(catalogue.get("tiny"), "schedule", SHORT)

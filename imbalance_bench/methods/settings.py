@@ -1,4 +1,4 @@
-"""Options of a method: their kinds, how a value is read from text, and how it is written into a run's name."""
+"""Settings of a method: the kinds of its options, how a value is read from text, how it is written into a name."""
 
 from __future__ import annotations
 
