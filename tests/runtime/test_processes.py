@@ -44,7 +44,12 @@ def one_thread() -> Iterator[None]:
 
 
 def start(script: str, environment: dict[str, str], *launcher: str) -> subprocess.Popen:
-    environment = {**os.environ, **environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'runtime'}"}
+    environment = {
+        **os.environ,
+        **environment,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'runtime'}",
+    }
     command = [sys.executable, *launcher, *([script] if launcher else ["-c", script])]
     return subprocess.Popen(
         command, env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
