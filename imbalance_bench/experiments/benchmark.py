@@ -1,4 +1,4 @@
-"""The graph of runs behind a table: a data set, a detector and a seed; every run does first what it needs."""
+"""The graph of runs behind a table: a data set, a detector and a seed; a run first does the runs that it needs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Benchmark:
 
     @cached_property
     def measurer(self) -> Measurer:
-        """What measures the runs."""
+        """The measurer of the runs."""
         return Measurer(self.setup, self.fixed)
 
     @property
@@ -95,11 +95,11 @@ class Benchmark:
         return self.work_dir / setup.dataset.name / setup.detector.name / f"seed{setup.seed}"
 
     def folder(self, run: Run | str) -> RunFolder:
-        """The folder of a run, named as ``methods.parse`` reads it."""
+        """Return the folder of a run, named as ``methods.parse`` reads it."""
         return RunFolder(self.root / methods.parse(run).folder)
 
     def cache(self, folder: RunFolder) -> ProposalCache:
-        """The cached proposals of a run's detector.
+        """Open the cached proposals of a run's detector.
 
         Raises:
             InputError: its checkpoint was changed since the run was done.
@@ -109,12 +109,12 @@ class Benchmark:
         return ProposalCache(self.setup, folder.checkpoint, folder.path / "proposals", self.views, also)
 
     def detector_folder(self, run: Run) -> RunFolder:
-        """The folder of the run whose detector, and so whose proposals, a run has: the baseline's, or its own."""
+        """Return the folder of the run whose detector a run uses: the baseline's, or its own."""
         return self.folder(BASELINE if run.keeps_detector else run)
 
     @property
     def random_start(self) -> str | None:
-        """What to expect of a start from random weights, and what to do; None where it is as it should be."""
+        """A warning about a start from random weights and what to do instead; None if the start is fine."""
         if self.pretrained is not None:
             return None
         detector, dataset = self.setup.detector, self.setup.dataset
@@ -174,7 +174,7 @@ class Benchmark:
         return self.measurer.oracles(classifiers, cache)
 
     def schedule_of(self, run: Run) -> Schedule:
-        """The given schedule as it is, or the detector's, stretched where the data set is very small."""
+        """Return the given schedule, or the detector's, stretched for very small data sets."""
         schedule = run.schedule(self._detector_schedule)
         if self.batch_size is not None:
             schedule = schedule.at_batch_size(self.batch_size)
@@ -185,7 +185,7 @@ class Benchmark:
         return self.schedule or self.setup.detector.schedule
 
     def _announce(self, run: Run) -> None:
-        """Say what begins, and what of it is not as usual."""
+        """Print what begins, its learning rate if changed, and a warning about random weights."""
         setup, say = self.setup, self.setup.reporter.say
         say(f"{run.title} on {setup.dataset.name}, {setup.detector.name}, seed {setup.seed}", style="bold")
         if self.batch_size is not None and not run.trains_nothing:
@@ -195,7 +195,7 @@ class Benchmark:
             say(f"  {self.random_start}", style="yellow")
 
     def _settings(self, run: Run) -> dict[str, Any]:
-        """What a run's folder is a run of."""
+        """Return the settings that identify a run; its folder is refused for others."""
         setup, start = self.setup, methods.start_of(run)
         folder = start and self.folder(start)
         return {
@@ -214,14 +214,14 @@ class Benchmark:
         }
 
     def _measure(self, classifiers: list[Classifier], folder: RunFolder, cache: ProposalCache) -> dict[str, Any]:
-        """Evaluate a run into its folder; the metrics."""
+        """Evaluate a run into its folder; return the metrics."""
         table, metrics, detections = self.measurer.evaluate(classifiers, cache)
         detections.save(folder.detections)
         write_text(folder.per_category, table.to_csv())
         return metrics
 
     def _train(self, run: Run, folder: RunFolder) -> list[Classifier]:
-        """The trained classifiers, one a stage; the run's checkpoint is on disk afterwards."""
+        """Train and save the checkpoint; return the classifiers, one a stage."""
         setup, start = self.setup, methods.start_of(run)
         if start is None and self.finished is not None and self.pretrained is not None:
             return self._save(self.finished(self.pretrained), folder)
@@ -244,7 +244,7 @@ class Benchmark:
         return classifiers
 
     def _save(self, model: TwoStageDetector, folder: RunFolder) -> list[Classifier]:
-        """Write a detector as the run's checkpoint; its classifiers."""
+        """Save a detector as the run's checkpoint; return its classifiers."""
         classifiers = [head.fc_cls for head in box_heads(model)]
         categories = self.setup.categories
         on_main(lambda: checkpoints.save(folder.checkpoint, model.state_dict(), classifiers[0], categories))

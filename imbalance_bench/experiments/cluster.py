@@ -38,7 +38,7 @@ PATIENCE = 60.0
 
 
 def connect(address: str | None = None) -> None:
-    """Join a cluster, unless this process has already.
+    """Connect to a cluster, unless this process is connected.
 
     Args:
         address: ``ray://host:port`` of a cluster; None for the running one (``RAY_ADDRESS``, or one started here), or
@@ -98,7 +98,7 @@ def run_jobs(jobs: Sequence[Job], cpus: int = CPUS) -> Iterator[tuple[Job, Excep
 
 
 def _run(bench: Benchmark, run: str, marker: Path, command: list[str], *needed: None) -> None:
-    """One task: a run, once those it needs are done (``needed`` is theirs, so that Ray waits for it)."""
+    """Do one run as a task; ``needed`` are the tasks of the runs it needs, so that Ray waits for them."""
     import ray
     import torch
 
@@ -113,7 +113,7 @@ def _run(bench: Benchmark, run: str, marker: Path, command: list[str], *needed: 
 
 
 def resources(run: Run, cpus: int) -> dict[str, float]:
-    """CPUs and GPUs of a task, by what it trains: one GPU for a detector where there are any, else up to ``cpus``."""
+    """Return the CPUs and GPUs of a task: for a detector one GPU if there is one, else up to ``cpus`` CPUs."""
     import ray
 
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -124,7 +124,7 @@ def resources(run: Run, cpus: int) -> dict[str, float]:
 
 
 def _error(ref: Any) -> Exception | None:
-    """What a finished task failed with."""
+    """Return the error of a finished task, or None."""
     import ray
 
     try:
@@ -138,7 +138,7 @@ def _error(ref: Any) -> Exception | None:
 
 @contextmanager
 def _marker(work_dirs: Sequence[Path]) -> Iterator[Path]:
-    """A file in the work dir, by which other machines know it."""
+    """Create a file in the work dir, by which other machines recognise it."""
     (work_dir,) = set(work_dirs)
     path = work_dir / f".cluster-{uuid.uuid4().hex}"
     write_text(path, platform.node())
@@ -149,7 +149,7 @@ def _marker(work_dirs: Sequence[Path]) -> Iterator[Path]:
 
 
 def _check_machines(marker: Path) -> None:
-    """Whether the work dir is the same on every machine of the cluster."""
+    """Check that every machine of the cluster sees the same work dir."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -1,4 +1,4 @@
-"""A detector tried at its full size without its data: does it build, load, train, detect; and what does that cost?"""
+"""A dry run of a detector at full size on generated data: whether it builds, loads, trains and detects; its cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from imbalance_bench.schedule import Schedule
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial found.
+    """Numbers of a dry run.
 
     Attributes:
         parameters: of the detector, in millions.
@@ -112,7 +112,7 @@ def try_detector(
 
 
 def _peak_memory() -> float:
-    """In GiB."""
+    """Return the peak memory in GiB."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     unit = 1 if sys.platform == "darwin" else 2**10

@@ -1,4 +1,4 @@
-"""The cached proposals of one trained detector: what classifiers are fitted to and measured on."""
+"""The cached proposals of one trained detector, on which classifiers are fitted and measured."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ class ProposalCache:
         return own
 
     def _stored_taps(self, split: str, classifiers: Sequence[Classifier]) -> list[str]:
-        """The taps that are read, each once; where each class has a regressor, what that reads too."""
+        """List the stored taps that are read; with a regressor for each class, also the tap that it reads."""
         taps = [tap for classifier in classifiers for tap in classifier.taps]
         if split == "val" and self.setup.detector.has_class_boxes:
             taps.append("fc")
         return list(dict.fromkeys(map(_stored, taps)))
 
     def _boxes_of_pairs(self, position: int) -> BoxesOfPairs:
-        """What decodes the boxes of a validation image's (proposal, class) pairs, from what the regressor reads."""
+        """Return the decoder of boxes of a validation image's (proposal, class) pairs."""
         features, _, proposals = self._regressed.image(position, self.setup.device)
         return self._regressor.of_image(features, proposals, torch.from_numpy(self._regressed.frames[position]))
 
@@ -103,7 +103,7 @@ class ProposalCache:
         return ClassBoxes(box_heads(self.detector)[0])
 
     def _parts(self, split: str, tap: str) -> list[Path]:
-        """Folders of a part, one a stage, that are there and whole afterwards."""
+        """Make a part if needed; return its folders, one a stage."""
         setup = self.setup
         made_by = {
             "dataset": setup.dataset.name,
@@ -128,7 +128,7 @@ class ProposalCache:
         return folders
 
     def _are_made(self, folders: list[Path], made_by: dict[str, Any], remove: bool = False) -> bool:
-        """Whether all stages of a part are there, whole and of this detector; else they are removed if asked."""
+        """Tell whether all stages of a part exist, whole and of this detector; else remove them if asked."""
         try:
             if all(folder.exists() and store.read(folder).manifest["made_by"] == made_by for folder in folders):
                 return True
@@ -141,7 +141,7 @@ class ProposalCache:
         return False
 
     def _write(self, model: TwoStageDetector, folders: list[Path], made_by: dict[str, Any]) -> None:
-        """One pass of the detector, all stages written side by side; goes on after the last whole shards.
+        """Run the detector once and write all stages; continue after the last whole shards.
 
         Each process takes consecutive batches, the very ones that a process alone makes.
         """
@@ -192,5 +192,5 @@ class ProposalCache:
 
 
 def _stored(tap: str) -> str:
-    """The tap in the cache that a tap is read from."""
+    """Return the stored tap that a tap is read from."""
     return "fc_pre_relu" if tap == "fc" else tap

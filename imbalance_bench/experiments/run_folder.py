@@ -1,4 +1,4 @@
-"""One folder a run: locked while in use, with a record that says what was run, on what, and whether it is done."""
+"""The folder of a run: locked while in use, with a record of settings, provenance and metrics."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RunFolder:
         return self.path / "checkpoint.pth"
 
     def newest_checkpoint(self) -> Path | None:
-        """The finished run's, else that of the last epoch; None where there is neither."""
+        """Return the finished run's checkpoint, else that of the last epoch; None if there is none."""
         if self.checkpoint.exists():
             return self.verified(self.checkpoint)
         epochs = [path for path in self.path.glob("epoch_*.pth") if path.stem[6:].isdecimal()]
@@ -44,7 +44,7 @@ class RunFolder:
 
     @property
     def per_category(self) -> Path:
-        """The table that every figure is a view of."""
+        """The per-category table, of which every figure is a view."""
         return self.path / "per_category.csv"
 
     @property
@@ -53,7 +53,7 @@ class RunFolder:
         return (self.path / "record.json").exists()
 
     def record(self) -> dict[str, Any]:
-        """Settings, provenance and metrics of a finished run; a metric of nothing (``null``) is NaN.
+        """Read settings, provenance and metrics of a finished run; a metric without a value (``null``) is NaN.
 
         Raises:
             InputError: not a finished run.
@@ -66,7 +66,7 @@ class RunFolder:
         return record
 
     def verified(self, path: Path) -> Path:
-        """One of the files of a run; where it is done, it must be there and, by its checksum in the record, unchanged.
+        """Return one of the run's files after checking that a finished run still has it, unchanged since.
 
         Raises:
             InputError: it was changed, cut short or deleted since.
@@ -83,8 +83,7 @@ class RunFolder:
         return path
 
     def begin(self, settings: dict[str, Any]) -> bool:
-        """Begin a run, or go on with an interrupted or finished one if it has these settings; a finished one is only
-        read.
+        """Begin a run, or continue one with the same settings; a finished run is only read.
 
         Returns:
             Whether it is finished.

@@ -1,4 +1,4 @@
-"""A detector on a data set: the images as it sees them, what is counted on them, and its trained models."""
+"""A detector on a data set: images through its pipeline, categories, ground truth, and loaded models."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Setup:
 
     @cached_property
     def checked_data(self) -> DataSet:
-        """The data set, once its annotations and images were found to be as they must be.
+        """The data set, after its annotations and images were checked.
 
         Raises:
             InputError: what is wrong with them.
@@ -129,7 +129,7 @@ class Setup:
         return model.eval()
 
     def training_set(self, flip: float = 0.5, keep_labels: list[int] | None = None) -> AnnotationDataset:
-        """Training images through the detector's pipeline."""
+        """Open the training images through the detector's pipeline."""
         return build_dataset(
             self.dataset.train_annotations,
             self.dataset.train_images,
@@ -141,7 +141,7 @@ class Setup:
         )
 
     def validation_set(self) -> AnnotationDataset:
-        """Validation images through the detector's test pipeline."""
+        """Open the validation images through the detector's test pipeline."""
         return build_dataset(
             self.dataset.val_annotations,
             self.dataset.val_images,

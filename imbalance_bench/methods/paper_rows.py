@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _softmax(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier | None) -> Classifier:
-    """The plain classifier, going on from the baseline's where there is one."""
+    """Build the plain classifier, from the baseline's weights if there are any."""
     return classifiers.continued(classifiers.SoftmaxClassifier(categories.num_classes, dims["fc"]), base)
 
 
@@ -104,7 +104,7 @@ def _tau_norm_select(
 
 
 def group_bounds(categories: CategoryTable, groups: int = 4, edges: str = "") -> tuple[int, ...]:
-    """Edges of BAGS' groups by its options.
+    """Compute the edges of BAGS' groups from its options.
 
     Raises:
         ValueError: no such groups.
@@ -147,7 +147,7 @@ def _bags(
 def _bags_tuned(
     categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, *, beta: float = 1.0
 ) -> Classifier:
-    """BAGS that goes on from a trained one."""
+    """Build BAGS from a trained one."""
     classifier = _bags(categories, dims, base, beta=beta)
     classifier.load_state_dict(base.state_dict())
     return classifier

@@ -141,7 +141,7 @@ class Method:
         return Run(self, ",".join(f"{name}={text_of(value)}" for name, value in settings.items()), settings)
 
     def _read(self, variant: str) -> dict[str, Any]:
-        """Settings of ``name=value,...`` that differ from the defaults, sorted by name."""
+        """Read ``name=value,...``; return the settings that differ from the defaults, sorted by name."""
         if "=" not in variant:
             known = " or ".join(self.variants)
             settable = ", ".join(f"{name}=..." for name in self.options) or "none"
@@ -179,7 +179,7 @@ class Run:
             raise InputError(f"option 'trains' of '{self.method.name}': '{self.trains}', expected one of {known}")
 
     def __str__(self) -> str:
-        """``bags``, or ``bags:beta=2`` where it is not the default variant; ``methods.parse`` reads it."""
+        """Write it as ``bags``, or ``bags:beta=2`` if not the default variant; ``methods.parse`` reads it."""
         return self.method.name + (f":{self.variant}" if self._has_suffix else "")
 
     @property
@@ -266,10 +266,10 @@ class Run:
 
 
 def classifier_schedule(schedule: Schedule) -> Schedule:
-    """12 epochs, steps at 8 and 11, whatever the detector's own schedule (section 5.1)."""
+    """Return 12 epochs, steps at 8 and 11, whatever the detector's own schedule (section 5.1)."""
     return replace(schedule, epochs=12, milestones=(8, 11), policy="step")
 
 
 def tune_schedule(schedule: Schedule) -> Schedule:
-    """10 epochs at a hundredth of the rate, step at 7 (Table 5, *tune*; row 3)."""
+    """Return 10 epochs at a hundredth of the rate, step at 7 (Table 5, *tune*; row 3)."""
     return replace(schedule, epochs=10, milestones=(7,), policy="step", lr=schedule.lr / 100)

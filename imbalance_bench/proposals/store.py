@@ -81,11 +81,11 @@ class ProposalSet(ByValue):
         return len(self.image_ids)
 
     def rows(self, first: int, last: int | None = None) -> slice:
-        """Rows of the images at positions ``first`` to ``last`` (exclusive; one image without it)."""
+        """Return the rows of the images at positions ``first`` to ``last`` (exclusive; one image without it)."""
         return slice(int(self.offsets[first]), int(self.offsets[first + 1 if last is None else last]))
 
     def batch(self, spans: Sequence[slice], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """(features in single precision, taps concatenated; labels) of some spans of rows."""
+        """Read some spans of rows: features in single precision with taps concatenated, and labels."""
         taps = []
         for stored, relu in zip(self.features, self.relu, strict=True):
             tap = stored.tensor(spans, device).float()
@@ -97,7 +97,7 @@ class ProposalSet(ByValue):
     def chunks(
         self, size: int = CHUNK_ROWS, device: torch.device | str = "cpu", ground_truth_only: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """All proposals in order, or only the added ground-truth boxes, at most ``size`` at a time, for statistics."""
+        """Yield all proposals in order, or only the added ground-truth boxes, at most ``size`` at a time."""
         size = max(1, min(size, CHUNK_VALUES // sum(stored.dim for stored in self.features)))
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
@@ -108,12 +108,12 @@ class ProposalSet(ByValue):
             yield features, labels
 
     def image(self, position: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
-        """(features, labels, stored boxes) of the image at a position; boxes stay on the CPU."""
+        """Read features, labels and stored boxes of the image at a position; boxes stay on the CPU."""
         rows = self.rows(position)
         return *self.batch([rows], device), self.stored_boxes.tensor([rows])
 
     def boxes_of(self, position: int) -> Tensor | BoxesOfPairs:
-        """What the proposals of an image end in: (P, 4) xyxy boxes; of a class-specific regressor, what decodes them.
+        """Return the boxes of an image's proposals, (P, 4) xyxy; of a class-specific regressor, their decoder.
 
         The coordinates are of the original image. A thousand proposals of a thousand classes are a million boxes, of
         which a few hundred are looked at.
@@ -123,7 +123,7 @@ class ProposalSet(ByValue):
         return self.stored_boxes.tensor([self.rows(position)])
 
     def on(self, device: str, share: float = 0.7) -> ProposalSet:
-        """The features in a GPU's memory, where they take no more than ``share`` of what is free; else as they are."""
+        """Move the features to a GPU if they take at most ``share`` of its free memory; else return them as they are."""
         if not device.startswith("cuda"):
             return self
         free, _ = torch.cuda.mem_get_info(device)
@@ -191,7 +191,7 @@ class Writer:
         self._files: dict[str, Any] = {}
 
     def add(self, image: ImageProposals) -> None:
-        """The next image's proposals; none of them is held but its small columns."""
+        """Write the next image's proposals; only small columns are kept in memory."""
         if not self._files:
             folder = self._partial / self._name(len(self._shards))
             folder.mkdir()
@@ -232,7 +232,7 @@ class Writer:
         self._columns = {key: [] for key in COLUMNS}
 
     def _sync(self) -> tuple[str, Path]:
-        """Name and folder of the open shard, its files closed."""
+        """Close the files of the open shard; return its name and folder."""
         for file in self._files.values():
             with file:
                 file.flush()
@@ -251,7 +251,7 @@ class Writer:
 
 
 def assemble(folder: Path, world: int = 1) -> None:
-    """Put a part in its place from what the writers of all ranks have written."""
+    """Assemble a part from the shards of all ranks, and move it into place."""
     home = _partial(folder, 0)
     made_by, dtype, *_ = json.loads((home / "made_by.json").read_text())
     remove_partials(home)
@@ -332,7 +332,7 @@ def _stamp(shard: Path) -> tuple[int, ...]:
 
 @cache
 def _sha256(shard: Path, stamp: tuple[int, ...]) -> str:
-    """Checksum of a shard's arrays; once for each state of its files."""
+    """Compute the checksum of a shard's arrays, once for each state of its files."""
     digest = hashlib.sha256()
 
     def add(name: str) -> None:
@@ -348,7 +348,7 @@ def _sha256(shard: Path, stamp: tuple[int, ...]) -> str:
 
 
 def join(parts: Sequence[ProposalSet], relu: Sequence[bool]) -> ProposalSet:
-    """Several taps of the same proposals side by side.
+    """Join several taps of the same proposals.
 
     Args:
         parts: of one split, one a tap.
@@ -365,7 +365,7 @@ def join(parts: Sequence[ProposalSet], relu: Sequence[bool]) -> ProposalSet:
 
 
 def concatenate(parts: Sequence[ProposalSet]) -> ProposalSet:
-    """The proposals of different images one after the other, each part made with as many views of its images."""
+    """Concatenate the proposals of different images; all parts have the same number of views."""
     starts = np.cumsum([0, *(len(part) for part in parts)])
     offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
     return replace(

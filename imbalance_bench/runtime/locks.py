@@ -1,4 +1,4 @@
-"""Locks between processes: a file that one process holds, and that is free again however the process ends."""
+"""Locks between processes: a file that one process holds and that the system frees when the process ends."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _held: list[IO[str]] = []
 
 
 def _let_go() -> None:
-    """Processes that load images must not hold their parent's run on when the parent is killed."""
+    """Close inherited lock files in a forked child, so that a data loader does not keep its killed parent's lock."""
     for file in _held:
         file.close()
 
@@ -71,7 +71,7 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 def _flock(file: IO[str], path: Path, operation: int) -> bool:
-    """Take a lock; False where another process has it.
+    """Take a lock; return False if another process holds it.
 
     Raises:
         InputError: the file system has no locks.
@@ -91,5 +91,5 @@ def _flock(file: IO[str], path: Path, operation: int) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, as the holder wrote it there."""
+    """Read who holds a lock, as the holder wrote it there."""
     return path.read_text(encoding="utf-8", errors="replace").strip() or "another process"

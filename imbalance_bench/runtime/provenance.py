@@ -17,7 +17,7 @@ PACKAGES = ("imbalance-bench", "torch", "torchvision", "onedl-mmdetection", "one
 
 
 def provenance() -> dict[str, Any]:
-    """Who, when, with what: versions, machine, date and command."""
+    """Collect versions, machine, date and command of this process."""
     import torch
     from mmengine.dist import get_world_size
 
@@ -33,7 +33,7 @@ def provenance() -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command line of this process, as a shell takes it; of the program's path its name alone."""
+    """Return the command line of this process, quoted for a shell; the program by its name alone."""
     program = Path(sys.argv[0]).name
     return shlex.join([*(["python"] if program.endswith(".py") else []), program, *sys.argv[1:]])
 

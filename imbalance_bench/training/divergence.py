@@ -60,12 +60,12 @@ class DivergenceHook(Hook):
     """
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Losses."""
+        """Check the losses of the iteration."""
         losses = {name: float(value) for name, value in outputs.items() if "loss" in name}
         check_losses(losses, runner.iter + 1, runner.epoch + 1, self._kept(runner))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Weights."""
+        """Check the weights that are about to be saved."""
         iteration, epoch = checkpoint["meta"]["iter"], runner.epoch + 1
         check_weights(checkpoint["state_dict"], iteration, epoch, self._kept(runner))
 

@@ -138,9 +138,9 @@ def test_a_damaged_checkpoint_is_passed_over(data: DataSet, tmp_path: Path) -> N
 
 
 def test_a_second_signal_stops_at_once() -> None:
-    from imbalance_bench.runtime.signals import put_off
+    from imbalance_bench.runtime.signals import deferred
 
-    with stoppable(), pytest.raises(Stopped) as stop, put_off() as asked:
+    with stoppable(), pytest.raises(Stopped) as stop, deferred() as asked:
         assert asked() is None
         os.kill(os.getpid(), signal.SIGINT)
         assert asked() == signal.SIGINT
@@ -148,7 +148,7 @@ def test_a_second_signal_stops_at_once() -> None:
         raise AssertionError("not stopped")
     assert stop.value.status == 143
     with stoppable(), pytest.raises(Stopped) as stop:
-        with put_off():
+        with deferred():
             os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("what was put off is delivered")
     assert stop.value.status == 130
