@@ -123,7 +123,7 @@ class ProposalSet(ByValue):
         return self.stored_boxes.tensor([self.rows(position)])
 
     def on(self, device: str, share: float = 0.7) -> ProposalSet:
-        """Move the features to a GPU if they take at most ``share`` of its free memory; else return them as they are."""
+        """Move the features to a GPU if they take at most ``share`` of its free memory; else return them unchanged."""
         if not device.startswith("cuda"):
             return self
         free, _ = torch.cuda.mem_get_info(device)
