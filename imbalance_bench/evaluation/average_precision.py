@@ -97,9 +97,7 @@ def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
     )
 
 
-def _results(
-    ground_truth: hotcoco.COCO, detections: Detections, truth: GroundTruth, rows: np.ndarray
-) -> hotcoco.COCO:
+def _results(ground_truth: hotcoco.COCO, detections: Detections, truth: GroundTruth, rows: np.ndarray) -> hotcoco.COCO:
     """Hand some rows of the detections over: hotcoco's columns are image, x, y, width, height, score, category."""
     columns = np.empty((len(rows), 7))
     columns[:, 0] = np.searchsorted(truth.image_ids, detections.image_ids[rows])

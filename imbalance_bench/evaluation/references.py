@@ -13,6 +13,7 @@ import numpy as np
 
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import AREA_ALL, GroundTruth
+from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_json
 
 
@@ -62,10 +63,18 @@ def lvis_package() -> Iterator[Any]:
     """The lvis package, quiet and with the ``np.float`` that its 0.5.3 still uses, for the time of the block.
 
     Importing it configures the root logger, which is undone too.
+
+    Raises:
+        InputError: it is not installed.
     """
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    import lvis
+    try:
+        import lvis
+    except ImportError as error:
+        raise InputError(
+            "evaluator 'lvis' needs the official package, which is not installed: pip install lvis"
+        ) from error
 
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -22,7 +22,7 @@ from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import json_text, numbers_of, sha256, write_json
 
 PACKAGES = ("imbalance-bench", "torch", "torchvision", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine",
-            "faster-coco-eval", "numpy", "pillow")  # fmt: skip
+            "hotcoco", "numpy", "pillow")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from faster import faster
+from packages import faster
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation import matching
