@@ -36,7 +36,8 @@ def evaluate(
         ``ap75``, ``recall`` (at the last detection, mean over IoUs): fractions, NaN without validation ground truth.
 
     Raises:
-        InputError: a detection of an image or label that the ground truth lacks, or no masks for ``segm``.
+        InputError: a detection of an image or label that the ground truth lacks, no masks for ``segm``, or the
+            official package is not installed.
         ValueError: an unknown evaluator, or ``lvis`` on other annotations.
     """
     run = {"hotcoco": average_precision_by_iou, "lvis": references.official}
