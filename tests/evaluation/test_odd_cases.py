@@ -5,6 +5,8 @@ or with negative sides; images without negatives; categories that are not exhaus
 ground truth; few detections that count.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,6 +124,31 @@ def test_without_a_limit(seed, tmp_path):
     ap, _ = fixed_ap(found, GroundTruth.read(content, CATEGORIES, lvis_style=True))
     theirs = official(content, found, CATEGORIES, tmp_path, -1)
     np.testing.assert_allclose(ap, theirs["ap"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("lvis_style", [False, True])
+def test_ids_of_any_sign_and_size(lvis_style):
+    """hotcoco takes none below 0, and a column of numbers in double precision holds none beyond 2**53."""
+    content, found = scene(0)
+    expected = evaluate(found, GroundTruth.read(content, CATEGORIES, lvis_style=lvis_style))
+    lists = "neg_category_ids", "not_exhaustive_category_ids"
+
+    def other(image_id):
+        return 2**60 + image_id if image_id > 25 else image_id - 100
+
+    images = [
+        image | {"id": other(image["id"])} | {key: [c - 9 for c in image[key]] for key in lists if key in image}
+        for image in content["images"]
+    ]
+    boxes = [
+        entry | {"image_id": other(entry["image_id"]), "category_id": entry["category_id"] - 9}
+        for entry in content["annotations"]
+    ]
+    truth = GroundTruth.read(
+        {"images": images, "annotations": boxes}, replace(CATEGORIES, ids=IDS - 9), lvis_style=lvis_style
+    )
+    image_ids = np.array([other(image_id) for image_id in found.image_ids.tolist()])
+    pd.testing.assert_frame_equal(evaluate(replace(found, image_ids=image_ids), truth), expected)
 
 
 def test_the_scenes_are_odd_and_something_is_found():
