@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imbalance_bench.categories import bin_names
+from imbalance_bench.categories import bin_names, parse_edges
 from imbalance_bench.evaluation.views import percent
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS, parse
@@ -194,7 +194,7 @@ def latex(frame: pd.DataFrame, labels: int) -> str:
 
 def run_bin_names(runs: pd.DataFrame) -> list[str]:
     """Intervals of the bins that runs were measured in."""
-    return bin_names([int(edge) for edge in runs["bin_edges"].iloc[0].split()])
+    return bin_names(parse_edges(runs["bin_edges"].iloc[0], " "))
 
 
 def remarks(runs: Iterable[tuple[str, str]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,19 +33,6 @@ def groups_by_count(instance_counts: Sequence[int] | np.ndarray, edges: Sequence
     groups = bin_index(np.asarray(instance_counts), edges)
     used = sorted(set(groups.tolist()))
     return [used.index(group) + 1 for group in groups.tolist()]
-
-
-def parse_edges(text: str) -> tuple[int, ...]:
-    """Edges of ``10-100-1000``: lower bounds of groups 2, 3, ...
-
-    Raises:
-        ValueError: not positive numbers that ascend.
-    """
-    parts = text.split("-")
-    edges = tuple(int(part) for part in parts) if all(re.fullmatch("[0-9]{1,11}", part) for part in parts) else ()
-    if not edges or list(edges) != sorted(set(edges)) or edges[0] < 1:
-        raise ValueError(f"expected edges that ascend such as 10-100-1000, or balanced, got '{text}'")
-    return edges
 
 
 def balanced_edges(instance_counts: Sequence[int] | np.ndarray, groups: int) -> tuple[int, ...]:

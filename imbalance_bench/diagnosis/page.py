@@ -344,7 +344,7 @@ def rescued(
     assert diagnosis.recommended is not None
     categories = CategoryTable.from_annotations(diagnosis.folder / "categories.json")
     truth = ground_truth(diagnosis.folder / "val.json", categories)
-    tail = set(np.flatnonzero(np.isin(categories.bins, diagnosis.summary["tail_bins"])).tolist())
+    tail = set(categories.tail_labels)
     names = {"as it is": "baseline", diagnosis.recommended: diagnosis.recommended}
     runs = {
         shown: detections.read(diagnosis.folder / diagnosis.summary["runs"][run], categories)

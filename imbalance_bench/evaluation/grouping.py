@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from imbalance_bench.categories import CategoryTable
+from imbalance_bench.categories import FREQUENCIES, CategoryTable
 
 
 def bin_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
@@ -22,7 +22,7 @@ def bin_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
 def frequency_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
     """Labels of LVIS's rare, common and frequent categories, keys ``r``, ``c``, ``f``."""
     frequencies = np.array(categories.frequencies)
-    return {letter: np.flatnonzero(frequencies == letter) for letter in "rcf"}
+    return {letter: np.flatnonzero(frequencies == letter) for letter in FREQUENCIES}
 
 
 def label_groups(categories: CategoryTable) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imbalance_bench import classifiers
-from imbalance_bench.categories import CategoryTable
+from imbalance_bench.categories import CategoryTable, parse_edges
 from imbalance_bench.classifiers import groups as by_count
 from imbalance_bench.methods.record import Method, classifier_schedule, tune_schedule
 from imbalance_bench.runtime.errors import InputError
@@ -112,7 +112,10 @@ def group_bounds(categories: CategoryTable, groups: int = 4, edges: str = "") ->
     if edges == "balanced":
         return by_count.balanced_edges(categories.instance_counts, groups)
     if edges:
-        return by_count.parse_edges(edges)
+        try:
+            return parse_edges(edges, "-")
+        except InputError as error:
+            raise InputError(f"{error}; or 'balanced'") from error
     return by_count.group_edges(categories.bin_edges, categories.num_bins if groups == 4 else groups)
 
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from imbalance_bench.classifiers import balanced_edges, groups_by_count, parse_edges
+from imbalance_bench.classifiers import balanced_edges, groups_by_count
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -32,10 +32,3 @@ def test_balanced_by_hand() -> None:
     assert balanced_edges([5, 5, 5], 1) == ()
     with pytest.raises(ValueError, match="expected 1 to 1 groups"):
         balanced_edges([5, 5, 5], 2)
-
-
-def test_edges_as_text() -> None:
-    assert parse_edges("5-50-500") == (5, 50, 500)
-    for text in ("", "50-5", "0-5", "5-5", "x", "5--6", "5,6"):
-        with pytest.raises(ValueError, match="expected edges that ascend"):
-            parse_edges(text)
