@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.evaluation.grouping import bin_groups, frequency_groups
 from imbalance_bench.evaluation.matching import Matches, average_precision
+from imbalance_bench.evaluation.measures import AP
 
 LEVEL = 0.95
 
@@ -66,10 +66,9 @@ def draw_images(count: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def mean_ap(ap: np.ndarray, categories: CategoryTable) -> pd.DataFrame:
-    """``grouping.summarize_ap`` of many APs at once: (R, C) to R rows, columns ``mAP``, ``AP1``.., ``APr``.. ."""
-    groups = {"": np.arange(categories.num_classes)} | bin_groups(categories) | frequency_groups(categories)
-    frame = pd.DataFrame(ap)
-    return pd.DataFrame({f"AP{key}" if key else "mAP": frame[labels].mean(axis=1) for key, labels in groups.items()})
+    """``measures.AP``'s keys of many APs at once: (R, C) to R rows, columns ``mAP``, ``AP1``.., ``APr``.. ."""
+    frame, (means,) = pd.DataFrame(ap), AP.means
+    return pd.DataFrame({key: frame[labels].mean(axis=1) for key, labels in means.groups(categories).items()})
 
 
 def bounds(values: pd.Series, draws: pd.DataFrame) -> pd.DataFrame:

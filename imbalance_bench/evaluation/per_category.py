@@ -8,30 +8,28 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import pandas as pd
 
-from imbalance_bench.evaluation.grouping import grouped
+from imbalance_bench.evaluation import measures
+from imbalance_bench.evaluation.grouping import grouped, groups_in
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_atomically
 
 Source: TypeAlias = pd.DataFrame | str | os.PathLike[str]
 
-COLUMNS = (
-    "id", "name", "image_count", "instance_count", "frequency", "bin", "weight_norm", "bias",
-    "val_instances", "ap", "ap50", "ap75", "recall", "proposals", "correct", "accuracy",
-)  # fmt: skip
+CATEGORY = ("name", "image_count", "instance_count", "frequency", "bin")
+"""Columns that are of the category, the same in every run."""
+
+COLUMNS = ("id", *CATEGORY, *measures.columns(optional=False))
+"""Of every table."""
+
+OPTIONAL = measures.columns(optional=True)
+"""Columns that tables of earlier versions do not have, nor all runs."""
 
 SUFFIXES = (".csv", ".parquet")
 """Of the files that ``write`` writes."""
 
 NO_PARQUET = "Parquet needs pyarrow, which is not installed: pip install 'imbalance-bench[parquet]'"
-
-OPTIONAL = ("ap_fixed", "proposal_recall", "mean_score", "calibration_error")
-"""Columns that tables of earlier versions do not have, the first nor a diagnosis'."""
-
-CATEGORY = ("name", "image_count", "instance_count", "frequency", "bin")
-"""Columns that are of the category, the same in every run."""
 
 _EMPTY = {column: [""] for column in (*COLUMNS, *OPTIONAL) if column != "name"}
 
@@ -110,8 +108,8 @@ def join(sources: Mapping[str, Source]) -> pd.DataFrame:
         for column in ("name", "instance_count"):
             if not first[column].equals(table[column]):
                 raise InputError(f"{name}: field '{column}' differs from {first_name}'s, expected the same data set")
-    measures = [table.drop(columns=list(CATEGORY)).add_prefix(f"{name}.") for name, table in tables.items()]
-    return pd.concat([first[list(CATEGORY)], *measures], axis=1)
+    measured = [table.drop(columns=list(CATEGORY)).add_prefix(f"{name}.") for name, table in tables.items()]
+    return pd.concat([first[list(CATEGORY)], *measured], axis=1)
 
 
 def grouped_by(source: Source, measure: str, by: str = "bin", weights: str | None = None) -> pd.Series:
@@ -136,14 +134,8 @@ def grouped_by(source: Source, measure: str, by: str = "bin", weights: str | Non
             known = f"expected one of {', '.join(frame)}"
             why = "the version that made it did not measure it" if column in OPTIONAL else known
             raise InputError(f"{_name(source)}: no numeric field '{column}', {why}")
-    classes, background = frame.iloc[:-1], frame.index[-1]
-    found = {str(key): part.index.to_numpy() for key, part in classes.groupby(by, sort=False) if len(part)}
-    order = sorted(found, key=lambda key: "rcf".find(key) if by == "frequency" else int(key))
-    groups = {
-        "all": classes.index.to_numpy(),
-        **{key: found[key] for key in order},
-        "background": np.array([background]),
-    }
+    labels = frame.index.to_numpy()
+    groups = {"all": labels[:-1], **groups_in(frame, by), "background": labels[-1:]}
     return pd.Series(grouped(frame[measure], groups, frame[weights] if weights else None), name=measure)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from imbalance_bench.evaluation.bootstrap import interval_over_classes
-from imbalance_bench.evaluation.per_category import Source, foreground, read, side_by_side
+from imbalance_bench.evaluation.measures import ACCURACY, AP
+from imbalance_bench.evaluation.per_category import Source, read, side_by_side
 
 
 def ap_by_bin(source: Source, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -28,17 +29,14 @@ def ap_by_bin(source: Source, *, resamples: int = 2000, seed: int = 0) -> pd.Dat
     Raises:
         InputError: not a per-category table.
     """
-    frame = foreground(source)
-    groups = {"mAP": frame}
-    groups |= {f"AP{int(number)}": part for number, part in frame.groupby("bin")}
-    groups |= {f"AP{letter}": frame[frame["frequency"] == letter] for letter in "rcf"}
+    frame, (means,) = read(source), AP.means
     rows = {}
-    for name, part in groups.items():
-        if len(part):
-            low, high = interval_over_classes(part["ap"], resamples=resamples, seed=seed)
-            means = part[["ap", "ap50", "ap75", "recall"]].mean()
-            counts = {"classes": part["ap"].count(), "val_instances": int(part["val_instances"].sum())}
-            rows[name] = {**counts, **means, "classes_low": low, "classes_high": high}
+    for name, labels in means.groups_in(frame).items():
+        part = frame.loc[labels]
+        low, high = interval_over_classes(part["ap"], resamples=resamples, seed=seed)
+        counts = {"classes": part["ap"].count(), "val_instances": int(part["val_instances"].sum())}
+        averages = part[["ap", "ap50", "ap75", "recall"]].mean()
+        rows[name] = {**counts, **averages, "classes_low": low, "classes_high": high}
     columns = pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
     return columns.astype({"classes": int, "val_instances": int})
 
@@ -62,14 +60,12 @@ def accuracy_by_bin(source: Source) -> pd.DataFrame:
     Raises:
         InputError: not a per-category table.
     """
-    frame = read(source)
-    classes = frame.iloc[:-1]
-    groups = {"ACC": frame}
-    groups |= {f"ACC{int(number)}": part for number, part in classes.groupby("bin")}
-    groups["ACCbg"] = frame.iloc[-1:]
+    frame, (means, _) = read(source), ACCURACY.means
+    background = frame.index[-1]
     rows = {}
-    for name, part in groups.items():
-        members = part[part.index.isin(classes.index)]
+    for name, labels in means.groups_in(frame).items():
+        part = frame.loc[labels]
+        members = part.drop(index=background, errors="ignore")
         rows[name] = {
             "classes": int((members["proposals"] > 0).sum()),
             "proposals": int(part["proposals"].sum()),
