@@ -81,17 +81,26 @@ class Scored:
         rows: of the proposals among all.
         labels: (n,) 0..C.
         scores: (n, C + 1) final ones, background last.
+        raw_logits: (n, K) that were scored, of a cascade the mean over stages.
+        classifier: that scored them.
     """
 
     images: range
     rows: slice
     labels: Tensor
     scores: Tensor
+    raw_logits: Tensor
+    classifier: Classifier
 
     @cached_property
     def scores_on_cpu(self) -> Tensor:
         """The scores, copied once."""
         return self.scores.cpu()
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(n, C + 1) logit of each category, background last; NaN where there is none."""
+        return self.classifier.category_logits(self.raw_logits)
 
 
 @torch.no_grad()
@@ -108,7 +117,8 @@ def scores_of(classifiers: Sequence[Classifier], val: Sequence[ProposalSet], dev
         rows = last.rows(images.start, images.stop)
         logits = [classifier(part.batch([rows], device)[0]) for classifier, part in zip(classifiers, val, strict=True)]
         labels = torch.from_numpy(last.labels[rows]).to(device).long()
-        yield Scored(images, rows, labels, classifiers[-1].scores(torch.stack(logits).mean(dim=0)))
+        mean = torch.stack(logits).mean(dim=0)
+        yield Scored(images, rows, labels, classifiers[-1].scores(mean), mean, classifiers[-1])
 
 
 def _runs_of_images(proposals: ProposalSet, most: int) -> Iterator[range]:
