@@ -202,8 +202,52 @@ def _new_best(num_classes: int) -> BestOfEachClass:
     return BestOfEachClass(num_classes)
 
 
+class LogitSpread:
+    """Sums of each category's logit over its own proposals, and over all foreground ones.
+
+    Args:
+        num_classes: C; label C is background.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self._background = num_classes
+        self._own = np.zeros((3, num_classes + 1))  # proposals, their logits, the squares
+        self._foreground = np.zeros(num_classes + 1)
+
+    def add(self, part: Scored) -> None:
+        """Take some proposals."""
+        own = part.logits.gather(1, part.labels[:, None])[:, 0].double().cpu().numpy()
+        labels = part.labels.cpu().numpy()
+        for sums, weights in zip(self._own, (None, own, own**2), strict=True):
+            sums += np.bincount(labels, weights, minlength=len(sums))
+        self._foreground += part.logits[part.labels < self._background].double().sum(dim=0).cpu().numpy()
+
+    def columns(self) -> Columns:
+        """Compute both measures of each label, background last.
+
+        Logits Magnitude of class c (LoMa, arXiv 2403.00250, section 3): the mean of z_c over the samples of c less its
+        mean over those of the other classes. Regularized Standard Deviation (RSD, Definition 2 there): the standard
+        deviation of z_c over the samples of c, divided by LoMa. The paper holds these, balanced over classes, for what
+        matters in the place of the weight norm. Samples are validation proposals here; the others are foreground ones,
+        as the paper's classifiers know no background.
+
+        Returns:
+            ``logit_magnitude``, NaN without a proposal or a logit, and ``logit_rsd``, NaN below two proposals.
+        """
+        count, total, squares = self._own
+        is_foreground = np.arange(len(count)) < self._background
+        others = count[is_foreground].sum() - count * is_foreground
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = total / count
+            magnitude = mean - (self._foreground - np.where(is_foreground, total, 0)) / others
+            deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+            known = (count > 1) & (magnitude != 0)
+            return {"logit_magnitude": magnitude, "logit_rsd": np.where(known, deviation / magnitude, np.nan)}
+
+
 PREDICTIONS = Tally(_new_accuracy, lambda counts, part: counts.add(part.scores, part.labels))
 BEST = Tally(_new_best, lambda best, part: best.add(part.scores_on_cpu, part.rows.start))
+LOGITS_SEEN = Tally(LogitSpread, LogitSpread.add)
 
 
 def _weight_norms(evidence: Evidence) -> Columns:
@@ -293,6 +337,14 @@ CALIBRATION = Measure(
     needs=("tallies",), compute=_said("calibration_error"), tally=PREDICTIONS, pooled=_calibration, prefixes=("ECE",),
     optional=True,
 )  # fmt: skip
+LOGITS = Measure(
+    columns={
+        "logit_magnitude": "mean logit of the class on its own proposals, less that on other classes'",
+        "logit_rsd": "standard deviation of the logit on its own proposals, over the magnitude",
+    },
+    needs=("tallies",), compute=lambda evidence: evidence.of(LOGITS_SEEN).columns(), tally=LOGITS_SEEN,
+    means=(Means("logit_magnitude", "LoMa"), Means("logit_rsd", "RSD")), unit="plain", optional=True,
+)  # fmt: skip
 MASK_AP = Measure(
     columns={f"{name}_mask": f"{says}, of masks" for name, says in AP.columns.items()},
     needs=("detections",), compute=_of_masks, optional=True,
@@ -301,7 +353,7 @@ MASK_AP = Measure(
     ),
 )  # fmt: skip
 
-OF_CLASSIFIERS = (WEIGHT_NORM, AP, AP_FIXED, PROPOSAL_RECALL, ACCURACY, MEAN_SCORE, CALIBRATION)
+OF_CLASSIFIERS = (WEIGHT_NORM, AP, AP_FIXED, PROPOSAL_RECALL, ACCURACY, MEAN_SCORE, CALIBRATION, LOGITS)
 """Of every run, in the order of the table's columns."""
 MEASURES = (*OF_CLASSIFIERS, MASK_AP)
 PREFIXES = tuple(

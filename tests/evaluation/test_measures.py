@@ -6,10 +6,20 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation import measures
-from imbalance_bench.evaluation.measures import ACCURACY, AP, AP_FIXED, MASK_AP, PROPOSAL_RECALL, Means, Measure
+from imbalance_bench.evaluation.measures import (
+    ACCURACY,
+    AP,
+    AP_FIXED,
+    MASK_AP,
+    PROPOSAL_RECALL,
+    LogitSpread,
+    Means,
+    Measure,
+)
 
 
 def table(counts, frequencies=None, edges=(10, 100)):
@@ -118,3 +128,43 @@ def test_a_new_measure_is_one_record():
     assert numbers == pytest.approx(expected, nan_ok=True)
     with pytest.raises(ValueError, match="twice: expected detections, got none"):
         measures.measured([new], measures.Evidence(SimpleNamespace(categories=table([3]))))
+
+
+@pytest.mark.parametrize("size", [60, 7, 1])
+def test_logit_magnitude_and_deviation_by_loops_however_they_are_cut(size):
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(3, 2, (60, 5)).astype(np.float32))
+    labels = torch.from_numpy(rng.choice([0, 3, 4], size=60))
+    labels[0] = 2  # one alone; none is of class 1
+    spread = LogitSpread(4)
+    for start in range(0, 60, size):
+        part = slice(start, start + size)
+        spread.add(SimpleNamespace(logits=logits[part], labels=labels[part]))
+    found = spread.columns()
+    rows = list(zip(logits.double().tolist(), labels.tolist(), strict=True))
+    for label in (0, 2, 3, 4):
+        own = [row[label] for row, true in rows if true == label]
+        others = [row[label] for row, true in rows if true not in (label, 4)]
+        magnitude = np.mean(own) - np.mean(others)
+        assert found["logit_magnitude"][label] == pytest.approx(magnitude)
+        expected = np.std(own) / magnitude if len(own) > 1 else math.nan
+        assert found["logit_rsd"][label] == pytest.approx(expected, nan_ok=True)
+    assert math.isnan(found["logit_magnitude"][1]) and math.isnan(found["logit_rsd"][1])
+
+
+def test_a_shift_of_a_classs_logits_changes_neither_and_a_scale_the_magnitude_alone():
+    generator = torch.Generator().manual_seed(1)
+    logits, labels = torch.randn(80, 4, generator=generator, dtype=torch.float64), torch.arange(80) % 4
+
+    def measured(z):
+        spread = LogitSpread(3)
+        spread.add(SimpleNamespace(logits=z, labels=labels))
+        return spread.columns()
+
+    plain, moved = measured(logits), measured(3 * logits + torch.tensor([5.0, -2.0, 0.0, 1.0]))
+    assert moved["logit_magnitude"] == pytest.approx(3 * plain["logit_magnitude"])
+    assert moved["logit_rsd"] == pytest.approx(plain["logit_rsd"])
+    absent = logits.clone()
+    absent[:, 3] = math.nan  # sigmoids without a background
+    assert math.isnan(measured(absent)["logit_magnitude"][3])
+    assert measured(absent)["logit_magnitude"][:3] == pytest.approx(plain["logit_magnitude"][:3])
