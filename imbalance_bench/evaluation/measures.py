@@ -150,6 +150,7 @@ class Measure:
         tally: what it needs of the scores of proposals.
         pooled: keys that are no means over categories.
         prefixes: of those, where no other measure has them.
+        counts: columns that count something, shown as they are.
         unit: how values are shown: ``percent`` of fractions, or ``plain``.
         optional: tables of earlier versions lack its columns.
     """
@@ -161,6 +162,7 @@ class Measure:
     tally: Tally | None = None
     pooled: Callable[[Evidence], dict[str, float]] = lambda evidence: {}
     prefixes: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
     unit: Literal["percent", "plain"] = "percent"
     optional: bool = False
 
@@ -307,7 +309,7 @@ AP = Measure(
         "val_instances": "validation boxes", "ap": "average precision, IoU .5 to .95", "ap50": "AP at IoU .5",
         "ap75": "AP at IoU .75", "recall": "average recall",
     },
-    needs=("detections",), compute=_average_precision, means=(_AP,),
+    needs=("detections",), compute=_average_precision, means=(_AP,), counts=("val_instances",),
 )  # fmt: skip
 AP_FIXED = Measure(
     columns={"ap_fixed": "AP without a limit of detections an image"},
@@ -326,6 +328,7 @@ ACCURACY = Measure(
         "accuracy": "proposal accuracy (section 5.2)",
     },
     needs=("tallies",), compute=_said("proposals", "correct", "accuracy"), tally=PREDICTIONS,
+    counts=("proposals", "correct"),
     means=(Means("accuracy", "ACC", weights="proposals", background=True), Means("accuracy", "ACCmacro")),
 )  # fmt: skip
 MEAN_SCORE = Measure(
@@ -348,6 +351,7 @@ LOGITS = Measure(
 MASK_AP = Measure(
     columns={f"{name}_mask": f"{says}, of masks" for name, says in AP.columns.items()},
     needs=("detections",), compute=_of_masks, optional=True,
+    counts=("val_instances_mask",),
     means=(
         Means("ap_mask", "AP", by=("bin", "frequency"), overall="mAP", suffix="^m", with_classes=True),
     ),

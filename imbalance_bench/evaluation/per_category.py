@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from imbalance_bench.evaluation import measures
@@ -134,9 +135,13 @@ def grouped_by(source: Source, measure: str, by: str = "bin", weights: str | Non
             known = f"expected one of {', '.join(frame)}"
             why = "the version that made it did not measure it" if column in OPTIONAL else known
             raise InputError(f"{_name(source)}: no numeric field '{column}', {why}")
-    labels = frame.index.to_numpy()
-    groups = {"all": labels[:-1], **groups_in(frame, by), "background": labels[-1:]}
-    return pd.Series(grouped(frame[measure], groups, frame[weights] if weights else None), name=measure)
+    return pd.Series(grouped(frame[measure], labels_by(frame, by), frame[weights] if weights else None), name=measure)
+
+
+def labels_by(table: pd.DataFrame, by: str) -> dict[str, np.ndarray]:
+    """Return the labels of ``all`` categories, of each group of a grouper that has one, and of ``background``."""
+    labels = table.index.to_numpy()
+    return {"all": labels[:-1], **groups_in(table, by), "background": labels[-1:]}
 
 
 def write(frame: pd.DataFrame, path: Path) -> Path:

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from imbalance_bench.evaluation.bootstrap import interval_over_classes
-from imbalance_bench.evaluation.measures import ACCURACY, AP
-from imbalance_bench.evaluation.per_category import Source, read, side_by_side
+from imbalance_bench.evaluation.grouping import grouped
+from imbalance_bench.evaluation.measures import ACCURACY, AP, Measure, of_column
+from imbalance_bench.evaluation.per_category import Source, labels_by, read, side_by_side
 
 
 def ap_by_bin(source: Source, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -81,6 +82,44 @@ def accuracy_by_bin(source: Source) -> pd.DataFrame:
 def compare_accuracy(sources: Mapping[str, Source], column: str = "accuracy") -> pd.DataFrame:
     """``column`` of ``accuracy_by_bin`` for several runs: a row a run, columns ACC, ACC1.., ACCbg."""
     return side_by_side(sources, accuracy_by_bin, column)
+
+
+def by_bin(source: Source, *measures: Measure) -> pd.DataFrame:
+    """Average the columns of some measures over the categories of each bin; what counts something is summed.
+
+    Args:
+        source: a run's per-category table or its path.
+        measures: whose columns; those that the table lacks are left out.
+
+    Returns:
+        Index ``bin``: ``all``, 1, 2, ... (those that have a category) and ``background``; a column each.
+
+    Raises:
+        InputError: not a per-category table.
+    """
+    frame = read(source)
+    groups = labels_by(frame, "bin")
+    columns: dict[str, Mapping[str, float]] = {}
+    for measure in measures:
+        for name in frame.columns.intersection(list(measure.columns), sort=False):
+            sums = {key: frame.loc[labels, name].sum() for key, labels in groups.items()}
+            columns[name] = sums if name in measure.counts else grouped(frame[name], groups)
+    return pd.DataFrame(columns).rename_axis("bin")
+
+
+def cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """Write the columns of measures as text, in the unit of each; ``-`` where there is no value, counts as they are."""
+    shown = {}
+    for name in frame:
+        measure = of_column(str(name))
+        if measure is not None and name not in measure.counts:
+            shown[str(name)] = frame[name].map(percent if measure.unit == "percent" else plain)
+    return frame.assign(**shown)
+
+
+def plain(value: float) -> str:
+    """Write a number with three decimals; ``-`` where there is none."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def percent(value: Any) -> str:

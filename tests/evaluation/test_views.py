@@ -6,7 +6,7 @@ import torch
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation import views
 from imbalance_bench.evaluation.bootstrap import interval_over_classes
-from imbalance_bench.evaluation.measures import ACCURACY, AP
+from imbalance_bench.evaluation.measures import ACCURACY, AP, LOGITS, WEIGHT_NORM
 from imbalance_bench.evaluation.per_category import COLUMNS, read
 from imbalance_bench.evaluation.weight_norms import weight_norms
 from imbalance_bench.runtime.errors import InputError
@@ -99,3 +99,17 @@ def test_what_is_not_a_per_category_table_is_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"bad\.csv"):
             read(path)
+
+
+def test_measures_by_bin_are_means_over_classes_in_the_unit_of_each(source):
+    frame = per_category()
+    found = views.by_bin(source, WEIGHT_NORM, ACCURACY, LOGITS)
+    assert list(found) == ["weight_norm", "bias", "proposals", "correct", "accuracy"], "earlier tables have no logits"
+    assert found.index.tolist() == ["all", "1", "2", "3", "background"]
+    assert found.loc["2", "weight_norm"] == pytest.approx(frame["weight_norm"][frame["bin"] == 2].mean())
+    assert found.loc["all", ["proposals", "correct"]].tolist() == [74, 47], "summed"
+    with_logits = frame.assign(logit_magnitude=np.arange(8.0), logit_rsd=np.nan)
+    found = views.cells(views.by_bin(with_logits, ACCURACY, LOGITS))
+    assert found.loc["background"].to_dict() == {
+        "proposals": 500, "correct": 480, "accuracy": "96.00", "logit_magnitude": "7.000", "logit_rsd": "-",
+    }  # fmt: skip
