@@ -43,9 +43,13 @@ class Tally:
     add: Callable[[Any, Scored], None]
 
 
+ABSENT: Any = None
+"""In the place of evidence that nobody made; ``measured`` refuses measures that need it."""
+
+
 @dataclass
 class Evidence:
-    """What measures are computed from; what nobody made is absent.
+    """What measures are computed from.
 
     Attributes:
         truth: the validation annotations.
@@ -56,10 +60,10 @@ class Evidence:
     """
 
     truth: GroundTruth
-    detections: Detections | None = None
-    classifiers: Sequence[Classifier] | None = None
-    proposals: ProposalSet | None = None
-    tallies: Mapping[Tally, Any] | None = None
+    detections: Detections = ABSENT
+    classifiers: Sequence[Classifier] = ABSENT
+    proposals: ProposalSet = ABSENT
+    tallies: Mapping[Tally, Any] = ABSENT
 
     @property
     def categories(self) -> CategoryTable:
@@ -68,14 +72,13 @@ class Evidence:
 
     def of(self, tally: Tally) -> Any:
         """Return what a tally made, over all proposals."""
-        return (self.tallies or {})[tally]
+        return self.tallies[tally]
 
     @cached_property
     def fixed_ap(self) -> tuple[np.ndarray, float]:
         """AP_fixed of each category, and AP_pool."""
         from imbalance_bench.evaluation.fixed_ap import fixed_ap
 
-        assert self.proposals is not None
         return fixed_ap(self.of(BEST).detections(self.proposals), self.truth)
 
 
@@ -144,8 +147,8 @@ class Measure:
 
     Attributes:
         columns: of the per-category table, with what each says.
-        needs: the fields of ``Evidence`` that it is computed from.
         compute: its columns, and perhaps others of a kind (one a stage, say).
+        needs: the fields of ``Evidence`` that it is computed from, beside the annotations and its tally.
         means: its keys by groups of categories.
         tally: what it needs of the scores of proposals.
         pooled: keys that are no means over categories.
@@ -156,8 +159,8 @@ class Measure:
     """
 
     columns: Mapping[str, str]
-    needs: tuple[str, ...]
     compute: Callable[[Evidence], Columns]
+    needs: tuple[str, ...] = ()
     means: tuple[Means, ...] = ()
     tally: Tally | None = None
     pooled: Callable[[Evidence], dict[str, float]] = lambda evidence: {}
@@ -181,9 +184,11 @@ def measured(measures: Iterable[Measure], evidence: Evidence) -> tuple[pd.DataFr
         ValueError: the evidence lacks what one needs.
     """
     labels = pd.RangeIndex(evidence.categories.num_classes + 1, name="label")
-    table, metrics = pd.DataFrame(index=labels), {}
+    table = pd.DataFrame(index=labels)
+    metrics: dict[str, float] = {}
     for measure in measures:
-        if lacking := [name for name in measure.needs if getattr(evidence, name) is None]:
+        needs = (*measure.needs, *(["tallies"] if measure.tally else []))
+        if lacking := [name for name in needs if getattr(evidence, name) is ABSENT]:
             raise ValueError(f"{', '.join(measure.columns)}: expected {lacking[0]}, got none")
         found = measure.compute(evidence)
         columns = pd.DataFrame({name: pd.Series(np.asarray(values)) for name, values in found.items()})
@@ -313,7 +318,7 @@ AP = Measure(
 )  # fmt: skip
 AP_FIXED = Measure(
     columns={"ap_fixed": "AP without a limit of detections an image"},
-    needs=("tallies", "proposals"), compute=lambda evidence: {"ap_fixed": evidence.fixed_ap[0]}, tally=BEST,
+    needs=("proposals",), compute=lambda evidence: {"ap_fixed": evidence.fixed_ap[0]}, tally=BEST,
     means=(Means("ap_fixed", "AP", by=("bin", "frequency"), overall="mAP", suffix="_fixed"),),
     pooled=lambda evidence: {"AP_pool": evidence.fixed_ap[1]}, optional=True,
 )  # fmt: skip
@@ -327,17 +332,17 @@ ACCURACY = Measure(
         "proposals": "validation proposals of the class", "correct": "those that are predicted as it",
         "accuracy": "proposal accuracy (section 5.2)",
     },
-    needs=("tallies",), compute=_said("proposals", "correct", "accuracy"), tally=PREDICTIONS,
+    compute=_said("proposals", "correct", "accuracy"), tally=PREDICTIONS,
     counts=("proposals", "correct"),
     means=(Means("accuracy", "ACC", weights="proposals", background=True), Means("accuracy", "ACCmacro")),
 )  # fmt: skip
 MEAN_SCORE = Measure(
     columns={"mean_score": "mean score of the class on its own proposals"},
-    needs=("tallies",), compute=_said("mean_score"), tally=PREDICTIONS, optional=True,
+    compute=_said("mean_score"), tally=PREDICTIONS, optional=True,
 )  # fmt: skip
 CALIBRATION = Measure(
     columns={"calibration_error": "expected calibration error of what is predicted as the class"},
-    needs=("tallies",), compute=_said("calibration_error"), tally=PREDICTIONS, pooled=_calibration, prefixes=("ECE",),
+    compute=_said("calibration_error"), tally=PREDICTIONS, pooled=_calibration, prefixes=("ECE",),
     optional=True,
 )  # fmt: skip
 LOGITS = Measure(
@@ -345,7 +350,7 @@ LOGITS = Measure(
         "logit_magnitude": "mean logit of the class on its own proposals, less that on other classes'",
         "logit_rsd": "standard deviation of the logit on its own proposals, over the magnitude",
     },
-    needs=("tallies",), compute=lambda evidence: evidence.of(LOGITS_SEEN).columns(), tally=LOGITS_SEEN,
+    compute=lambda evidence: evidence.of(LOGITS_SEEN).columns(), tally=LOGITS_SEEN,
     means=(Means("logit_magnitude", "LoMa"), Means("logit_rsd", "RSD")), unit="plain", optional=True,
 )  # fmt: skip
 MASK_AP = Measure(
