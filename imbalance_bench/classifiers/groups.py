@@ -6,24 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from imbalance_bench.categories import bin_index
+from imbalance_bench.categories import bin_index, tail_bins
 
 
 def group_edges(bin_edges: Sequence[int], groups: int) -> tuple[int, ...]:
     """Lower bounds of groups 2, 3, ... for N groups of a data set's classes (section 4.1, Table 4).
 
-    As many groups as bins are the bins. Of four bins, 2 groups cut between tail and head; 8 cut each bin in two, at
-    half its upper edge and at five times the last: on LVIS 5, 10, 50, 100, 500, 1000, 5000.
+    As many groups as bins are the bins; 2 groups are tail and head (``categories.tail_bins``). Of four bins, 8 groups
+    cut each bin in two, at half its upper edge and at five times the last: on LVIS 5, 10, 50, 100, 500, 1000, 5000.
 
     Raises:
         ValueError: another N.
     """
     if groups == len(bin_edges) + 1:
         return tuple(bin_edges)
-    if len(bin_edges) != 3 or groups not in (2, 8):
-        raise ValueError(f"expected as many groups as bins ({len(bin_edges) + 1}), or 2 or 8 for 4 bins, got {groups}")
-    if groups == 2:
-        return (bin_edges[1],)
+    if groups == 2 and bin_edges:
+        return (bin_edges[tail_bins(bin_edges)[-1] - 1],)
+    if len(bin_edges) != 3 or groups != 8:
+        raise ValueError(f"expected as many groups as bins ({len(bin_edges) + 1}), 2, or 8 for 4 bins, got {groups}")
     halves = [edge // 2 for edge in bin_edges]
     return (*(edge for pair in zip(halves, bin_edges, strict=True) for edge in pair), 5 * bin_edges[-1])
 
