@@ -26,7 +26,7 @@ from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.evaluation.grouping import summarize_ap
+from imbalance_bench.evaluation.measures import AP
 
 SIDE = 640
 
@@ -92,7 +92,7 @@ def ours(folder: Path, runs: int = 1) -> tuple[list[float], float]:
         start = time.perf_counter()
         truth = truth or GroundTruth.read(folder / "annotations.json", categories, lvis_style=True)
         table = categories.frame().join(evaluate(detections, truth))
-        metrics = summarize_ap(table, categories)
+        metrics = AP.summary(table, categories)
         seconds.append(time.perf_counter() - start)
     return seconds, metrics["mAP"]
 
