@@ -14,6 +14,7 @@ from imbalance_bench.categories import tail_bins
 from imbalance_bench.diagnosis.figures import gains
 from imbalance_bench.evaluation import per_category
 from imbalance_bench.evaluation.calibration import INTERVALS
+from imbalance_bench.evaluation.measures import PREFIXES
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS, Method, Run, candidates
 from imbalance_bench.runtime.errors import InputError
@@ -97,7 +98,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         t; NaN for one seed); data set, detector and provenance.
     """
     compared = [f"{group}{kind}" for kind in ("", "_fixed") for group in GAINS]
-    measures = [*compared, *(c for c in runs if c.startswith(("AP", "ACC", "REC", "ECE")))]
+    measures = [*compared, *(c for c in runs if c.startswith(PREFIXES))]
     by_seed = {key: part.set_index("seed") for key, part in runs.groupby(["method", "kind"], sort=False)}
     rows = []
     for (name, kind), part in by_seed.items():

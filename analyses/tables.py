@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imbalance_bench.categories import bin_names
+from imbalance_bench.categories import bin_names, parse_edges
 from imbalance_bench.evaluation.views import percent
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS, parse
@@ -173,28 +173,20 @@ def signs(compared: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """A DataFrame of strings as a Markdown table."""
-    widths = [max(len(str(column)), *(len(str(cell)) for cell in frame[column])) for column in frame]
-    lines = [list(map(str, frame.columns)), ["-" * width for width in widths], *frame.astype(str).to_numpy().tolist()]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines
-    )
+    """Write a DataFrame of strings as a Markdown table."""
+    return str(frame.to_markdown(index=False, tablefmt="github", disable_numparse=True))
 
 
 def latex(frame: pd.DataFrame, labels: int) -> str:
-    """A DataFrame of strings as a LaTeX table with booktabs; the first ``labels`` columns to the left."""
-    lines = [frame.columns.tolist(), *frame.astype(str).to_numpy().tolist()]
-    rows = [
-        " & ".join(str(cell).replace("±", r"$\pm$").replace("_", r"\_") for cell in line) + r" \\" for line in lines
-    ]
+    """Write a DataFrame of strings as a LaTeX table with booktabs; the first ``labels`` columns to the left."""
     columns = "l" * labels + "r" * (len(frame.columns) - labels)
-    body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule"]
-    return "\n".join([*body, r"\end{tabular}"])
+    text = frame.to_latex(index=False, escape=True, column_format=columns)
+    return str(text).replace("±", r"$\pm$").rstrip()
 
 
 def run_bin_names(runs: pd.DataFrame) -> list[str]:
     """Intervals of the bins that runs were measured in."""
-    return bin_names([int(edge) for edge in runs["bin_edges"].iloc[0].split()])
+    return bin_names(parse_edges(runs["bin_edges"].iloc[0], " "))
 
 
 def remarks(runs: Iterable[tuple[str, str]]) -> str:

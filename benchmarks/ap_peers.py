@@ -32,14 +32,14 @@ def ours(folder: Path, arrays: bool) -> Prepared:
     from imbalance_bench.evaluation import detections
     from imbalance_bench.evaluation.average_precision import evaluate
     from imbalance_bench.evaluation.ground_truth import GroundTruth
-    from imbalance_bench.evaluation.grouping import summarize_ap
+    from imbalance_bench.evaluation.measures import AP
 
     def read() -> tuple[GroundTruth, CategoryTable]:
         categories = CategoryTable.from_annotations(folder / "annotations.json")
         return GroundTruth.read(folder / "annotations.json", categories, lvis_style=True), categories
 
     def run(found: detections.Detections, truth: GroundTruth, categories: CategoryTable) -> float:
-        return float(summarize_ap(categories.frame().join(evaluate(found, truth)), categories)["mAP"])
+        return float(AP.summary(categories.frame().join(evaluate(found, truth)), categories)["mAP"])
 
     if arrays:
         truth, categories = read()

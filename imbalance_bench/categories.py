@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +18,13 @@ import pandas as pd
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import load_json
+from imbalance_bench.runtime.json_values import whole
 
 LVIS_BIN_EDGES = (10, 100, 1000)
 """Bins [0,10) [10,100) [100,1000) [1000,inf) of train instances (section 5.1)."""
+EXPECTED_EDGES = "expected whole numbers that ascend from 1"
+FREQUENCIES = ("r", "c", "f")
+"""LVIS's letters: rare, common, frequent."""
 
 
 def bin_index(instance_counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:
@@ -29,7 +34,31 @@ def bin_index(instance_counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:
 
 def are_bin_edges(edges: Sequence[Any]) -> bool:
     """Whether these can be the lower bounds of bins 2, 3, ...: whole numbers that ascend, the first at least 1."""
-    return all(map(_is_whole, edges)) and all(low < high for low, high in itertools.pairwise([0, *edges]))
+    numbers = [number for edge in edges if (number := whole(edge)) is not None]
+    return len(numbers) == len(edges) and all(low < high for low, high in itertools.pairwise([0, *numbers]))
+
+
+def parse_edges(text: str, separator: str = ",") -> tuple[int, ...]:
+    """Read the lower bounds of bins or groups 2, 3, ... from text.
+
+    Args:
+        text: whole numbers, such as ``10,100,1000``.
+        separator: what stands between two.
+
+    Raises:
+        InputError: not whole numbers that ascend from 1.
+    """
+    parts = text.split(separator)
+    edges = tuple(int(part) for part in parts) if all(re.fullmatch("[0-9]{1,18}", part) for part in parts) else ()
+    if not edges or not are_bin_edges(edges):
+        example = separator.join(map(str, LVIS_BIN_EDGES))
+        raise InputError(f"{EXPECTED_EDGES}, e.g. {example}, got '{text:.60}'")
+    return edges
+
+
+def lvis_frequency(image_count: int) -> str:
+    """Return LVIS v0.5's letter of a category by its training images: r up to 10, c up to 100, f above."""
+    return "r" if image_count <= 10 else "c" if image_count <= 100 else "f"
 
 
 def background_id(ids: np.ndarray) -> int:
@@ -94,8 +123,8 @@ class CategoryTable(ByValue):
             raise ValueError(f"category columns differ in length: {sorted(lengths)}")
         if np.any(self.ids[1:] <= self.ids[:-1]):
             raise ValueError("category ids must ascend strictly")
-        if list(self.bin_edges) != sorted(set(self.bin_edges)) or any(e <= 0 for e in self.bin_edges):
-            raise ValueError(f"bin edges must be positive and ascend: {self.bin_edges}")
+        if not are_bin_edges(self.bin_edges):
+            raise ValueError(f"bin edges are {self.bin_edges}, {EXPECTED_EDGES}")
 
     @property
     def num_classes(self) -> int:
@@ -131,6 +160,11 @@ class CategoryTable(ByValue):
     def tail_bins(self) -> list[int]:
         """The lower half of the bins; see ``tail_bins`` of this module."""
         return tail_bins(self.bin_edges)
+
+    @property
+    def head_labels(self) -> list[int]:
+        """Labels of the classes in the other bins."""
+        return np.flatnonzero(~np.isin(self.bins, self.tail_bins)).tolist()
 
     @property
     def tail_labels(self) -> list[int]:
@@ -219,14 +253,13 @@ class CategoryTable(ByValue):
         info = info if isinstance(info, Mapping) else {}
         edges = bin_edges or info.get("bin_edges") or LVIS_BIN_EDGES
         if not isinstance(edges, Sequence) or not are_bin_edges(edges):
-            raise InputError(
-                f"{name}: field 'info.bin_edges' is {edges!r:.40}, expected whole numbers that ascend from 1"
-            )
+            raise InputError(f"{name}: field 'info.bin_edges' is {edges!r:.40}, {EXPECTED_EDGES}")
         images = content.get("images")
         num_images = len(images) if isinstance(images, list) else 0
         if info.get("num_images") is not None:
             num_images = _stated(info, "num_images", name)
-        return cls(ids, names, image_counts, instance_counts, frequencies, tuple(edges), num_images, tuple(listed))
+        edges = tuple(int(edge) for edge in edges)
+        return cls(ids, names, image_counts, instance_counts, frequencies, edges, num_images, tuple(listed))
 
     @classmethod
     def from_counts(cls, path: str | os.PathLike[str], bin_edges: Sequence[int] = LVIS_BIN_EDGES) -> CategoryTable:
@@ -283,13 +316,8 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _frequency(stated: Any, image_count: int) -> str:
-    """LVIS's letter where stated, else by v0.5's rule on images."""
-    return stated if stated in ("r", "c", "f") else "r" if image_count <= 10 else "c" if image_count <= 100 else "f"
-
-
-def _is_whole(value: Any) -> bool:
-    """An integer that fits 64 bits; JSON's may be of any length, and ``true`` is none."""
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63
+    """LVIS's letter where stated, else by its rule."""
+    return stated if stated in FREQUENCIES else lvis_frequency(image_count)
 
 
 def _stated(category: Mapping[str, Any], field: str, source: str) -> int:
@@ -313,7 +341,7 @@ def field_of(record: Any, field: str, kind: type, source: str) -> Any:
     value = record[field]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InputError(f"{source}: field '{field}' is {type(value).__name__}, expected {kind.__name__}")
-    if kind is int and not _is_whole(value):
+    if kind is int and whole(value) is None:
         raise InputError(f"{source}: field '{field}' does not fit 64 bits")
     return value
 

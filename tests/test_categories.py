@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbalance_bench.categories import CategoryTable, bin_index
+from imbalance_bench.categories import CategoryTable, bin_index, lvis_frequency, parse_edges, tail_bins
+from imbalance_bench.diagnosis.conclusions import ap_groups
 from imbalance_bench.runtime.errors import InputError
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "lvis_v0.5_train_counts.csv"
@@ -205,3 +206,20 @@ def test_the_tail_is_the_lower_half_of_the_bins(edges: tuple[int, ...], tail: li
     table = CategoryTable(np.arange(5), tuple("abcde"), counts, counts, ("f",) * 5, edges)
     assert table.tail_bins == tail
     assert table.tail_labels == [label for label in range(5) if table.bins[label] in tail]
+    assert table.head_labels == [label for label in range(5) if table.bins[label] not in tail]
+    assert tail_bins(edges) == tail, "of reports that know the edges alone"
+    groups = ap_groups(table)
+    assert (groups["tail"].tolist(), groups["head"].tolist()) == (table.tail_labels, table.head_labels)
+
+
+@pytest.mark.parametrize(("text", "separator"), [("5,50,500", ","), ("5-50-500", "-"), ("5 50 500", " ")])
+def test_edges_as_text(text: str, separator: str) -> None:
+    assert parse_edges(text, separator) == (5, 50, 500)
+    wrong = ("", "50{}5", "0{}5", "5{}5", "x", "5{0}{0}6", "5;6", "1.5", "-3", "\u0663", "9" * 19)
+    for odd in (odd.format(separator) for odd in wrong):
+        with pytest.raises(InputError, match=f"expected whole numbers that ascend from 1, e.g. 10{separator}100"):
+            parse_edges(odd, separator)
+
+
+def test_the_letters_of_lvis() -> None:
+    assert [lvis_frequency(images) for images in (0, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]

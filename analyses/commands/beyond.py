@@ -17,6 +17,7 @@ from imbalance_bench.commands.options import (
     DetectorOption,
     DeviceOption,
     WorkDirOption,
+    parse_names,
     parse_seeds,
     say,
     setup,
@@ -56,7 +57,8 @@ def beyond(
     from imbalance_bench import methods as catalogue
 
     # The baseline is run in any case, and a row of the table.
-    tried = catalogue.candidates(tuple(n for n in methods.split(",") if n != "baseline") if methods else None)
+    named = parse_names(methods)
+    tried = catalogue.candidates(None if named is None else tuple(name for name in named if name != "baseline"))
     for seed in parse_seeds(seeds):
         on = setup(dataset, detector, data_dir, seed, device)
         from imbalance_bench.experiments.benchmark import Benchmark

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from imbalance_bench.classifiers.feature_sampling import BACLClassifier, LOCEClassifier
     from imbalance_bench.classifiers.focal import ReleasedFocalClassifier, SigmoidFocalClassifier
     from imbalance_bench.classifiers.group_softmax import GroupSoftmaxClassifier
-    from imbalance_bench.classifiers.groups import balanced_edges, group_edges, groups_by_count, parse_edges
+    from imbalance_bench.classifiers.groups import balanced_edges, group_edges, groups_by_count
     from imbalance_bench.classifiers.logit_transforms import (
         LogitTransformClassifier,
         LogNClassifier,
@@ -87,7 +87,6 @@ __all__ = [
     "log_counts",
     "log_odds",
     "logit_adjusted",
-    "parse_edges",
     "sigmoid_start",
     "softmax_start",
     "tau_norm",

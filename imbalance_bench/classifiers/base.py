@@ -62,6 +62,13 @@ class Classifier(nn.Module, abc.ABC):
     def class_weights(self) -> Tensor:
         """(C + 1, d) weight rows in category order, helper rows dropped; a row that does not exist is NaN."""
 
+    @abc.abstractmethod
+    def category_logits(self, logits: Tensor) -> Tensor:
+        """(N, K) logits -> (N, C + 1), of each category the one that its row of ``class_weights`` makes.
+
+        Background last; NaN where there is none.
+        """
+
     def class_biases(self) -> Tensor:
         """(C + 1,) biases beside ``class_weights``; NaN where there is none."""
         return torch.full((self.num_classes + 1,), math.nan)
@@ -131,6 +138,10 @@ class LinearClassifier(Classifier, base=True):
     def rows(self) -> Tensor:
         """(C + 1,) row of W that scores each category, background last."""
         return torch.arange(self.num_classes + 1, device=self.weight.device)
+
+    def category_logits(self, logits: Tensor) -> Tensor:
+        """(N, K) -> (N, C + 1)."""
+        return logits[:, self.rows()]
 
     def class_weights(self) -> Tensor:
         """(C + 1, d)."""

@@ -61,6 +61,11 @@ class DualHeadClassifier(SoftmaxClassifier):
         calibrated, original = (part.softmax(dim=1) for part in logits.chunk(2, dim=1))
         return torch.where(self.tail_mask, calibrated, original)
 
+    def category_logits(self, logits: Tensor) -> Tensor:
+        """(N, 2 (C + 1)) -> (N, C + 1), of each class the one that scores it."""
+        calibrated, original = logits.chunk(2, dim=1)
+        return torch.where(self.tail_mask, calibrated, original)
+
     def class_weights(self) -> Tensor:
         """(C + 1, d), of each class the row that scores it."""
         return torch.where(self.tail_mask[:, None], self.weight.detach(), self.original_weight)

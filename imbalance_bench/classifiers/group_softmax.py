@@ -233,6 +233,11 @@ class GroupSoftmaxClassifier(LinearClassifier):
         """Background is row 0 of group 0."""
         return torch.cat([self.column_of_label, self.column_of_label.new_zeros(1)])
 
+    def category_logits(self, logits: Tensor) -> Tensor:
+        """(N, K) -> (N, C + 1), helper columns dropped; NaN for background where there is no group 0."""
+        own = super().category_logits(logits)
+        return own if self.background else functional.pad(own[:, :-1], (0, 1), value=math.nan)
+
     def class_weights(self) -> Tensor:
         """(C + 1, d), helper rows dropped; NaN for background where there is no group 0."""
         weights = super().class_weights()

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from imbalance_bench.categories import bin_index
+from imbalance_bench.categories import bin_index, tail_bins
 
 
 def group_edges(bin_edges: Sequence[int], groups: int) -> tuple[int, ...]:
     """Lower bounds of groups 2, 3, ... for N groups of a data set's classes (section 4.1, Table 4).
 
-    As many groups as bins are the bins. Of four bins, 2 groups cut between tail and head; 8 cut each bin in two, at
-    half its upper edge and at five times the last: on LVIS 5, 10, 50, 100, 500, 1000, 5000.
+    As many groups as bins are the bins; 2 groups are tail and head (``categories.tail_bins``). Of four bins, 8 groups
+    cut each bin in two, at half its upper edge and at five times the last: on LVIS 5, 10, 50, 100, 500, 1000, 5000.
 
     Raises:
         ValueError: another N.
     """
     if groups == len(bin_edges) + 1:
         return tuple(bin_edges)
-    if len(bin_edges) != 3 or groups not in (2, 8):
-        raise ValueError(f"expected as many groups as bins ({len(bin_edges) + 1}), or 2 or 8 for 4 bins, got {groups}")
-    if groups == 2:
-        return (bin_edges[1],)
+    if groups == 2 and bin_edges:
+        return (bin_edges[tail_bins(bin_edges)[-1] - 1],)
+    if len(bin_edges) != 3 or groups != 8:
+        raise ValueError(f"expected as many groups as bins ({len(bin_edges) + 1}), 2, or 8 for 4 bins, got {groups}")
     halves = [edge // 2 for edge in bin_edges]
     return (*(edge for pair in zip(halves, bin_edges, strict=True) for edge in pair), 5 * bin_edges[-1])
 
@@ -34,19 +33,6 @@ def groups_by_count(instance_counts: Sequence[int] | np.ndarray, edges: Sequence
     groups = bin_index(np.asarray(instance_counts), edges)
     used = sorted(set(groups.tolist()))
     return [used.index(group) + 1 for group in groups.tolist()]
-
-
-def parse_edges(text: str) -> tuple[int, ...]:
-    """Edges of ``10-100-1000``: lower bounds of groups 2, 3, ...
-
-    Raises:
-        ValueError: not positive numbers that ascend.
-    """
-    parts = text.split("-")
-    edges = tuple(int(part) for part in parts) if all(re.fullmatch("[0-9]{1,11}", part) for part in parts) else ()
-    if not edges or list(edges) != sorted(set(edges)) or edges[0] < 1:
-        raise ValueError(f"expected edges that ascend such as 10-100-1000, or balanced, got '{text}'")
-    return edges
 
 
 def balanced_edges(instance_counts: Sequence[int] | np.ndarray, groups: int) -> tuple[int, ...]:

@@ -276,6 +276,10 @@ class LogitTransformClassifier(Classifier):
         """(N, C + 1) softmax probabilities."""
         return logits.softmax(dim=1)
 
+    def category_logits(self, logits: Tensor) -> Tensor:
+        """(N, C + 1): the changed ones."""
+        return logits
+
     def _all(self, values: Tensor, kept: float) -> Tensor:
         """(C + 1,) of the changed logits' values, and of a background that stays."""
         return functional.pad(values.detach(), (0, self.num_classes + 1 - len(values)), value=kept)

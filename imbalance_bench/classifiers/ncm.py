@@ -103,6 +103,10 @@ class NCMClassifier(Classifier):
         background = logits[:, -1:].sigmoid()
         return torch.cat([logits[:, :-1].softmax(dim=1) * (1 - background), background], dim=1)
 
+    def category_logits(self, logits: Tensor) -> Tensor:
+        """(N, C + 1): scaled cosines with the centres; NaN for background, which has none."""
+        return functional.pad(logits[:, :-1], (0, 1), value=torch.nan)
+
     def class_weights(self) -> Tensor:
         """(C + 1, d'): the centres play the role of weights; the row of background is NaN."""
         return functional.pad(self.centres, (0, 0, 0, 1), value=torch.nan)

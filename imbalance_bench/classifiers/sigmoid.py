@@ -97,6 +97,10 @@ class SigmoidClassifier(LinearClassifier):
         background = probabilities[:, -1:]
         return torch.cat([probabilities[:, :-1] * (1 - background), background], dim=1)
 
+    def category_logits(self, logits: Tensor) -> Tensor:
+        """(N, K) -> (N, C + 1); NaN for background where there is none."""
+        return logits if self.has_background_row else functional.pad(logits, (0, 1), value=math.nan)
+
     def class_weights(self) -> Tensor:
         """(C + 1, d); the row of background is NaN where there is none."""
         rows = self.effective_weight().detach()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imbalance_bench.categories import FREQUENCIES
 from imbalance_bench.classifiers.sigmoid import SigmoidClassifier, Weights
 from imbalance_bench.runtime.processes import sum_over_processes
 
@@ -229,9 +230,9 @@ class ACSLClassifier(SigmoidClassifier):
             raise ValueError(f"expected {num_classes} letters r, c, f, got {len(frequencies)}: {set(frequencies)}")
         self.frequencies, self.threshold = list(frequencies), threshold
         # Background's own column counts in every background RoI, as a frequent class does.
-        groups = torch.tensor(["rcf".index(letter) for letter in [*frequencies, "f"]])
+        groups = torch.tensor([FREQUENCIES.index(letter) for letter in [*frequencies, "f"]])
         self.register_buffer("group_of_column", groups, persistent=False)
-        self.register_buffer("one_in", torch.tensor([self.ONE_IN[letter] for letter in "rcf"]), persistent=False)
+        self.register_buffer("one_in", torch.tensor([self.ONE_IN[letter] for letter in FREQUENCIES]), persistent=False)
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
         """Confused classes in foreground RoIs, drawn groups of classes in background RoIs."""

@@ -117,6 +117,10 @@ class TauNormSelectClassifier(Classifier):
             take_tau &= self.tail_mask[tau.argmax(dim=1)]
         return torch.where(take_tau[:, None], tau, base).softmax(dim=1)
 
+    def category_logits(self, logits: Tensor) -> Tensor:
+        """(N, 2 (C + 1)) -> (N, C + 1): the tau-normalised ones."""
+        return logits[:, self.num_classes + 1 :]
+
     def class_weights(self) -> Tensor:
         """(C + 1, d): the tau-normalised rows."""
         return self.tau_weight

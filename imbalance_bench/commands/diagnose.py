@@ -15,6 +15,7 @@ from imbalance_bench.commands.options import (
     VerifyImagesOption,
     console,
     parse_bin_edges,
+    parse_names,
     say,
     select_device,
     show,
@@ -83,7 +84,7 @@ def diagnose(
     edges = parse_bin_edges(bin_edges)
     from imbalance_bench.methods import candidates, get
 
-    tried = tuple(name.strip() for name in methods.split(",")) if methods else None
+    tried = parse_names(methods)
     candidates(tried)
     if export is not None:
         get(export)

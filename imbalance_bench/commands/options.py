@@ -133,18 +133,19 @@ def parse_bin_edges(text: str | None) -> tuple[int, ...] | None:
     Raises:
         InputError: not whole numbers that ascend from 1.
     """
-    from imbalance_bench.categories import are_bin_edges
+    from imbalance_bench.categories import parse_edges
 
     if text is None:
         return None
-    parts = text.split(",")
-    readable = all(part.strip().isdecimal() and len(part) < 12 for part in parts)
-    edges = tuple(int(part) for part in parts) if readable else ()
-    if not edges or not are_bin_edges(edges):
-        raise InputError(
-            f"option '--bin-edges' is '{text}', expected whole numbers that ascend from 1, e.g. 10,100,1000"
-        )
-    return edges
+    try:
+        return parse_edges(",".join(part.strip() for part in text.split(",")))
+    except InputError as error:
+        raise InputError(f"option '--bin-edges': {error}") from error
+
+
+def parse_names(text: str | None) -> tuple[str, ...] | None:
+    """Names separated by commas, as of '--methods'; None where the option was not given, or is empty."""
+    return tuple(name.strip() for name in text.split(",")) if text else None
 
 
 def parse_seeds(text: str) -> list[int]:

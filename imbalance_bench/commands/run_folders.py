@@ -70,7 +70,7 @@ def export(
 def per_category(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or their per-category tables (.csv, .parquet).")],
     measure: Annotated[
-        str, typer.Option("--measure", help="Column that is shown: ap, ap_fixed, accuracy, mean_score, weight_norm ...")
+        str, typer.Option("--measure", help="Column that is shown: ap, accuracy, weight_norm, logit_magnitude ...")
     ] = "ap",
     by: Annotated[str, typer.Option("--by", help="Grouper: bin or frequency.")] = "bin",
     weights: Annotated[
@@ -87,6 +87,7 @@ def per_category(
     import pandas as pd
 
     from imbalance_bench.evaluation import per_category as tables
+    from imbalance_bench.evaluation.measures import of_column
     from imbalance_bench.experiments.run_folder import RunFolder
 
     if by not in ("bin", "frequency"):
@@ -103,7 +104,9 @@ def per_category(
     joined = tables.join(sources)
     rows = {name: tables.grouped_by(source, measure, by, weights) for name, source in sources.items()}
     frame = pd.DataFrame(rows).T.map("{:.4f}".format).rename_axis("run").reset_index()
-    caption = f"means over categories, weighted by {weights}" if weights else "means over categories"
+    known = of_column(measure)
+    says = f"{measure}: {known.columns[measure]}; " if known else ""
+    caption = f"{says}means over categories" + (f", weighted by {weights}" if weights else "")
     show(frame.replace("nan", "-"), f"{measure} by {by}", caption)
     if output is not None:
         written(tables.write(joined, output))

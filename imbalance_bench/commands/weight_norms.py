@@ -48,17 +48,25 @@ def weight_norms(
     a summary of the norms is printed. Rows are matched to classes by the checkpoint's class names; where it has none,
     as its framework numbers the file's categories. The helper rows of released BAGS classifiers are told by counts.
 
+    Of a finished run also what its classifier does with them: Logits Magnitude and Regularized Standard Deviation.
+
     Example: imbalance-bench weight-norms ckpt.pth --annotations lvis_v1_train.json -o norms.csv --figure norms.png
     """
     if figure is not None:
         image_path(figure, "--figure")
     from imbalance_bench.checkpoints import foreign as foreign_classifiers
     from imbalance_bench.checkpoints.formats import read
+    from imbalance_bench.evaluation import views
     from imbalance_bench.evaluation import weight_norms as analysis
+    from imbalance_bench.evaluation.measures import LOGITS, WEIGHT_NORM
+    from imbalance_bench.evaluation.per_category import read as read_table
     from imbalance_bench.experiments.run_folder import RunFolder
 
+    measured = None
     if checkpoint.is_dir():
-        checkpoint = RunFolder(checkpoint).newest_checkpoint() or checkpoint
+        run = RunFolder(checkpoint)
+        measured = read_table(run.verified(run.per_category)) if run.is_done else None
+        checkpoint = run.newest_checkpoint() or checkpoint
     content = read(checkpoint)
     categories = training_categories(content, annotations, counts)
     if categories is None and figure is not None:
@@ -85,6 +93,14 @@ def weight_norms(
             show(analysis.norms_by_bin(frame).reset_index().round(3), title, caption)
             correlation = analysis.correlation_text(frame)
             say(f"Spearman correlation of norm and train instances: {correlation}")
+        if measured is not None and "logit_magnitude" in measured:
+            beside = views.cells(views.by_bin(measured, WEIGHT_NORM, LOGITS)).reset_index()
+            says = "; ".join(f"{name}: {text}" for name, text in LOGITS.columns.items())
+            show(beside, f"norms and logits of {checkpoint}, on validation proposals, means over classes", says)
+            correlation = analysis.correlation_text(measured, column="logit_magnitude")
+            say(f"Spearman correlation of logit magnitude and train instances: {correlation}")
+            columns = measured.set_index("id")[list(LOGITS.columns)]
+            frames = {stage: frame.join(columns, on="id") for stage, frame in frames.items()}
     if output is not None:
         _write(frames, output)
     if figure is not None and categories is not None:

@@ -15,8 +15,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
 from imbalance_bench.categories import read_json
-from imbalance_bench.datasets.coco_format import absent_files, image_path, stuff_map_path
-from imbalance_bench.runtime.errors import InputError, first
+from imbalance_bench.datasets.coco_format import image_path, missing_files, stuff_map_path
+from imbalance_bench.runtime.errors import InputError
 
 
 @DATASETS.register_module()
@@ -129,9 +129,6 @@ def build_dataset(
         raise InputError(f"{annotations}: field 'annotations' leaves no image with a box, expected at least one")
     for field, what in (("img_path", "images"), ("seg_map_path", "stuff maps")):
         files = [record[field] for record in records if field in record]
-        if absent := sorted(absent_files(files, Path())):
-            raise InputError(
-                f"{len(absent):,} of {len(files):,} {what} of {annotations} are missing: {first(absent)}; "
-                "'datasets prepare' can leave images out with --skip-missing"
-            )
+        if missing := missing_files(files, Path(), f"{what} of {annotations}"):
+            raise InputError(f"{missing}; 'datasets prepare' can leave images out with --skip-missing")
     return dataset

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from imbalance_bench.categories import are_bin_edges, field_of, is_object, read_json
+from imbalance_bench.runtime import json_values
 from imbalance_bench.runtime.errors import InputError, first
 
 TOLERANCE = 1.0
@@ -136,7 +137,7 @@ def check(content: Mapping[str, Any], source: str, masks: bool = False) -> Findi
             degenerate.append(annotation_id)
         elif reaches_beyond((x, y, w, h), height, width):
             outside.append(annotation_id)
-        if "area" in annotation and not _is_number(annotation["area"]):
+        if "area" in annotation and json_values.coordinate(annotation["area"]) is None:
             raise InputError(f"{where}: field 'area' is {annotation['area']!r:.40}, expected a finite number")
         if annotation.get("iscrowd", 0) not in (0, 1):
             raise InputError(f"{where}: field 'iscrowd' is {annotation['iscrowd']!r:.40}, expected 0 or 1")
@@ -288,6 +289,12 @@ def absent_files(paths: Iterable[str], folder: Path) -> set[str]:
     return absent
 
 
+def missing_files(paths: Collection[str], folder: Path, what: str) -> str:
+    """Say how many of some files below a folder are not there, and the first few; empty where all are."""
+    absent = sorted(absent_files(paths, folder))
+    return f"{len(absent):,} of {len(paths):,} {what} are missing: {first(absent)}" if absent else ""
+
+
 def without_images(content: Mapping[str, Any], image_ids: Collection[int]) -> dict[str, Any]:
     """The content without some images and what is annotated in them."""
     return {
@@ -311,16 +318,15 @@ def _new_id(record: Any, known: Collection[int], where: str) -> int:
     return value
 
 
-def _is_number(value: Any) -> bool:
-    """A finite number of a size that pixels can have (NaN compares false)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
-
-
 def _box(annotation: Mapping[str, Any], where: str) -> list[float]:
-    box: list[float] = field_of(annotation, "bbox", list, where)
-    if len(box) != 4 or not all(map(_is_number, box)):
-        raise InputError(f"{where}: field 'bbox' is {box!r:.60}, expected four finite numbers (x, y, width, height)")
-    return box
+    stated: list[float] = field_of(annotation, "bbox", list, where)
+    if json_values.box(stated) is None:
+        raise InputError(f"{where}: field 'bbox' is {stated!r:.60}, expected four finite numbers (x, y, width, height)")
+    return stated
+
+
+def _coordinates(values: list[Any]) -> bool:
+    return all(json_values.coordinate(value) is not None for value in values)
 
 
 def mask_problem(mask: Any, height: int, width: int) -> str:
@@ -336,12 +342,12 @@ def mask_problem(mask: Any, height: int, width: int) -> str:
             return f"has size {mask.get('size')!r:.40}, expected its image's [{height}, {width}]"
         if isinstance(counts, str):
             return ""
-        if not isinstance(counts, list) or not all(_is_number(c) and c >= 0 for c in counts):
+        if not isinstance(counts, list) or not all(json_values.coordinate(c) is not None and c >= 0 for c in counts):
             return "has counts that are neither text nor a list of lengths"
         if sum(counts) != height * width:
             return f"has counts of {sum(counts)} pixels, expected {height * width} as its image has"
     elif not isinstance(mask, list):
         return f"is {type(mask).__name__}, expected polygons or a run-length encoding"
-    elif not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and all(map(_is_number, p)) for p in mask):
+    elif not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and _coordinates(p) for p in mask):
         return "has a polygon that is not a list of x, y, x, y, ... of at least three points"
     return ""

@@ -21,6 +21,7 @@ import numpy as np
 from hotcoco import mask as coco_mask
 from PIL import Image, ImageDraw, ImageFont
 
+from imbalance_bench.categories import lvis_frequency
 from imbalance_bench.datasets.emoji_profile import Profile, share_out
 from imbalance_bench.runtime.files import sha256, write_json
 
@@ -133,7 +134,7 @@ def _categories(profile: Profile, train: list[list[dict[str, Any]]]) -> list[dic
         {
             "id": label + 1,
             "name": concepts()[label]["name"],
-            "frequency": "r" if images[label] <= 10 else "c" if images[label] <= 100 else "f",
+            "frequency": lvis_frequency(images[label]),
             "image_count": int(images[label]),
             "instance_count": int(instances[label]),
         }

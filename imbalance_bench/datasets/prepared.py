@@ -316,9 +316,8 @@ def _check_stuff_maps(train: Mapping[str, Any], folder: Path) -> None:
         InputError: some have none.
     """
     maps = [coco_format.stuff_map_path(image, "images") for image in train["images"]]
-    if absent := sorted(coco_format.absent_files(maps, folder)):
-        missing = first(absent)
-        raise InputError(f"{folder}: {len(absent):,} of {len(maps):,} stuff maps are missing: {missing}")
+    if missing := coco_format.missing_files(maps, folder, "stuff maps"):
+        raise InputError(f"{folder}: {missing}")
 
 
 def _info(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,20 +11,19 @@ from scipy import stats
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation import predictions
-from imbalance_bench.evaluation.bootstrap import bounds
+from imbalance_bench.evaluation.bootstrap import bounds, over_classes
 from imbalance_bench.evaluation.grouping import bin_groups, shares
+from imbalance_bench.evaluation.weight_norms import spearman
 from imbalance_bench.methods import METHODS
 
 
 def ap_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
     """Labels of all classes, of tail and head, and of each bin."""
-    bins = bin_groups(categories)
-    tail = {str(number) for number in categories.tail_bins}
     return {
         "mAP": np.arange(categories.num_classes),
-        "tail": np.concatenate([labels for key, labels in bins.items() if key in tail] or [np.zeros(0, int)]),
-        "head": np.concatenate([labels for key, labels in bins.items() if key not in tail]),
-        **{f"AP{key}": labels for key, labels in bins.items()},
+        "tail": np.array(categories.tail_labels, dtype=np.int64),
+        "head": np.array(categories.head_labels, dtype=np.int64),
+        **{f"AP{key}": labels for key, labels in bin_groups(categories).items()},
     }
 
 
@@ -81,17 +80,18 @@ def norm_correlation(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) 
     pairs = table.iloc[:-1][["weight_norm", "instance_count"]].dropna().to_numpy(dtype=float)
     if len(pairs) < 3 or len(np.unique(pairs[:, 0])) < 2 or len(np.unique(pairs[:, 1])) < 2:
         return {"spearman": float("nan"), "low": float("nan"), "high": float("nan")}
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(resamples):
-        draw = pairs[rng.integers(len(pairs), size=len(pairs))]
-        if len(np.unique(draw[:, 0])) > 1 and len(np.unique(draw[:, 1])) > 1:
-            drawn.append(stats.spearmanr(draw[:, 0], draw[:, 1]).statistic)
-    value = float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
-    scale = 1 - 1e-12  # a correlation of 1 has no place on Fisher's scale
-    on_scale = pd.DataFrame({"norms": np.arctanh(scale * np.array(drawn))})
-    low, high = np.tanh(bounds(pd.Series({"norms": np.arctanh(scale * value)}), on_scale).loc["norms"])
-    return {"spearman": value, "low": float(low), "high": float(high)}
+    _, low, high = np.tanh(over_classes(pairs, _spearman_on_fishers_scale, resamples=resamples, seed=seed))
+    return {"spearman": spearman(table), "low": float(low), "high": float(high)}
+
+
+def _spearman_on_fishers_scale(pairs: np.ndarray) -> np.ndarray:
+    """(R, n, 2) pairs of R draws to (R,); NaN where one of the two is constant."""
+    ranks = stats.rankdata(pairs, axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    x, y = ranks[..., 0], ranks[..., 1]
+    with np.errstate(invalid="ignore"):
+        correlation = (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    return np.arctanh((1 - 1e-12) * correlation)  # a correlation of 1 has no place on the scale
 
 
 def by_bin(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
-from html import escape
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import jinja2
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
@@ -33,59 +35,15 @@ CONTROL = "x2-cls"
 GALLERY, LOOKED_AT = 6, 400
 """Images that are shown, and that are searched for them."""
 
-STYLE = """
-:root { color-scheme: light; --line: #d9dde3; --soft: #f5f7f9; --ink: #1c2430; --dim: #5b6675; --good: #0072b2; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 84rem; padding: 1.5rem 1rem 4rem; color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; } h2 { font-size: 1.25rem; margin: 2.6rem 0 .5rem; }
-p, li { max-width: 46rem; } .dim { color: var(--dim); font-size: .9rem; } ul { padding-left: 1.2rem; }
-.verdict { border-left: 4px solid var(--good); background: var(--soft); padding: .7rem 1rem; margin: 1.2rem 0; }
-.verdict p { margin: .3rem 0; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; max-height: 34rem; }
-table { border-collapse: collapse; font-size: .86rem; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .45rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { white-space: normal; vertical-align: bottom; }
-th:first-child, td:first-child, td.text, th.text { text-align: left; }
-td.wrap { white-space: normal; min-width: 14rem; }
-thead th { position: sticky; top: 0; background: var(--soft); z-index: 2; }
-th:first-child, td:first-child { position: sticky; left: 0; background: #fff; z-index: 1; }
-thead th:first-child { background: var(--soft); z-index: 3; }
-thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0;
-  text-align: inherit; cursor: pointer; }
-thead button:hover { text-decoration: underline; } thead button::after { content: " \\2195"; color: #a9b2bd; }
-th[aria-sort=ascending] button::after { content: " \\2191"; color: inherit; }
-th[aria-sort=descending] button::after { content: " \\2193"; color: inherit; }
-tr.best td { background: #e8f3fa; font-weight: 600; } tr.base td { background: var(--soft); }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; display: block; }
-figcaption { color: var(--dim); font-size: .88rem; max-width: 46rem; }
-.pair { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
-pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: .7rem; overflow-x: auto;
-  font-size: .82rem; white-space: pre-wrap; overflow-wrap: anywhere; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .9rem; } dd { margin: 0;
-  overflow-wrap: anywhere; } dt { color: var(--dim); }
-"""
-
-SCRIPT = """
-for (const button of document.querySelectorAll("thead button")) {
-  button.addEventListener("click", () => {
-    const head = button.closest("th"), table = head.closest("table"), body = table.tBodies[0];
-    const column = [...head.parentNode.children].indexOf(head);
-    const down = head.getAttribute("aria-sort") !== "descending";
-    for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const key = row => row.cells[column].dataset.value;
-    const numeric = head.dataset.kind === "number";
-    const rows = [...body.rows].sort((a, b) => {
-      if (!numeric) return (down ? -1 : 1) * key(a).localeCompare(key(b));
-      const x = parseFloat(key(a)), y = parseFloat(key(b));
-      if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
-      return down ? y - x : x - y;
-    });
-    body.append(...rows);
-  });
-}
-"""
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("imbalance_bench.diagnosis"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+"""Whatever is put into a template is text there, no markup."""
 
 
 def write(diagnosis: Diagnosis) -> Path:
@@ -100,127 +58,88 @@ def write(diagnosis: Diagnosis) -> Path:
 
 
 def render(diagnosis: Diagnosis) -> str:
-    """The page; no text of the diagnosis is markup in it, and the browser is told to run this script alone."""
-    script = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
-    title = f"Diagnosis of {Path(diagnosis.summary['checkpoint']).name}"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(_sections(diagnosis, title))
-        + f"\n<script>{SCRIPT}</script>\n</body></html>\n"
+    """Fill the template; no text of the diagnosis is markup in it, and the browser is told to run its script alone."""
+    summary, tried = diagnosis.summary, [str(name) for name in diagnosis.fixes.index if name != "baseline"]
+    script, style = (Markup(_TEMPLATES.get_template(f"page.{kind}").render()) for kind in ("js", "css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _TEMPLATES.get_template("page.html").render(
+        title=f"Diagnosis of {Path(summary['checkpoint']).name}",
+        digest=digest,
+        style=style,
+        script=script,
+        detector=Path(summary["detector"]).name,
+        summary=summary,
+        tried=tried,
+        tuned=[name for name in tried if name in summary["tuned"]],
+        control=CONTROL,
+        recommended=_recommended(diagnosis),
+        tables={
+            "fixes": _table(_fixes(diagnosis.fixes), {diagnosis.recommended: "best", "baseline": "base"}),
+            "bins": _table(_bins(diagnosis.bins)),
+            "losses": _table(_losses(diagnosis.losses)),
+        },
+        images=_images(diagnosis),
+        gallery=[
+            _image(plotting.contact_sheet([pixels], [truth], {n: [f] for n, f in by_run.items()}), f"image {i}", "png")
+            for i, pixels, truth, by_run in rescued(diagnosis)
+        ],
+        facts=_facts(summary),
     )
 
 
-def _sections(diagnosis: Diagnosis, title: str) -> Iterator[str]:
-    summary, fixes = diagnosis.summary, diagnosis.fixes
-    best_fix = diagnosis.recommended
-    yield f'<h1>{escape(title)}</h1><p class="dim">{escape(_what(diagnosis))}</p>'
-    advice = _advice(diagnosis)
-    yield (
-        '<div class="verdict">' + "".join(f"<p>{escape(line)}</p>" for line in [*summary["verdict"], advice]) + "</div>"
-    )
-    if summary["notes"]:
-        yield "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in summary["notes"]) + "</ul>"
-
-    yield "<h2>What helps</h2>"
-    yield f"<p>{escape(_how(diagnosis))}</p>"
-    if exported := summary["exported"]:
-        needs = "plain mmdet runs it" if exported["plain"] else "it needs this package where it runs (custom_imports)"
-        line = f"{exported['method']} was exported: config.py and checkpoint.pth in {exported['folder']}/; {needs}."
-        yield f"<p>{escape(line)}</p>"
-    yield _table(_fixes(fixes), best=best_fix, base="baseline")
-    yield _figure(
-        figures.gains(fixes, best_fix),
-        "Up and to the right is better. Dashed: methods that no other beats on both.",
-    )
-
-    yield "<h2>Is the classifier imbalanced?</h2>"
-    bin_names = summary["bin_names"]
-    frame = diagnosis.per_category.rename(columns=str)
-    if frame["weight_norm"].iloc[:-1].notna().any():
-        yield _figure(
-            plotting.weight_norms({"as it is": frame}, bin_names),
-            "Norm of each class's row of the classifier, by train instances.",
-        )
-    yield _figure(
-        figures.by_bin(diagnosis.bins),
-        "Average precision, and what the classifier alone makes of proposals on objects of each bin.",
-    )
-    yield _table(_bins(diagnosis.bins))
-
-    yield "<h2>Whom do the classes lose to?</h2>"
-    yield _figure(
-        figures.stacked(diagnosis.destinations, "proposals (%)"),
-        "Where the proposals on each bin's objects go.",
-    )
-    yield _figure(
-        figures.stacked(diagnosis.boxes, "validation boxes (%)"),
-        "Whose detection is the best on each bin's objects, however low its score.",
-    )
-    yield _table(_losses(diagnosis.losses))
-
-    yield "<h2>Can its scores be believed?</h2>"
-    yield _figure(
-        figures.reliability(diagnosis.reliability, calibration_error(diagnosis.reliability)),
-        "Accuracy of predictions against their confidence, by bin of the predicted class. A bin without a curve is "
-        f"never predicted. Calibration error: over {INTERVALS}.",
-    )
-    yield from _gallery(diagnosis)
-    yield "<h2>How this was made</h2>" + _provenance(summary)
-
-
-def _what(diagnosis: Diagnosis) -> str:
-    summary = diagnosis.summary
-    return (
-        f"{Path(summary['detector']).name}, {summary['classes']:,} classes; bins by train instances: "
-        + ", ".join(f"{n}: {name}" for n, name in enumerate(summary["bin_names"], start=1))
-        + f"; tail: bins {', '.join(map(str, summary['tail_bins']))}"
-    )
-
-
-def _how(diagnosis: Diagnosis) -> str:
-    """How the methods were fitted and compared, in this very run."""
-    tried = [str(name) for name in diagnosis.fixes.index if name != "baseline"]
-    tuned = [name for name in tried if name in diagnosis.summary["tuned"]]
-    lines = [
-        "Each method was fitted to the same cached proposals of the detector as it is, and measured on the validation "
-        "images."
-    ]
-    if tuned:
-        of = f"of {len(tuned)} of the {len(tried)} methods" if len(tuned) < len(tried) else "of each"
-        rest = " The others have their default settings." if len(tuned) < len(tried) else ""
-        lines.append(
-            f"The settings {of} were chosen by mAP on training images that the method had not been fitted to (the "
-            f"detector itself had seen them).{rest}"
-        )
-    else:
-        lines.append("No settings were chosen: each has its default ones.")
-    lines.append(
-        "Gains are over the detector as it is, with 95 % intervals over validation images, the same images for all; "
-        "they do not cover the seed of training"
-        + (", and the best of many methods looks a little better than it is." if len(tried) > 1 else ".")
-    )
-    if CONTROL in tried:
-        lines.append(f"{CONTROL} is the control: the same classifier, trained as much longer.")
-    return " ".join(lines)
-
-
-def _advice(diagnosis: Diagnosis) -> str:
+def _recommended(diagnosis: Diagnosis) -> dict[str, Any] | None:
+    """What the page says of the recommended fix; None where there is none."""
     if diagnosis.recommended is None:
-        return "No method gains on the tail beyond chance without losing overall."
+        return None
     row = diagnosis.fixes.loc[diagnosis.recommended]
     gains = {group: interval(*(row[f"{group}_{end}"] for end in ("gain", "low", "high"))) for group in ("tail", "head")}
-    line = (
-        f"Recommended: {diagnosis.recommended} ({row['settings']}): {gains['tail']} AP on tail classes, "
-        f"{gains['head']} on head classes."
-    )
+    longer = None
     if CONTROL in diagnosis.fixes.index and diagnosis.recommended != CONTROL:
-        longer = 100 * diagnosis.fixes.loc[CONTROL, "tail_gain"]
-        line += f" Training the same classifier as much longer gives {longer:+.1f} on tail classes by itself."
-    return line
+        longer = f"{100 * diagnosis.fixes.loc[CONTROL, 'tail_gain']:+.1f}"
+    return {"name": diagnosis.recommended, "settings": row["settings"], "longer": longer, **gains}
+
+
+def _images(diagnosis: Diagnosis) -> dict[str, dict[str, str] | None]:
+    """The figures of the page, with their captions; no norms where the classifier has none."""
+    table = diagnosis.per_category.rename(columns=str)
+    norms = None
+    if table["weight_norm"].iloc[:-1].notna().any():
+        norms = _image(
+            plotting.weight_norms({"as it is": table}, diagnosis.summary["bin_names"]),
+            "Norm of each class's row of the classifier, by train instances.",
+        )
+    return {
+        "gains": _image(
+            figures.gains(diagnosis.fixes, diagnosis.recommended),
+            "Up and to the right is better. Dashed: methods that no other beats on both.",
+        ),
+        "norms": norms,
+        "bins": _image(
+            figures.by_bin(diagnosis.bins),
+            "Average precision, and what the classifier alone makes of proposals on objects of each bin.",
+        ),
+        "destinations": _image(
+            figures.stacked(diagnosis.destinations, "proposals (%)"),
+            "Where the proposals on each bin's objects go.",
+        ),
+        "boxes": _image(
+            figures.stacked(diagnosis.boxes, "validation boxes (%)"),
+            "Whose detection is the best on each bin's objects, however low its score.",
+        ),
+        "reliability": _image(
+            figures.reliability(diagnosis.reliability, calibration_error(diagnosis.reliability)),
+            "Accuracy of predictions against their confidence, by bin of the predicted class. A bin without a curve is "
+            f"never predicted. Calibration error: over {INTERVALS}.",
+        ),
+    }
+
+
+def _image(figure: Figure, caption: str, kind: str = "svg+xml") -> dict[str, str]:
+    """A figure as an address that holds it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind.partition("+")[0], dpi=130)
+    plt.close(figure)
+    return {"caption": caption, "source": f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"}
 
 
 Cell = tuple[str, Any]
@@ -280,57 +199,23 @@ def _losses(losses: pd.DataFrame) -> dict[str, list[Cell]]:
     return columns
 
 
-def _table(columns: Mapping[str, list[Cell]], best: str | None = None, base: str | None = None) -> str:
-    """A table whose heads sort it; the rows of ``best`` and ``base`` are marked."""
+def _table(columns: Mapping[str, list[Cell]], marks: Mapping[str | None, str] = MappingProxyType({})) -> dict[str, Any]:
+    """A table as the template reads it; ``marks``: the class of some rows, by their first cell."""
     kinds = {
         name: "text" if any(isinstance(value, str) for _, value in cells) else "number"
         for name, cells in columns.items()
     }
-    head = "".join(
-        f'<th scope="col" class="{kind}" data-kind="{kind}"><button type="button">{escape(name)}</button></th>'
-        for name, kind in kinds.items()
-    )
-    rows = []
-    for cells in zip(*columns.values(), strict=True):
-        mark = {best: "best", base: "base"}.get(cells[0][0]) if cells[0][0] is not None else None
-        tag = f'<tr class="{mark}">' if mark else "<tr>"
-        rows.append(tag + "".join(map(_cell, cells, kinds.values())) + "</tr>")
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _cell(cell: Cell, kind: str) -> str:
-    shown, value = cell
-    wide = " wrap" if kind == "text" and len(shown) > 40 else ""
-    return f'<td class="{kind}{wide}" data-value="{escape(str(value))}">{escape(shown)}</td>'
-
-
-def _figure(figure: Figure, caption: str, kind: str = "svg") -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=130)
-    plt.close(figure)
-    mime = "image/svg+xml" if kind == "svg" else "image/png"
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<figure><img alt="{escape(caption)}" src="data:{mime};base64,{data}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def _gallery(diagnosis: Diagnosis) -> Iterator[str]:
-    """Validation images in which the recommended fix finds objects of tail classes that were missed."""
-    if diagnosis.recommended is None:
-        return
-    found = rescued(diagnosis)
-    if not found:
-        return
-    yield f"<h2>What {escape(diagnosis.recommended)} finds</h2>"
-    yield (
-        "<p>Validation images in which it finds most objects of tail classes that the detector as it is missed, so "
-        "not a fair sample. Of each, as many detections as there are objects: blue is right, orange wrong.</p>"
-    )
-    for image_id, image, truth, by_run in found:
-        sheet = plotting.contact_sheet([image], [truth], {name: [frame] for name, frame in by_run.items()})
-        yield _figure(sheet, f"image {image_id}", kind="png")
+    rows = [
+        {
+            "mark": marks.get(cells[0][0]),
+            "cells": [
+                {"shown": shown, "value": value, "kind": kind, "is_wide": kind == "text" and len(shown) > 40}
+                for (shown, value), kind in zip(cells, kinds.values(), strict=True)
+            ],
+        }
+        for cells in zip(*columns.values(), strict=True)
+    ]
+    return {"heads": [{"name": name, "kind": kind} for name, kind in kinds.items()], "rows": rows}
 
 
 def rescued(
@@ -341,10 +226,11 @@ def rescued(
     Returns:
         (image id, (h, w, 3) pixels, ground truth, best detections by run) of each; unreadable images left out.
     """
-    assert diagnosis.recommended is not None
+    if diagnosis.recommended is None:
+        return []
     categories = CategoryTable.from_annotations(diagnosis.folder / "categories.json")
     truth = ground_truth(diagnosis.folder / "val.json", categories)
-    tail = set(np.flatnonzero(np.isin(categories.bins, diagnosis.summary["tail_bins"])).tolist())
+    tail = set(categories.tail_labels)
     names = {"as it is": "baseline", diagnosis.recommended: diagnosis.recommended}
     runs = {
         shown: detections.read(diagnosis.folder / diagnosis.summary["runs"][run], categories)
@@ -372,18 +258,17 @@ def rescued(
     return pictures
 
 
-def _provenance(summary: Mapping[str, Any]) -> str:
+def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """How the diagnosis was made, by name."""
     provenance = summary["provenance"]
-    facts = {
+    return {
         "date": provenance["date"],
         "machine": provenance["machine"],
         "took": _took(summary),
-        **{f"{name}": str(value) for name, value in summary["given"].items() if value is not None},
+        **{name: value for name, value in summary["given"].items() if value is not None},
         "python": provenance["python"],
-        **{name: version for name, version in provenance["versions"].items()},
+        **provenance["versions"],
     }
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
-    return f"<pre>{escape(summary['called'])}</pre><dl>{rows}</dl>"
 
 
 def _took(summary: Mapping[str, Any]) -> str:

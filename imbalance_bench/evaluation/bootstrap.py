@@ -16,14 +16,14 @@ skewed APs: 84 %, percentile 87 %; 67: 92 and 93 %). Where a run finds next to n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.evaluation.grouping import bin_groups, frequency_groups
 from imbalance_bench.evaluation.matching import Matches, average_precision
+from imbalance_bench.evaluation.measures import AP
 
 LEVEL = 0.95
 
@@ -66,10 +66,9 @@ def draw_images(count: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def mean_ap(ap: np.ndarray, categories: CategoryTable) -> pd.DataFrame:
-    """``grouping.summarize_ap`` of many APs at once: (R, C) to R rows, columns ``mAP``, ``AP1``.., ``APr``.. ."""
-    groups = {"": np.arange(categories.num_classes)} | bin_groups(categories) | frequency_groups(categories)
-    frame = pd.DataFrame(ap)
-    return pd.DataFrame({f"AP{key}" if key else "mAP": frame[labels].mean(axis=1) for key, labels in groups.items()})
+    """``measures.AP``'s keys of many APs at once: (R, C) to R rows, columns ``mAP``, ``AP1``.., ``APr``.. ."""
+    frame, (means,) = pd.DataFrame(ap), AP.means
+    return pd.DataFrame({key: frame[labels].mean(axis=1) for key, labels in means.groups(categories).items()})
 
 
 def bounds(values: pd.Series, draws: pd.DataFrame) -> pd.DataFrame:
@@ -77,6 +76,23 @@ def bounds(values: pd.Series, draws: pd.DataFrame) -> pd.DataFrame:
     low = 2 * values - draws.quantile((1 + LEVEL) / 2)
     high = 2 * values - draws.quantile((1 - LEVEL) / 2)
     return pd.DataFrame({"low": low, "high": high}, dtype=np.float64)
+
+
+def over_classes(
+    values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return a statistic of classes and the bounds of its 95 % interval, the classes drawn with replacement.
+
+    Args:
+        values: (n, ...) what is known of each class.
+        statistic: (R, n, ...) values of the classes of R draws -> (R,); a draw of which it is NaN is left out.
+        resamples: drawn.
+        seed: of the generator.
+    """
+    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    value = float(statistic(values[None])[0])
+    limits = bounds(pd.Series({"value": value}), pd.DataFrame({"value": statistic(values[drawn])})).loc["value"]
+    return value, float(limits["low"]), float(limits["high"])
 
 
 def interval_over_classes(
@@ -96,7 +112,5 @@ def interval_over_classes(
     present = present[~np.isnan(present)]
     if len(present) == 0:
         return float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).integers(len(present), size=(resamples, len(present)))
-    means = pd.DataFrame({"mean": present[drawn].mean(axis=1)})
-    low, high = bounds(pd.Series({"mean": present.mean()}), means).clip(0, 1).loc["mean"]
-    return float(low), float(high)
+    _, low, high = over_classes(present, lambda draws: draws.mean(axis=1), resamples=resamples, seed=seed)
+    return min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)

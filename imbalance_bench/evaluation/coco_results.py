@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from imbalance_bench.evaluation.json_values import MAX_COORDINATE, box, number, shown, whole
 from imbalance_bench.evaluation.rle import Masks
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.json_values import MAX_COORDINATE, box, number, shown, whole
 
 _BOX = "four numbers (x, y, width, height)"
 

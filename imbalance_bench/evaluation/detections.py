@@ -13,11 +13,11 @@ import numpy as np
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation import coco_results
-from imbalance_bench.evaluation.json_values import MAX_COORDINATE
 from imbalance_bench.evaluation.rle import Masks
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import load_json, write_atomically
+from imbalance_bench.runtime.json_values import MAX_COORDINATE
 
 EXPECTED = "COCO results (.json), detections of this suite (.npz) or a run folder"
 _COLUMNS = {"image_ids": "integers", "labels": "integers", "boxes": "numbers", "scores": "numbers"}

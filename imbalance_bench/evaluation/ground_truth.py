@@ -11,9 +11,9 @@ import numpy as np
 
 from imbalance_bench.categories import CategoryTable, field_of, read_json
 from imbalance_bench.datasets.coco_format import check_same_categories, is_federated
-from imbalance_bench.evaluation import json_values
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.rle import MAX_SIDE, to_rle
+from imbalance_bench.runtime import json_values
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from imbalance_bench.categories import CategoryTable
+from imbalance_bench.categories import FREQUENCIES, CategoryTable
 
 
 def bin_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
@@ -22,12 +22,22 @@ def bin_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
 def frequency_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
     """Labels of LVIS's rare, common and frequent categories, keys ``r``, ``c``, ``f``."""
     frequencies = np.array(categories.frequencies)
-    return {letter: np.flatnonzero(frequencies == letter) for letter in "rcf"}
+    return {letter: np.flatnonzero(frequencies == letter) for letter in FREQUENCIES}
 
 
 def label_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
     """Labels of each bin, and of ``background``."""
     return {**bin_groups(categories), "background": np.array([categories.background])}
+
+
+def groups_in(table: pd.DataFrame, by: str) -> dict[str, np.ndarray]:
+    """Group the labels of a per-category table, background last, by its column ``bin`` or ``frequency``.
+
+    Keys as of ``bin_groups`` and ``frequency_groups``, those that have a category.
+    """
+    found = {str(key): part.index.to_numpy() for key, part in table.iloc[:-1].groupby(by, sort=False)}
+    letters = "".join(FREQUENCIES)
+    return {key: found[key] for key in sorted(found, key=letters.find if by == "frequency" else int)}
 
 
 def grouped(measure: pd.Series, groups: Mapping[str, np.ndarray], weights: pd.Series | None = None) -> dict[str, float]:
@@ -58,56 +68,3 @@ def shares(counts: pd.DataFrame, groups: Mapping[str, np.ndarray]) -> pd.DataFra
     """
     sums = pd.DataFrame({name: counts.loc[labels].sum() for name, labels in groups.items()}).T
     return sums.div(sums.sum(axis=1).replace(0, np.nan), axis=0)
-
-
-def summarize_ap(per_category: pd.DataFrame, categories: CategoryTable) -> dict[str, float]:
-    """mAP, AP1.., APr, APc and APf: means over the categories that have validation ground truth.
-
-    Args:
-        per_category: index ``label``, column ``ap`` (fractions, NaN without ground truth); background is ignored.
-        categories: their bins and frequencies, by *training* counts.
-
-    Returns:
-        Each of ``mAP``, ``AP1``.., ``APr``, ``APc``, ``APf`` (NaN where no category counts) and, under
-        ``<name>_classes``, the number of categories it rests on.
-    """
-    parts = {f"AP{key}": labels for key, labels in (bin_groups(categories) | frequency_groups(categories)).items()}
-    groups = {"mAP": np.arange(categories.num_classes)} | parts
-    summary: dict[str, float] = {}
-    for name, value in grouped(per_category["ap"], groups).items():
-        summary |= {name: value, f"{name}_classes": int(per_category["ap"].reindex(groups[name]).notna().sum())}
-    return summary
-
-
-def summarize_accuracy(per_label: pd.DataFrame, categories: CategoryTable) -> dict[str, float]:
-    """Proposal accuracy by group, of proposals (ACC, the paper's) and of classes (ACCmacro).
-
-    Args:
-        per_label: of ``accuracy.ProposalAccuracy``: index ``label`` 0..C, columns ``proposals``, ``accuracy``.
-        categories: their bins by training counts.
-
-    Returns:
-        ``ACC`` (all proposals, background included), ``ACC1``.., ``ACCbg``: correct / proposals (section 5.2);
-        ``ACCmacro``, ``ACCmacro1``..: mean over foreground classes that have a proposal. NaN where there is none.
-    """
-    bins = bin_groups(categories)
-    foreground, background = np.arange(categories.num_classes), np.array([categories.background])
-    micro = {"": np.append(foreground, background), **bins, "bg": background}
-    accuracy, proposals = per_label["accuracy"], per_label["proposals"]
-    by_proposal = grouped(accuracy, micro, proposals)
-    by_class = grouped(accuracy, {"": foreground, **bins})
-    return {f"ACC{key}": value for key, value in by_proposal.items()} | {
-        f"ACCmacro{key}": value for key, value in by_class.items()
-    }
-
-
-def summarize_recall(per_category: pd.DataFrame, categories: CategoryTable) -> dict[str, float]:
-    """Proposal recall by bin: ``REC``, ``REC1``..: the share of the bin's validation boxes that a proposal covers.
-
-    Args:
-        per_category: index ``label``, columns ``proposal_recall`` and ``val_instances``.
-        categories: their bins by training counts.
-    """
-    groups = {"": np.arange(categories.num_classes), **bin_groups(categories)}
-    recalls = grouped(per_category["proposal_recall"], groups, per_category["val_instances"])
-    return {f"REC{key}": value for key, value in recalls.items()}

@@ -1,8 +1,10 @@
-"""Everything that is measured of a classifier, from cached validation proposals: one way for every method."""
+"""Everything that is measured of a classifier, from one pass over cached validation proposals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,17 +12,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier
-from imbalance_bench.evaluation.accuracy import ProposalAccuracy
-from imbalance_bench.evaluation.average_precision import evaluate
-from imbalance_bench.evaluation.best_of_each_class import BestOfEachClass
-from imbalance_bench.evaluation.calibration import calibration_error
-from imbalance_bench.evaluation.coverage import best_overlaps, proposal_recall
 from imbalance_bench.evaluation.detections import Detections
-from imbalance_bench.evaluation.fixed_ap import fixed_ap
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.evaluation.grouping import bin_groups, summarize_accuracy, summarize_ap, summarize_recall
+from imbalance_bench.evaluation.measures import AP_FIXED, OF_CLASSIFIERS, Evidence, measured
 from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.proposals.store import ProposalSet
 from imbalance_bench.runtime.progress import Reporter
@@ -38,7 +33,7 @@ def evaluate_classifier(
     device: str = "cpu",
     reporter: Reporter | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any], Detections]:
-    """AP, proposal accuracy and recall, calibration and weight norms, on one detector's validation proposals.
+    """Compute ``measures.OF_CLASSIFIERS`` on one detector's validation proposals.
 
     A cascade averages the raw logits of its stages and scores them once.
 
@@ -58,52 +53,59 @@ def evaluate_classifier(
     categories, last = truth.categories, val[-1]
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     reporter = reporter or Reporter()
-    accuracy, best = ProposalAccuracy(categories.num_classes), BestOfEachClass(categories.num_classes)
+    measures = [measure for measure in OF_CLASSIFIERS if fixed or measure is not AP_FIXED]
+    tallies = {tally: tally.make(categories.num_classes) for measure in measures if (tally := measure.tally)}
     with reporter.task("scoring and suppressing", last.num_images) as advance:
-        for images, rows, scores in scores_of(classifiers, val, device):
-            accuracy.add(scores, torch.from_numpy(last.labels[rows]).to(device).long())
-            scores = scores.cpu()
-            if fixed:
-                best.add(scores, rows.start)
-            for position in images:
-                own = slice(last.offsets[position] - rows.start, last.offsets[position + 1] - rows.start)
+        for part in scores_of(classifiers, val, device):
+            for tally, counts in tallies.items():
+                tally.add(counts, part)
+            scores, first = part.scores_on_cpu, part.rows.start
+            for position in part.images:
+                own = slice(last.offsets[position] - first, last.offsets[position + 1] - first)
                 found.append(detect(scores[own], last.boxes_of(position)))
                 advance()
     detections = Detections.from_images(val[0].image_ids, found)
     with reporter.task("average precision", 1) as advance:
-        precision, unlimited = evaluate(detections, truth), {}
-        if fixed:
-            precision["ap_fixed"], ap_pool = fixed_ap(best.detections(last), truth)
-            summary = summarize_ap(precision.assign(ap=precision["ap_fixed"]), categories)
-            unlimited = {f"{name}_fixed": value for name, value in summary.items() if not name.endswith("_classes")}
-            unlimited["AP_pool"] = ap_pool
+        evidence = Evidence(truth, detections, classifiers, last, tallies)
+        table, metrics = measured(measures, evidence)
         advance()
-    precision["proposal_recall"] = proposal_recall(best_overlaps(last, truth), truth)
-    of_labels = accuracy.frame()
-    weights = _weights(classifiers).set_index(of_labels.index)
-    table = categories.frame(background=True).join([weights, precision, of_labels])
-    metrics = {
-        **summarize_ap(precision, categories),
-        **unlimited,
-        **summarize_accuracy(of_labels, categories),
-        **summarize_recall(precision, categories),
-        **_calibration(accuracy, categories),
-    }
-    return table, metrics, detections
+    return categories.frame(background=True).join(table), metrics, detections
 
 
-def _calibration(accuracy: ProposalAccuracy, categories: CategoryTable) -> dict[str, float]:
-    """``ECE`` of all foreground predictions, ``ECE1``.. by bin of the predicted class, ``ECEbg``."""
-    keys = {"": np.arange(categories.num_classes), **bin_groups(categories), "bg": np.array([categories.background])}
-    errors = calibration_error(accuracy.calibration.curve(keys))
-    return {f"ECE{key}": float(errors.get(key, float("nan"))) for key in keys}
+@dataclass(frozen=True)
+class Scored:
+    """Proposals of some images in a row, with their scores, on the device.
+
+    Attributes:
+        images: positions of the images.
+        rows: of the proposals among all.
+        labels: (n,) 0..C.
+        scores: (n, C + 1) final ones, background last.
+        raw_logits: (n, K) that were scored, of a cascade the mean over stages.
+        classifier: that scored them.
+    """
+
+    images: range
+    rows: slice
+    labels: Tensor
+    scores: Tensor
+    raw_logits: Tensor
+    classifier: Classifier
+
+    @cached_property
+    def scores_on_cpu(self) -> Tensor:
+        """The scores, copied once."""
+        return self.scores.cpu()
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(n, C + 1) logit of each category, background last; NaN where there is none."""
+        return self.classifier.category_logits(self.raw_logits)
 
 
 @torch.no_grad()
-def scores_of(
-    classifiers: Sequence[Classifier], val: Sequence[ProposalSet], device: str = "cpu"
-) -> Iterator[tuple[range, slice, Tensor]]:
-    """Final scores of all proposals, in parts: (positions of images, their rows, (n, C + 1) scores on the device).
+def scores_of(classifiers: Sequence[Classifier], val: Sequence[ProposalSet], device: str = "cpu") -> Iterator[Scored]:
+    """Score all proposals, in parts.
 
     Args:
         classifiers: on the device, one a stage; a cascade averages their raw logits and scores them once.
@@ -114,7 +116,9 @@ def scores_of(
     for images in _runs_of_images(last, SCORES_AT_ONCE // (classifiers[-1].num_classes + 1)):
         rows = last.rows(images.start, images.stop)
         logits = [classifier(part.batch([rows], device)[0]) for classifier, part in zip(classifiers, val, strict=True)]
-        yield images, rows, classifiers[-1].scores(torch.stack(logits).mean(dim=0))
+        labels = torch.from_numpy(last.labels[rows]).to(device).long()
+        mean = torch.stack(logits).mean(dim=0)
+        yield Scored(images, rows, labels, classifiers[-1].scores(mean), mean, classifiers[-1])
 
 
 def _runs_of_images(proposals: ProposalSet, most: int) -> Iterator[range]:
@@ -124,12 +128,3 @@ def _runs_of_images(proposals: ProposalSet, most: int) -> Iterator[range]:
         stop = int(np.searchsorted(proposals.offsets, proposals.offsets[start] + most, side="right")) - 1
         yield range(start, max(stop, start + 1))
         start = max(stop, start + 1)
-
-
-def _weights(classifiers: Sequence[Classifier]) -> pd.DataFrame:
-    norms = torch.stack([classifier.class_weights().norm(dim=1).cpu() for classifier in classifiers])
-    biases = torch.stack([classifier.class_biases().cpu() for classifier in classifiers])
-    columns = {"weight_norm": norms.mean(dim=0), "bias": biases.mean(dim=0)}
-    if len(classifiers) > 1:
-        columns |= {f"weight_norm_stage{stage}": norm for stage, norm in enumerate(norms, start=1)}
-    return pd.DataFrame({name: column.numpy() for name, column in columns.items()})

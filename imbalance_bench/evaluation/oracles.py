@@ -15,7 +15,7 @@ from imbalance_bench.classifiers import Classifier
 from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.evaluation.grouping import summarize_ap
+from imbalance_bench.evaluation.measures import AP
 from imbalance_bench.evaluation.on_proposals import scores_of
 from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.proposals.store import ProposalSet
@@ -79,16 +79,16 @@ def oracle_ap(
         device: where scores are computed.
 
     Returns:
-        Index ``oracle``; columns of ``summarize_ap`` (fractions).
+        Index ``oracle``; columns of ``measures.AP``'s keys (fractions).
     """
     classifiers = [classifier.to(device).eval() for classifier in classifiers]
     oracles = {name: oracle for name, oracle in ORACLES.items() if not (oracle.boxes and val[-1].boxes_of_pairs)}
     found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in oracles}
     last = val[-1]
-    for images, rows, scores in scores_of(classifiers, val, device):
-        scores, labels = scores.cpu(), torch.from_numpy(last.labels[rows]).long()
-        for position in images:
-            own = slice(last.offsets[position] - rows.start, last.offsets[position + 1] - rows.start)
+    for part in scores_of(classifiers, val, device):
+        scores, labels, first = part.scores_on_cpu, part.labels.cpu(), part.rows.start
+        for position in part.images:
+            own = slice(last.offsets[position] - first, last.offsets[position + 1] - first)
             boxes = last.boxes_of(position)
             for name, oracle in oracles.items():
                 known = oracle.scores(scores[own], labels[own])
@@ -97,7 +97,7 @@ def oracle_ap(
                     placed = _snapped(boxes, labels[own], truth, last.image_ids[position])
                 found[name].append(detect(known, placed))
     tables = {
-        name: summarize_ap(evaluate(Detections.from_images(val[0].image_ids, parts), truth), truth.categories)
+        name: AP.summary(evaluate(Detections.from_images(val[0].image_ids, parts), truth), truth.categories)
         for name, parts in found.items()
     }
     return pd.DataFrame(tables).T.rename_axis("oracle")

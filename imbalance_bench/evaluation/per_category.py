@@ -11,27 +11,26 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from imbalance_bench.evaluation.grouping import grouped
+from imbalance_bench.evaluation import measures
+from imbalance_bench.evaluation.grouping import grouped, groups_in
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_atomically
 
 Source: TypeAlias = pd.DataFrame | str | os.PathLike[str]
 
-COLUMNS = (
-    "id", "name", "image_count", "instance_count", "frequency", "bin", "weight_norm", "bias",
-    "val_instances", "ap", "ap50", "ap75", "recall", "proposals", "correct", "accuracy",
-)  # fmt: skip
+CATEGORY = ("name", "image_count", "instance_count", "frequency", "bin")
+"""Columns that are of the category, the same in every run."""
+
+COLUMNS = ("id", *CATEGORY, *measures.columns(optional=False))
+"""Of every table."""
+
+OPTIONAL = measures.columns(optional=True)
+"""Columns that tables of earlier versions do not have, nor all runs."""
 
 SUFFIXES = (".csv", ".parquet")
 """Of the files that ``write`` writes."""
 
 NO_PARQUET = "Parquet needs pyarrow, which is not installed: pip install 'imbalance-bench[parquet]'"
-
-OPTIONAL = ("ap_fixed", "proposal_recall", "mean_score", "calibration_error")
-"""Columns that tables of earlier versions do not have, the first nor a diagnosis'."""
-
-CATEGORY = ("name", "image_count", "instance_count", "frequency", "bin")
-"""Columns that are of the category, the same in every run."""
 
 _EMPTY = {column: [""] for column in (*COLUMNS, *OPTIONAL) if column != "name"}
 
@@ -110,8 +109,8 @@ def join(sources: Mapping[str, Source]) -> pd.DataFrame:
         for column in ("name", "instance_count"):
             if not first[column].equals(table[column]):
                 raise InputError(f"{name}: field '{column}' differs from {first_name}'s, expected the same data set")
-    measures = [table.drop(columns=list(CATEGORY)).add_prefix(f"{name}.") for name, table in tables.items()]
-    return pd.concat([first[list(CATEGORY)], *measures], axis=1)
+    measured = [table.drop(columns=list(CATEGORY)).add_prefix(f"{name}.") for name, table in tables.items()]
+    return pd.concat([first[list(CATEGORY)], *measured], axis=1)
 
 
 def grouped_by(source: Source, measure: str, by: str = "bin", weights: str | None = None) -> pd.Series:
@@ -136,15 +135,13 @@ def grouped_by(source: Source, measure: str, by: str = "bin", weights: str | Non
             known = f"expected one of {', '.join(frame)}"
             why = "the version that made it did not measure it" if column in OPTIONAL else known
             raise InputError(f"{_name(source)}: no numeric field '{column}', {why}")
-    classes, background = frame.iloc[:-1], frame.index[-1]
-    found = {str(key): part.index.to_numpy() for key, part in classes.groupby(by, sort=False) if len(part)}
-    order = sorted(found, key=lambda key: "rcf".find(key) if by == "frequency" else int(key))
-    groups = {
-        "all": classes.index.to_numpy(),
-        **{key: found[key] for key in order},
-        "background": np.array([background]),
-    }
-    return pd.Series(grouped(frame[measure], groups, frame[weights] if weights else None), name=measure)
+    return pd.Series(grouped(frame[measure], labels_by(frame, by), frame[weights] if weights else None), name=measure)
+
+
+def labels_by(table: pd.DataFrame, by: str) -> dict[str, np.ndarray]:
+    """Return the labels of ``all`` categories, of each group of a grouper that has one, and of ``background``."""
+    labels = table.index.to_numpy()
+    return {"all": labels[:-1], **groups_in(table, by), "background": labels[-1:]}
 
 
 def write(frame: pd.DataFrame, path: Path) -> Path:

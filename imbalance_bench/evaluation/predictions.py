@@ -46,8 +46,8 @@ def predict(classifiers: Sequence[Classifier], val: Sequence[ProposalSet], devic
     """The predictions of classifiers, one a stage, on cached proposals."""
     classifiers = [classifier.to(device).eval() for classifier in classifiers]
     predicted, confidence = [], []
-    for _, _, scores in scores_of(classifiers, val, device):
-        best, label = scores.max(dim=1)
+    for part in scores_of(classifiers, val, device):
+        best, label = part.scores.max(dim=1)
         predicted.append(label.cpu().numpy())
         confidence.append(best.float().cpu().numpy())
     last = val[-1]

@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 
 from imbalance_bench.evaluation.bootstrap import interval_over_classes
-from imbalance_bench.evaluation.per_category import Source, foreground, read, side_by_side
+from imbalance_bench.evaluation.grouping import grouped
+from imbalance_bench.evaluation.measures import ACCURACY, AP, Measure, of_column
+from imbalance_bench.evaluation.per_category import Source, labels_by, read, side_by_side
 
 
 def ap_by_bin(source: Source, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -28,17 +30,14 @@ def ap_by_bin(source: Source, *, resamples: int = 2000, seed: int = 0) -> pd.Dat
     Raises:
         InputError: not a per-category table.
     """
-    frame = foreground(source)
-    groups = {"mAP": frame}
-    groups |= {f"AP{int(number)}": part for number, part in frame.groupby("bin")}
-    groups |= {f"AP{letter}": frame[frame["frequency"] == letter] for letter in "rcf"}
+    frame, (means,) = read(source), AP.means
     rows = {}
-    for name, part in groups.items():
-        if len(part):
-            low, high = interval_over_classes(part["ap"], resamples=resamples, seed=seed)
-            means = part[["ap", "ap50", "ap75", "recall"]].mean()
-            counts = {"classes": part["ap"].count(), "val_instances": int(part["val_instances"].sum())}
-            rows[name] = {**counts, **means, "classes_low": low, "classes_high": high}
+    for name, labels in means.groups_in(frame).items():
+        part = frame.loc[labels]
+        low, high = interval_over_classes(part["ap"], resamples=resamples, seed=seed)
+        counts = {"classes": part["ap"].count(), "val_instances": int(part["val_instances"].sum())}
+        averages = part[["ap", "ap50", "ap75", "recall"]].mean()
+        rows[name] = {**counts, **averages, "classes_low": low, "classes_high": high}
     columns = pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
     return columns.astype({"classes": int, "val_instances": int})
 
@@ -62,14 +61,12 @@ def accuracy_by_bin(source: Source) -> pd.DataFrame:
     Raises:
         InputError: not a per-category table.
     """
-    frame = read(source)
-    classes = frame.iloc[:-1]
-    groups = {"ACC": frame}
-    groups |= {f"ACC{int(number)}": part for number, part in classes.groupby("bin")}
-    groups["ACCbg"] = frame.iloc[-1:]
+    frame, (means, _) = read(source), ACCURACY.means
+    background = frame.index[-1]
     rows = {}
-    for name, part in groups.items():
-        members = part[part.index.isin(classes.index)]
+    for name, labels in means.groups_in(frame).items():
+        part = frame.loc[labels]
+        members = part.drop(index=background, errors="ignore")
         rows[name] = {
             "classes": int((members["proposals"] > 0).sum()),
             "proposals": int(part["proposals"].sum()),
@@ -85,6 +82,44 @@ def accuracy_by_bin(source: Source) -> pd.DataFrame:
 def compare_accuracy(sources: Mapping[str, Source], column: str = "accuracy") -> pd.DataFrame:
     """``column`` of ``accuracy_by_bin`` for several runs: a row a run, columns ACC, ACC1.., ACCbg."""
     return side_by_side(sources, accuracy_by_bin, column)
+
+
+def by_bin(source: Source, *measures: Measure) -> pd.DataFrame:
+    """Average the columns of some measures over the categories of each bin; what counts something is summed.
+
+    Args:
+        source: a run's per-category table or its path.
+        measures: whose columns; those that the table lacks are left out.
+
+    Returns:
+        Index ``bin``: ``all``, 1, 2, ... (those that have a category) and ``background``; a column each.
+
+    Raises:
+        InputError: not a per-category table.
+    """
+    frame = read(source)
+    groups = labels_by(frame, "bin")
+    columns: dict[str, Mapping[str, float]] = {}
+    for measure in measures:
+        for name in frame.columns.intersection(list(measure.columns), sort=False):
+            sums = {key: frame.loc[labels, name].sum() for key, labels in groups.items()}
+            columns[name] = sums if name in measure.counts else grouped(frame[name], groups)
+    return pd.DataFrame(columns).rename_axis("bin")
+
+
+def cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """Write the columns of measures as text, in the unit of each; ``-`` where there is no value, counts as they are."""
+    shown = {}
+    for name in frame:
+        measure = of_column(str(name))
+        if measure is not None and name not in measure.counts:
+            shown[str(name)] = frame[name].map(percent if measure.unit == "percent" else plain)
+    return frame.assign(**shown)
+
+
+def plain(value: float) -> str:
+    """Write a number with three decimals; ``-`` where there is none."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def percent(value: Any) -> str:

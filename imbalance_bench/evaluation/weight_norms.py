@@ -71,21 +71,22 @@ def norm_summary(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("stage").astype({"classes": int})
 
 
-def spearman(frame: pd.DataFrame) -> float:
+def spearman(frame: pd.DataFrame, column: str = "weight_norm") -> float:
     """Spearman correlation of norm and training instances over foreground classes; NaN where either is constant.
 
     Args:
         frame: of ``weight_norms``, or any per-category table with the background row last.
+        column: another of its columns, in the place of the norm.
     """
-    pairs = frame.iloc[:-1][["weight_norm", "instance_count"]].dropna().rank()
+    pairs = frame.iloc[:-1][[column, "instance_count"]].dropna().rank()
     if (pairs.nunique() < 2).any():
         return float("nan")
-    return float(pairs["weight_norm"].corr(pairs["instance_count"]))
+    return float(pairs[column].corr(pairs["instance_count"]))
 
 
-def correlation_text(frame: pd.DataFrame, digits: int = 3) -> str:
+def correlation_text(frame: pd.DataFrame, digits: int = 3, column: str = "weight_norm") -> str:
     """``spearman`` to be read: ``-`` where there is none, as of one class."""
-    correlation = spearman(frame)
+    correlation = spearman(frame, column)
     return "-" if np.isnan(correlation) else f"{correlation:.{digits}f}"
 
 

@@ -17,10 +17,9 @@ from mmdet.structures.mask import encode_mask_results
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.mmdet.masks import predict_masks
-from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.coverage import best_overlaps
 from imbalance_bench.evaluation.detections import Detections
-from imbalance_bench.evaluation.grouping import summarize_ap
+from imbalance_bench.evaluation.measures import MASK_AP, Evidence, measured
 from imbalance_bench.evaluation.on_proposals import evaluate_classifier
 from imbalance_bench.evaluation.oracles import oracle_ap
 from imbalance_bench.experiments.proposal_cache import ProposalCache
@@ -64,9 +63,8 @@ class Measurer:
         if setup.detector.has_masks:
             with logged_to(cache.folder.with_name("console.log")):
                 detections = self._with_masks(cache.detector, detections)
-            precision = evaluate(detections, setup.mask_ground_truth)
-            table = table.join(precision.add_suffix("_mask"))
-            metrics |= {f"{name}^m": value for name, value in summarize_ap(precision, setup.categories).items()}
+            of_masks, numbers = measured([MASK_AP], Evidence(setup.mask_ground_truth, detections))
+            table, metrics = table.join(of_masks), metrics | numbers
         return table, metrics, detections
 
     def checkpoint(self, path: Path) -> tuple[pd.DataFrame, dict[str, Any], Detections]:

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from imbalance_bench import classifiers
-from imbalance_bench.categories import CategoryTable
+from imbalance_bench.categories import CategoryTable, parse_edges
 from imbalance_bench.classifiers import groups as by_count
 from imbalance_bench.methods.record import Method, classifier_schedule, tune_schedule
 from imbalance_bench.runtime.errors import InputError
@@ -112,7 +113,10 @@ def group_bounds(categories: CategoryTable, groups: int = 4, edges: str = "") ->
     if edges == "balanced":
         return by_count.balanced_edges(categories.instance_counts, groups)
     if edges:
-        return by_count.parse_edges(edges)
+        try:
+            return parse_edges(edges, "-")
+        except InputError as error:
+            raise InputError(f"{error}; or 'balanced'") from error
     return by_count.group_edges(categories.bin_edges, categories.num_bins if groups == 4 else groups)
 
 
@@ -205,7 +209,7 @@ METHODS = (
            family="group softmax", tune={"beta": (2.0, 8.0, 32.0)},
            notes={"paper": "group 0 is one sigmoid logit (section 4.1), not two under a softmax (4.2, as released)"}),
     # At the full rate the five summed losses on fresh W, b kill the ReLUs of the tiny head within an epoch.
-    Method("bags-head", "BAGS, whole head trained", None, "head", "baseline", _bags, {"paper": {"beta": 1.0}},
+    Method("bags-head", "BAGS, whole head trained", None, "head", "baseline", partial(_bags, beta=1.0),
            schedule=lambda schedule: replace(schedule, lr=schedule.lr / 4), family="group softmax",
            on_validation="a quarter of the detector's learning rate, after a collapse at the full rate"),
     Method("bags-tune-head", "BAGS, head tuned", None, "head", "bags:beta=1", _bags_tuned, schedule=tune_schedule,

@@ -27,7 +27,7 @@ from torch import Tensor
 from imbalance_bench.proposals.shards import ShardedRows
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
-from imbalance_bench.runtime.files import json_text, remove_partials, write_json, write_text
+from imbalance_bench.runtime.files import feed, json_text, remove_partials, write_json, write_text
 
 if TYPE_CHECKING:
     from imbalance_bench.detectors.mmdet.passes import ImageProposals
@@ -334,16 +334,10 @@ def _stamp(shard: Path) -> tuple[int, ...]:
 def _sha256(shard: Path, stamp: tuple[int, ...]) -> str:
     """Compute the checksum of a shard's arrays, once for each state of its files."""
     digest = hashlib.sha256()
-
-    def add(name: str) -> None:
-        with (shard / name).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-
-    add("features.bin")
+    feed(digest, shard / "features.bin")
     for name in COLUMNS:
         digest.update(np.load(shard / f"{name}.npy", allow_pickle=False).tobytes())
-    add("boxes.bin")
+    feed(digest, shard / "boxes.bin")
     return digest.hexdigest()
 
 

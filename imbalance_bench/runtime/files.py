@@ -155,6 +155,13 @@ def remove_partials(folder: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def feed(digest: hashlib._Hash, path: Path) -> None:
+    """Update a checksum with the content of a file, which may be larger than memory."""
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+
+
 def sha256(path: Path) -> str:
     """Compute the SHA-256 of a file as hex; an unchanged file is read once per process."""
     status = path.stat()
@@ -164,9 +171,7 @@ def sha256(path: Path) -> str:
 @functools.lru_cache(maxsize=1024)
 def _sha256(path: Path, *_: int) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    feed(digest, path)
     return digest.hexdigest()
 
 

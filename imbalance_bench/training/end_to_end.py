@@ -29,7 +29,7 @@ from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.mmdet.detector import Detector
 from imbalance_bench.detectors.mmdet.passes import box_heads
-from imbalance_bench.runtime.errors import InputError, look_up
+from imbalance_bench.runtime.errors import InputError, first, look_up
 from imbalance_bench.runtime.memory import keep_freed_memory
 from imbalance_bench.runtime.processes import log_file, on_main, per_process
 from imbalance_bench.runtime.progress import Advance, Reporter, logged_to
@@ -111,7 +111,7 @@ def load_pretrained(model: TwoStageDetector, path: Path) -> str:
     parts = [f"{path.name}: {len(matched)} of {len(wanted)} tensors loaded, {len(new)} new (classifier, box regressor)"]
     for what, names in (("not found or of another shape", left_out), ("not used", unused)):
         if names:
-            parts.append(f"{what}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}")
+            parts.append(f"{len(names)} {what}: {first(names, 5)}")
     return "; ".join(parts)
 
 

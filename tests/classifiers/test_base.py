@@ -99,6 +99,12 @@ def test_contract(classifier: Classifier) -> None:
     assert classifier.class_weights().shape[0] == 6
     assert classifier.class_biases().shape == (6,)
     assert not classifier.class_weights().requires_grad
+    own = classifier.category_logits(logits)
+    assert own.shape == (7, 6)
+    if not isinstance(classifier, NCMClassifier) and not getattr(classifier, "gate", False):
+        read = torch.nn.functional.normalize(features, dim=1) if getattr(classifier, "cosine", None) else features
+        expected = read @ classifier.class_weights().T + classifier.class_biases()
+        torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
     assert bool(classifier.class_weights()[-1].isnan().all()) != classifier.has_background_row
     assert classifier.scores(classifier(features[:0])).shape == (0, 6)
 

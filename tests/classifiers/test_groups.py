@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from imbalance_bench.classifiers import balanced_edges, groups_by_count, parse_edges
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers import balanced_edges, group_edges, groups_by_count
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -34,8 +35,13 @@ def test_balanced_by_hand() -> None:
         balanced_edges([5, 5, 5], 2)
 
 
-def test_edges_as_text() -> None:
-    assert parse_edges("5-50-500") == (5, 50, 500)
-    for text in ("", "50-5", "0-5", "5-5", "x", "5--6", "5,6"):
-        with pytest.raises(ValueError, match="expected edges that ascend"):
-            parse_edges(text)
+def test_two_groups_are_tail_and_head_of_any_bins() -> None:
+    counts = np.array([3, 7, 50, 500, 5000])
+    for edges in ((10,), (10, 100), (10, 100, 1000), (5, 10, 100, 1000)):
+        table = CategoryTable(np.arange(5), tuple("abcde"), counts, counts, ("f",) * 5, edges)
+        groups = np.array(groups_by_count(counts, group_edges(edges, 2)))
+        assert np.flatnonzero(groups == 1).tolist() == table.tail_labels
+    assert group_edges((10, 100, 1000), 8) == (5, 10, 50, 100, 500, 1000, 5000)
+    for edges, number in (((), 2), ((10, 100), 8), ((10, 100, 1000), 3)):
+        with pytest.raises(ValueError, match="expected as many groups as bins"):
+            group_edges(edges, number)

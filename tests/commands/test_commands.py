@@ -136,7 +136,11 @@ def test_weight_norms_of_a_run_and_its_epochs(run: Run, finished: Path, mini: Da
         status, out, err = run("weight-norms", path, "-o", tmp_path / "norms.csv")
         assert status == 0, err
         assert "imbalance-bench, SoftmaxClassifier" in out and "Spearman" in out
+        assert ("correlation of logit magnitude and train instances" in out) == path.is_dir(), "of a finished run"
         norms[path.suffix] = pd.read_csv(tmp_path / "norms.csv")
+    stored = pd.read_csv(finished / "baseline" / "per_category.csv")
+    for column in ("logit_magnitude", "logit_rsd"):
+        assert norms[""].pop(column).to_numpy() == pytest.approx(stored[column], nan_ok=True)
     pd.testing.assert_frame_equal(norms[""], norms[".pth"])
     status, out, err = run("weight-norms", tmp_path)
     assert status == 2 and "it is a folder without a checkpoint in it" in err

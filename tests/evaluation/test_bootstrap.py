@@ -11,8 +11,8 @@ from imbalance_bench.evaluation import matching
 from imbalance_bench.evaluation.bootstrap import bootstrap, mean_ap
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.evaluation.grouping import summarize_ap
 from imbalance_bench.evaluation.matching import average_precision
+from imbalance_bench.evaluation.measures import AP
 from imbalance_bench.runtime.errors import InputError
 
 VAL100 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100"
@@ -222,7 +222,7 @@ def test_mean_ap_is_the_summary_of_each_row():
     means = mean_ap(ap, table())
     assert means.columns.tolist() == ["mAP", "AP1", "AP2", "APr", "APc", "APf"]
     for row, values in enumerate(ap):
-        expected = summarize_ap(pd.DataFrame({"ap": values}), table())
+        expected = AP.summary(pd.DataFrame({"ap": values}), table())
         assert means.loc[row].to_dict() == pytest.approx({name: expected[name] for name in means}, nan_ok=True)
 
 

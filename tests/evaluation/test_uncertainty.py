@@ -7,8 +7,8 @@ from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.bootstrap import bootstrap
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.evaluation.grouping import summarize_ap
 from imbalance_bench.evaluation.matching import match
+from imbalance_bench.evaluation.measures import AP
 from imbalance_bench.evaluation.uncertainty import intervals, paired
 from imbalance_bench.runtime.errors import InputError
 
@@ -57,7 +57,7 @@ def test_intervals_hold_the_value_of_all_images_and_are_reflected_quantiles_of_t
         detections = Detections.load(folder / "detections.npz")
         truth = GroundTruth.read(content(), CATEGORIES, lvis_style=False)
         matches.append(match(detections, truth))
-        summary = summarize_ap(evaluate(detections, truth), CATEGORIES)
+        summary = AP.summary(evaluate(detections, truth), CATEGORIES)
         assert frame.loc[name]["value"].to_dict() == pytest.approx({m: summary[m] for m in MEASURES}, nan_ok=True)
         known = frame.loc[name].dropna()
         assert known.index.tolist() == ["mAP", "AP1", "AP2", "APr", "APc"]

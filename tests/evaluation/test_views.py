@@ -6,7 +6,7 @@ import torch
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation import views
 from imbalance_bench.evaluation.bootstrap import interval_over_classes
-from imbalance_bench.evaluation.grouping import summarize_accuracy, summarize_ap
+from imbalance_bench.evaluation.measures import ACCURACY, AP, LOGITS, WEIGHT_NORM
 from imbalance_bench.evaluation.per_category import COLUMNS, read
 from imbalance_bench.evaluation.weight_norms import weight_norms
 from imbalance_bench.runtime.errors import InputError
@@ -49,7 +49,7 @@ def test_reading_gives_back_the_table(tmp_path):
 
 
 def test_ap_by_bin_agrees_with_the_summary(source):
-    frame, summary = views.ap_by_bin(source), summarize_ap(per_category(), categories())
+    frame, summary = views.ap_by_bin(source), AP.summary(per_category(), categories())
     assert frame.index.tolist() == ["mAP", "AP1", "AP2", "AP3", "APr", "APc", "APf"]
     assert frame["ap"].to_dict() == pytest.approx({name: summary[name] for name in frame.index})
     assert frame["classes"].to_dict() == {name: summary[f"{name}_classes"] for name in frame.index}
@@ -62,7 +62,7 @@ def test_ap_by_bin_agrees_with_the_summary(source):
 
 
 def test_accuracy_by_bin_agrees_with_the_summary(source):
-    frame, summary = views.accuracy_by_bin(source), summarize_accuracy(per_category(), categories())
+    frame, summary = views.accuracy_by_bin(source), ACCURACY.summary(per_category(), categories())
     assert frame.index.tolist() == ["ACC", "ACC1", "ACC2", "ACC3", "ACCbg"]
     assert frame["accuracy"].to_dict() == pytest.approx({name: summary[name] for name in frame.index})
     macro = [summary[f"ACCmacro{key}"] for key in ("", 1, 2, 3)]
@@ -99,3 +99,17 @@ def test_what_is_not_a_per_category_table_is_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"bad\.csv"):
             read(path)
+
+
+def test_measures_by_bin_are_means_over_classes_in_the_unit_of_each(source):
+    frame = per_category()
+    found = views.by_bin(source, WEIGHT_NORM, ACCURACY, LOGITS)
+    assert list(found) == ["weight_norm", "bias", "proposals", "correct", "accuracy"], "earlier tables have no logits"
+    assert found.index.tolist() == ["all", "1", "2", "3", "background"]
+    assert found.loc["2", "weight_norm"] == pytest.approx(frame["weight_norm"][frame["bin"] == 2].mean())
+    assert found.loc["all", ["proposals", "correct"]].tolist() == [74, 47], "summed"
+    with_logits = frame.assign(logit_magnitude=np.arange(8.0), logit_rsd=np.nan)
+    found = views.cells(views.by_bin(with_logits, ACCURACY, LOGITS))
+    assert found.loc["background"].to_dict() == {
+        "proposals": 500, "correct": 480, "accuracy": "96.00", "logit_magnitude": "7.000", "logit_rsd": "-",
+    }  # fmt: skip

@@ -30,6 +30,7 @@ def test_records_are_consistent(method: methods.Method) -> None:
         )
         run = method.run(variant)
         assert (run.variant, run.settings) == (variant, options)
+    assert {} in method.variants.values(), "settings that are all defaults have a name"
     assert {*method.notes, *method.corrected} <= set(method.variants)
     for option, values in method.tune.items():
         assert method.options[option].default in values
@@ -58,7 +59,7 @@ def test_groups_of_bags() -> None:
     base = SoftmaxClassifier(7, 4)
     for variant, expected in (("edges=8-20", [1] * 5 + [2, 3]), ("edges=balanced,groups=3", [1] * 5 + [2, 3])):
         assert METHODS["bags"].run(variant).build(categories, {"fc": 4}, base).groups == expected
-    with pytest.raises(InputError, match="option 'edges' of 'bags': expected edges that ascend"):
+    with pytest.raises(InputError, match="option 'edges' of 'bags': expected whole numbers that ascend from 1"):
         METHODS["bags"].build(categories, {"fc": 4}, base, edges="20-8")
 
 

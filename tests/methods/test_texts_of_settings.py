@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from imbalance_bench.classifiers import parse_edges
+from imbalance_bench.categories import parse_edges
 from imbalance_bench.methods import METHODS
 from imbalance_bench.runtime.errors import InputError
 
@@ -64,13 +64,13 @@ def test_edges_are_refused_or_what_the_text_says(text: str) -> None:
     numbers = [int(part) for part in text.split("-")] if fits else []
     ascend = bool(numbers) and all(low < high for low, high in zip([0, *numbers], numbers, strict=False))
     if ascend:
-        assert parse_edges(text) == tuple(numbers)
+        assert parse_edges(text, "-") == tuple(numbers)
     else:
-        with pytest.raises(ValueError, match="expected edges that ascend"):
-            parse_edges(text)
+        with pytest.raises(ValueError, match="expected whole numbers that ascend"):
+            parse_edges(text, "-")
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 10**10), min_size=1, max_size=6, unique=True).map(sorted))
 def test_edges_come_back(edges: list[int]) -> None:
-    assert parse_edges("-".join(map(str, edges))) == tuple(edges)
+    assert parse_edges("-".join(map(str, edges)), "-") == tuple(edges)

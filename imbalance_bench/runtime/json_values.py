@@ -1,4 +1,4 @@
-"""Values as JSON has them: what counts as a whole number or a coordinate, and how a wrong one is shown."""
+"""Values as JSON has them: which are whole numbers, numbers or coordinates, and how a wrong one is shown."""
 
 from __future__ import annotations
 
@@ -30,11 +30,17 @@ def number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def coordinate(value: Any) -> float | None:
+    """A number of a size that pixels can have; None for anything else."""
+    found = number(value)
+    return found if found is not None and abs(found) < MAX_COORDINATE else None
+
+
 def box(value: Any) -> list[float] | None:
-    """Four numbers that coordinates can be; None for anything else."""
+    """Four coordinates; None for anything else."""
     if not isinstance(value, list | tuple) or len(value) != 4:
         return None
-    numbers = [n for n in map(number, value) if n is not None and abs(n) < MAX_COORDINATE]
+    numbers = [n for n in map(coordinate, value) if n is not None]
     return numbers if len(numbers) == 4 else None
 
 
