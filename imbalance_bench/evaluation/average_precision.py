@@ -10,7 +10,7 @@ import pandas as pd
 
 from imbalance_bench.evaluation import references
 from imbalance_bench.evaluation.detections import Detections
-from imbalance_bench.evaluation.ground_truth import AREA_ALL, GroundTruth
+from imbalance_bench.evaluation.ground_truth import AREA_ALL, LISTS, GroundTruth
 
 Evaluator = Literal["hotcoco", "lvis"]
 
@@ -75,16 +75,18 @@ def average_precision_by_iou(
     run.params.area_rng, run.params.area_rng_lbl = [list(AREA_ALL)], ["all"]
     run.evaluate()
     run.accumulate()
-    return run.eval["precision"][:, :, :, 0, 0].mean(axis=1), run.eval["recall"][:, :, 0, 0]
+    curves = run.eval
+    return curves["precision"][:, :, :, 0, 0].mean(axis=1), curves["recall"][:, :, 0, 0]
 
 
 def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
     """Hand ground truth over; images and categories are numbered by their places, for hotcoco takes no negative id."""
     images: list[dict[str, Any]] = [{"id": place} for place in range(len(truth.image_ids))]
     if truth.judged is not None and truth.open is not None:
-        for image, judged, unexhausted in zip(images, truth.judged, truth.open, strict=True):
-            image["neg_category_ids"] = np.flatnonzero(judged).tolist()
-            image["not_exhaustive_category_ids"] = np.flatnonzero(unexhausted).tolist()
+        for field, table in zip(LISTS, (truth.judged, truth.open), strict=True):
+            places, labels = np.nonzero(table)
+            for image, part in zip(images, np.split(labels, np.searchsorted(places, range(1, len(images)))), strict=True):
+                image[field] = part.tolist()
     return hotcoco.COCO.from_arrays(
         images,
         [{"id": label, "name": name} for label, name in enumerate(truth.categories.names)],

@@ -181,18 +181,17 @@ class GroundTruth(ByValue):
 
         Boxes without area do not count where boxes are compared. Otherwise than federated all rows count.
         """
-        rows = np.arange(len(detections))
         if self.judged is None:
-            return rows
+            return np.arange(len(detections))
         images = np.searchsorted(self.image_ids, detections.image_ids)
+        counts = self.judged[images, detections.labels]
+        if self.iou_type == "bbox":
+            left, top, right, bottom = detections.boxes.T.astype(np.float64)
+            counts &= (right - left) * (bottom - top) > 0
         if np.bincount(images, minlength=1).max() > max_per_image:
             rows = np.lexsort((-detections.scores.astype(np.float64), images))
-            rows = np.sort(rows[place_in_run(images[rows]) < max_per_image])
-        rows = rows[self.judged[images[rows], detections.labels[rows]]]
-        if self.iou_type == "bbox":
-            sides = detections.boxes[rows, 2:].astype(np.float64) - detections.boxes[rows, :2]
-            rows = rows[sides.prod(axis=1) > 0]
-        return rows
+            counts[rows[place_in_run(images[rows]) >= max_per_image]] = False
+        return np.flatnonzero(counts)
 
 
 def outside(area: np.ndarray) -> np.ndarray:
