@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers.base import Reduction
 from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 
 
@@ -27,6 +30,9 @@ class DualHeadClassifier(SoftmaxClassifier):
     original_weight: Tensor
     original_bias: Tensor
     tail_mask: Tensor
+    base_buffers: ClassVar[tuple[str, ...]] = ("original_weight", "original_bias")
+
+    BELOW = 100
 
     def __init__(self, num_classes: int, feature_dim: int, tail: Sequence[bool]) -> None:
         super().__init__(num_classes, feature_dim)
@@ -37,15 +43,20 @@ class DualHeadClassifier(SoftmaxClassifier):
         self.register_buffer("original_bias", torch.zeros_like(self.bias.detach()))
         self.register_buffer("tail_mask", torch.tensor([*self.tail, False]), persistent=False)
 
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``tail``: classes of fewer than ``BELOW`` train instances."""
+        return {"tail": (categories.instance_counts < cls.BELOW).tolist()}
+
     def forward(self, features: Tensor) -> Tensor:
         """(N, d) -> (N, 2 (C + 1)): logits of the calibrated softmax, then of the one before."""
         return torch.cat(
             [super().forward(features), functional.linear(features, self.original_weight, self.original_bias)], dim=1
         )
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls`` of the calibrated one."""
-        return super().loss(logits[:, : self.num_classes + 1], labels)
+        return super().loss(logits[:, : self.num_classes + 1], labels, reduction)
 
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1); need not sum to 1."""

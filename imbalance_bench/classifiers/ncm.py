@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import Classifier, LinearClassifier
+from imbalance_bench.classifiers.base import Classifier, LinearClassifier, Reduction
 
 
 class NCMClassifier(Classifier):
@@ -35,6 +36,8 @@ class NCMClassifier(Classifier):
     centres: Tensor
     base_weight: Tensor
     base_bias: Tensor
+    needs_fit: ClassVar[bool] = True
+    base_buffers: ClassVar[tuple[str, ...]] = ("base_weight", "base_bias")
 
     def __init__(
         self,
@@ -93,10 +96,10 @@ class NCMClassifier(Classifier):
         background = base[:, -1:] - base[:, :-1].logsumexp(dim=1, keepdim=True)
         return torch.cat([self.scale * cosines, background], dim=1)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls``: cross entropy of the scores, for monitoring; nothing here is trained."""
         scores = self.scores(logits).clamp(min=torch.finfo(logits.dtype).tiny)
-        return {"loss_cls": functional.nll_loss(scores.log(), labels)}
+        return {"loss_cls": functional.nll_loss(scores.log(), labels, reduction=reduction)}
 
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1)."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import LinearClassifier
+from imbalance_bench.classifiers.base import LinearClassifier, Reduction
 
 BACKGROUNDS = ("none", "objectness", "own")
 
@@ -64,7 +64,7 @@ class SigmoidClassifier(LinearClassifier):
         """
         return Weights()
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls`` over (N, K) logits."""
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()  # the sum over a batch's classes is beyond half precision
@@ -74,7 +74,8 @@ class SigmoidClassifier(LinearClassifier):
         if self.training:
             self.observe(logits.detach(), labels, target, weight)
         terms = self.terms(logits if weights.shift is None else logits + weights.shift, target)
-        return {"loss_cls": (weight * terms).sum() / max(len(logits), 1)}
+        weighted = weight * terms
+        return {"loss_cls": weighted.sum(dim=1) if reduction == "none" else weighted.sum() / max(len(logits), 1)}
 
     def observe(self, logits: Tensor, labels: Tensor, target: Tensor, weight: Tensor) -> None:
         """Take a training batch into what the next one's weights depend on; nothing here."""

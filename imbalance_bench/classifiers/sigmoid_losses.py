@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers.sigmoid import SigmoidClassifier, Weights
 from imbalance_bench.runtime.processes import sum_over_processes
 
@@ -82,12 +83,19 @@ class EQLClassifier(SigmoidClassifier):
 
     tail_mask: Tensor
 
+    IMAGES = 100
+
     def __init__(self, num_classes: int, feature_dim: int, tail: Sequence[bool], cosine: float | None = None) -> None:
         super().__init__(num_classes, feature_dim, cosine=cosine)
         if len(tail) != num_classes:
             raise ValueError(f"expected {num_classes} entries of 'tail', got {len(tail)}")
         self.tail = [bool(value) for value in tail]
         self.register_buffer("tail_mask", torch.tensor(self.tail), persistent=False)
+
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``tail``: classes in ``IMAGES`` training images or fewer, LVIS's rare and common ones."""
+        return {"tail": (categories.image_counts <= cls.IMAGES).tolist()}
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
         """Negatives of tail classes weigh nothing in foreground RoIs."""
@@ -147,6 +155,11 @@ class FederatedClassifier(SigmoidClassifier):
         rates = torch.tensor([count**power if count else 0.0 for count in self.counts], dtype=torch.float)
         self.register_buffer("rates", rates, persistent=False)
 
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``counts`` of training images."""
+        return {"counts": categories.image_counts.tolist()}
+
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
         """1 for the classes that count, 0 for the others."""
         present = target.any(dim=0)
@@ -190,6 +203,11 @@ class ECMClassifier(SigmoidClassifier):
         weights = ratio * np.log1p(1 / ratio)
         self.register_buffer("weight_vector", torch.tensor(weights, dtype=torch.float), persistent=False)
 
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``counts`` of training images."""
+        return {"counts": categories.image_counts.tolist()}
+
     def terms(self, logits: Tensor, target: Tensor) -> Tensor:
         """Weighted binary cross entropies with margins, background's too."""
         return self.weight_vector.to(logits) * super().terms(2 * logits + self.shift.to(logits), target)
@@ -232,6 +250,11 @@ class ACSLClassifier(SigmoidClassifier):
         groups = torch.tensor(["rcf".index(letter) for letter in [*frequencies, "f"]])
         self.register_buffer("group_of_column", groups, persistent=False)
         self.register_buffer("one_in", torch.tensor([self.ONE_IN[letter] for letter in "rcf"]), persistent=False)
+
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``frequencies``: the table's letters."""
+        return {"frequencies": list(categories.frequencies)}
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
         """Confused classes in foreground RoIs, drawn groups of classes in background RoIs."""

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 class ShardedRows:
-    """A (P, d) array in files, or, after ``to``, in a device's memory.
+    """A (P, d) array in files, or (``of``, ``to``) in memory.
 
     Files are read with ``pread`` and not mapped: pages once read would count as the process's memory, all of them in
     an epoch.
@@ -39,8 +39,17 @@ class ShardedRows:
         self._handles = [os.open(path, os.O_RDONLY) for path in self.files]
 
     @classmethod
+    def of(cls, array: np.ndarray) -> ShardedRows:
+        """An array in memory, which is not copied."""
+        rows = cls([], [len(array)], array.shape[1], array.dtype)
+        rows._resident = torch.from_numpy(array)
+        return rows
+
+    @classmethod
     def concatenate(cls, parts: Sequence[ShardedRows]) -> ShardedRows:
-        """The rows of several arrays of one width, one after the other, on disk."""
+        """The rows of several arrays of one width, one after the other, on disk if all of them are."""
+        if not all(part.files for part in parts):
+            return cls.of(np.concatenate([part.tensor([slice(0, len(part))]).numpy() for part in parts]))
         files, rows = ([item for part in parts for item in getattr(part, name)] for name in ("files", "_rows"))
         return cls(files, rows, parts[0].dim, parts[0].dtype)
 
@@ -55,7 +64,7 @@ class ShardedRows:
     def tensor(self, spans: Sequence[slice], device: torch.device | str = "cpu") -> Tensor:
         """(N, d) rows of some spans, one after the other, in the stored precision."""
         if self._resident is not None:
-            return torch.cat([self._resident[span] for span in spans])
+            return torch.cat([self._resident[span] for span in spans]).to(device)
         out = np.empty((sum(span.stop - span.start for span in spans), self.dim), self.dtype)
         filled = 0
         for span in spans:
