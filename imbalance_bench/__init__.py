@@ -32,10 +32,10 @@ if TYPE_CHECKING:
         FederatedClassifier,
         GroupSoftmaxClassifier,
         GumbelClassifier,
-        LOCEClassifier,
         LinearClassifier,
-        LogNClassifier,
+        LOCEClassifier,
         LogitTransformClassifier,
+        LogNClassifier,
         NCMClassifier,
         ReleasedFocalClassifier,
         SeesawClassifier,
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "METHODS",
     "ACSLClassifier",
     "BACLClassifier",
     "BalancedSigmoidClassifier",
@@ -86,7 +87,6 @@ __all__ = [
     "LinearClassifier",
     "LogNClassifier",
     "LogitTransformClassifier",
-    "METHODS",
     "NCMClassifier",
     "ProposalSet",
     "ReleasedFocalClassifier",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import LinearClassifier, Reduction, reduced
+from imbalance_bench.classifiers.base import LinearClassifier, Reduction
 from imbalance_bench.classifiers.sigmoid import SigmoidClassifier
 
 

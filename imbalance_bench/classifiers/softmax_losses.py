@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers.base import LinearClassifier, Reduction, reduced
-from imbalance_bench.classifiers.sigmoid import SigmoidClassifier, Weights
 from imbalance_bench.classifiers.logit_transforms import log_counts
+from imbalance_bench.classifiers.sigmoid import SigmoidClassifier, Weights
 from imbalance_bench.classifiers.softmax import SoftmaxClassifier, class_balanced_weights
 from imbalance_bench.runtime.processes import sum_over_processes
 
