@@ -193,12 +193,12 @@ def test_importing_registers_in_whatever_order(order: str) -> None:
 )
 def test_samplers(sampler: dict[str, Any], mini: DataSet, tmp_path: Path) -> None:
     config = their_config(mini, tmp_path, CLASSIFIERS["bags"])
-    config.train_dataloader.sampler = sampler
+    config.train_dataloader.batch_sampler.sampler = sampler
     config.train_dataloader.dataset.indices = None
     init_default_scope("mmdet")
     with logged_to(None):
         loader = Runner.build_dataloader(config.train_dataloader, seed=0)
     labels = image_labels(our_images(mini))
     expected = repeat_factors(labels, 12, 0.3) if "threshold" in sampler else class_balanced_factors(labels, 12)
-    np.testing.assert_allclose(loader.sampler.factors, expected)
-    assert expected.max() > 1 and len(list(loader.sampler)) == round(expected.sum())
+    np.testing.assert_allclose(loader.batch_sampler.sampler.factors, expected)
+    assert expected.max() > 1 and len(list(loader.batch_sampler.sampler)) == round(expected.sum())
