@@ -6,6 +6,8 @@ Example:
     >>> import imbalance_bench as ib
     >>> ib.CategoryTable.from_arrays([4, 120, 2500]).bins.tolist()
     [1, 3, 4]
+    >>> ib.METHODS["bags"].title, ib.METHODS["bags"].trains
+    ('BAGS', 'classifier')
 """
 
 import importlib

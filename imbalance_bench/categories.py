@@ -78,6 +78,13 @@ class CategoryTable(ByValue):
         bin_edges: lower bounds of bins 2, 3, ...; a property of the data set.
         num_images: training images; 0 where only counts are known.
         listed_ids: the ids in the order of the file they were read from; empty where that is not known.
+
+    Example:
+        >>> table = CategoryTable.from_arrays([4, 120, 2500], names=["ladle", "kite", "chair"])
+        >>> table.num_classes, table.background, table.bin_names
+        (3, 3, ['[0,10)', '[10,100)', '[100,1000)', '[1000,inf)'])
+        >>> table == CategoryTable.from_arrays([4, 120, 2500])
+        False
     """
 
     ids: np.ndarray

@@ -41,6 +41,13 @@ class Classifier(nn.Module, abc.ABC):
         base_buffers: where the weight and bias of the trained softmax classifier are kept that this one stands on.
         attended: somebody calls ``begin_epoch`` and ``fit`` in a training: ``training.on_cache``, or in mmengine's
             Runner the ``ClassifierHook``.
+
+    Example:
+        >>> classifier = build({"type": "SoftmaxClassifier", "num_classes": 2, "feature_dim": 4})
+        >>> classifier(torch.ones(5, 4)).shape, classifier.class_weights().shape
+        (torch.Size([5, 3]), torch.Size([3, 4]))
+        >>> classifier.config()
+        {'type': 'SoftmaxClassifier', 'num_classes': 2, 'feature_dim': 4, 'loss_weights': None, 'cosine': None}
     """
 
     taps: tuple[str, ...] = ("fc",)
@@ -192,6 +199,12 @@ class LinearClassifier(Classifier, base=True):
         width: K.
         cosine: where not None, ``z = cosine * cos(W, h) + b`` (mmdet's NormedLinear), under any loss: the norms of W,
             which grow with the training instances, no longer count.
+
+    Example:
+        >>> from imbalance_bench.classifiers import SoftmaxClassifier
+        >>> classifier = SoftmaxClassifier(num_classes=2, feature_dim=4, cosine=20.0)
+        >>> classifier.class_weights().norm(dim=1).round().tolist()
+        [20.0, 20.0, 20.0]
     """
 
     def __init__(self, num_classes: int, feature_dim: int, width: int, cosine: float | None = None) -> None:

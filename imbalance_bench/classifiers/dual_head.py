@@ -25,6 +25,11 @@ class DualHeadClassifier(SoftmaxClassifier):
         num_classes: C.
         feature_dim: d.
         tail: C, whether a class is scored by the calibrated one.
+
+    Example:
+        >>> classifier = DualHeadClassifier(num_classes=2, feature_dim=4, tail=[True, False])
+        >>> classifier.scores(torch.tensor([[2.0, 0.0, 0.0, 0.0, 0.0, 0.0]]))  # calibrated logits, then those before
+        tensor([[0.7870, 0.3333, 0.3333]])
     """
 
     original_weight: Tensor

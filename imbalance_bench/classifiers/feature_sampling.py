@@ -136,6 +136,12 @@ class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):
         classes: drawn each time.
         each: features of each.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = LOCEClassifier(num_classes=2, feature_dim=4, queue=3)
+        >>> classifier.fit([(torch.ones(4, 4), torch.tensor([0, 0, 1, 2]))])
+        >>> classifier.memory.filled
+        tensor([2, 1, 0])
     """
 
     def __init__(
@@ -196,6 +202,12 @@ class BACLClassifier(_FeatureSampling, FCBLClassifier):
         classes: drawn each time.
         each: features of each.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = BACLClassifier(num_classes=2, feature_dim=4)
+        >>> _ = classifier.loss(classifier(torch.ones(3, 4)), torch.tensor([0, 0, 2]))
+        >>> classifier.seen, classifier.feature_mean[0]
+        (tensor([ True, False]), tensor([1., 1., 1., 1.]))
     """
 
     feature_mean: Tensor

@@ -22,6 +22,14 @@ class SigmoidFocalClassifier(SigmoidClassifier):
         gamma: exponent of the modulating factor.
         alpha: weight of positives; negatives weigh 1 - alpha.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = SigmoidFocalClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.8808, 0.5000, 0.1192]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.1304)}
     """
 
     def __init__(
@@ -58,6 +66,14 @@ class ReleasedFocalClassifier(LinearClassifier):
         feature_dim: d.
         gamma: exponent of the modulating factor.
         alpha: weight of positives; negatives weigh 1 - alpha.
+
+    Example:
+        >>> classifier = ReleasedFocalClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.7870, 0.1065, 0.1065]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.4992)}
     """
 
     def __init__(self, num_classes: int, feature_dim: int, gamma: float = 2.0, alpha: float = 0.25) -> None:

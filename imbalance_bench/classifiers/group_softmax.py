@@ -117,6 +117,17 @@ class GroupSoftmaxClassifier(LinearClassifier):
         background: add group 0 and rescale by its p(foreground) (Table 4, b).
         background_loss: ``"softmax"``: 2-way, as released and in section 4.2; ``"sigmoid"``: one logit, section 4.1.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = GroupSoftmaxClassifier(num_classes=3, feature_dim=4, groups=[1, 2, 2])
+        >>> classifier.slices  # of groups 1 and 2, behind [background, foreground]
+        [(2, 2), (4, 3)]
+        >>> logits, labels = torch.zeros(2, 7), torch.tensor([0, 3])
+        >>> classifier.scores(logits)
+        tensor([[0.2500, 0.1667, 0.1667, 0.5000],
+                [0.2500, 0.1667, 0.1667, 0.5000]])
+        >>> classifier.loss(logits, labels)
+        {'loss_bg': tensor(0.6931), 'loss_group1': tensor(0.6931), 'loss_group2': tensor(0.)}
     """
 
     column_of_label: Tensor

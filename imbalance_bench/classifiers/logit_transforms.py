@@ -130,6 +130,16 @@ class LogNClassifier(LinearClassifier):
         feature_dim: d.
         momentum: of the moving averages; 0 for mean and variance of all RoIs, their limit.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = LogNClassifier(num_classes=2, feature_dim=2, momentum=0)
+        >>> with torch.no_grad():
+        ...     _ = classifier.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 3.0], [0.0, 0.0]]))
+        >>> classifier.fit([(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), torch.tensor([0, 1]))])
+        >>> classifier.logit_variance, classifier.class_weights()
+        (tensor([1., 9.]), tensor([[1., 0.],
+                [0., 1.],
+                [0., 0.]]))
     """
 
     logit_mean: Tensor
@@ -221,6 +231,15 @@ class LogitTransformClassifier(Classifier):
         gate: train ``s`` too; else it is 1.
         background: change background's logit too.
         loss_weights: C + 1 weights of the cross entropy, background last; None for none.
+
+    Example:
+        >>> from imbalance_bench.classifiers import SoftmaxClassifier
+        >>> base = SoftmaxClassifier(num_classes=2, feature_dim=4)
+        >>> classifier = LogitTransformClassifier.from_base(base)
+        >>> torch.equal(classifier(torch.ones(3, 4)), base(torch.ones(3, 4)))  # before it is trained
+        True
+        >>> [name for name, parameter in classifier.named_parameters() if parameter.requires_grad]
+        ['scale']
     """
 
     frozen_weight: Tensor

@@ -31,6 +31,15 @@ class NCMClassifier(Classifier):
         scale: inverse temperature s of the cosines.
         taps: ``("fc",)`` or ``("fc_pre_relu",)``, on which centres and trained classifier share their
             features (a ReLU is applied for the latter), or ``("conv", "fc")``.
+
+    Example:
+        >>> classifier = NCMClassifier(num_classes=2, feature_dim=2, base_dim=2, scale=20.0)
+        >>> classifier.fit([(torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1]))])
+        >>> classifier.centres
+        tensor([[2., 0.],
+                [0., 1.]])
+        >>> classifier.scores(classifier(torch.tensor([[5.0, 0.0]])))
+        tensor([[6.6667e-01, 1.3741e-09, 3.3333e-01]])
     """
 
     centres: Tensor

@@ -38,6 +38,14 @@ class SigmoidClassifier(LinearClassifier):
             background; detections are the same). ``objectness``: one more sigmoid is background's, and a class's score
             is p_c (1 - p_bg). ``own``: that sigmoid is a class like the others.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = SigmoidClassifier(num_classes=2, feature_dim=4, background="objectness")
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.4404, 0.2500, 0.5000]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(1.5132)}
     """
 
     def __init__(
@@ -120,6 +128,14 @@ class GumbelClassifier(SigmoidClassifier):
         num_classes: C.
         feature_dim: d.
         cosine: of LinearClassifier, whose weights start at random.
+
+    Example:
+        >>> classifier = GumbelClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.8734, 0.3679, 0.1266]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.5940)}
     """
 
     def __init__(self, num_classes: int, feature_dim: int, cosine: float | None = None) -> None:

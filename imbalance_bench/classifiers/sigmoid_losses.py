@@ -30,6 +30,14 @@ class EQLv2Classifier(SigmoidClassifier):
         mu: ratio at which half of the negatives count.
         alpha: how much more positives weigh at most.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = EQLv2Classifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(1.5132)}
+        >>> classifier.positive_gradients, classifier.negative_gradients
+        (tensor([0.1192, 0.0000]), tensor([0.0000, 0.5000]))
     """
 
     positive_gradients: Tensor
@@ -79,6 +87,12 @@ class EQLClassifier(SigmoidClassifier):
         feature_dim: d.
         tail: C, whether a class is spared.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = EQLClassifier(num_classes=2, feature_dim=4, tail=[False, True])
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)  # of the first class alone
+        {'loss_cls': tensor(0.1269)}
     """
 
     tail_mask: Tensor
@@ -108,6 +122,12 @@ class DropLossClassifier(EQLClassifier):
 
     A background RoI's are dropped with the share of other classes among the batch's foreground RoIs; where there is no
     foreground none are, as in its authors' code, whose share is NaN there.
+
+    Example:
+        >>> classifier = DropLossClassifier(num_classes=2, feature_dim=4, tail=[False, True])
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.1269)}
     """
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
@@ -134,6 +154,12 @@ class FederatedClassifier(SigmoidClassifier):
         sampled: classes of a batch, at least, background among them.
         power: of the counts.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = FederatedClassifier(num_classes=2, feature_dim=4, counts=[4, 120], sampled=1)
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)  # of the class in the batch alone
+        {'loss_cls': tensor(0.1269)}
     """
 
     rates: Tensor
@@ -184,6 +210,14 @@ class ECMClassifier(SigmoidClassifier):
         feature_dim: d.
         counts: C, train images.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = ECMClassifier(num_classes=2, feature_dim=4, counts=[4, 120])
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.4404, 0.2500, 0.5000]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.8191)}
     """
 
     shift: Tensor
@@ -227,6 +261,14 @@ class ACSLClassifier(SigmoidClassifier):
         frequencies: C letters r, c, f.
         threshold: of confusion.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = ACSLClassifier(num_classes=2, feature_dim=4, frequencies="rf")
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.8808, 0.5000, 0.5000]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.1269)}
     """
 
     group_of_column: Tensor
@@ -280,6 +322,15 @@ class FCBLClassifier(SigmoidClassifier):
         alpha: of the margins.
         threshold: of scores; 0 lets all negatives count.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = FCBLClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.8201)}
+        >>> classifier.confusion
+        tensor([[0.8808, 0.1192, 1.0000],
+                [0.0000, 0.0000, 0.0000]])
     """
 
     confusion: Tensor

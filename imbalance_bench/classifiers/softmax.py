@@ -24,6 +24,14 @@ class SoftmaxClassifier(LinearClassifier):
         feature_dim: d.
         loss_weights: C + 1 weights, background last; None for the plain loss.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = SoftmaxClassifier(num_classes=2, feature_dim=4, loss_weights=[0.1, 2.0, 1.0])
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.7870, 0.1065, 0.1065]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.0240)}
     """
 
     loss_weight_vector: Tensor

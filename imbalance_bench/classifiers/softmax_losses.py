@@ -39,6 +39,17 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
         margin: only the target's logit is shifted, and the bias stays 0.
         deferred_weights: C + 1 loss weights, background last, that hold from ``DEFERRED`` of the training on.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> shift = ldam_margins([4, 120], scale=30.0)
+        >>> [round(value, 2) for value in shift]
+        [-15.0, -6.41, 0.0]
+        >>> classifier = ShiftedSoftmaxClassifier(2, 4, shift, margin=True, cosine=30.0)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.7870, 0.1065, 0.1065]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(13.6931)}
     """
 
     shift_vector: Tensor
@@ -106,6 +117,14 @@ class BalancedSigmoidClassifier(SigmoidClassifier):
         feature_dim: d.
         shift: C.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = BalancedSigmoidClassifier(2, 4, log_odds([4, 120], images=200))
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.8808, 0.5000, 0.1192]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(2.9486)}
     """
 
     shift_vector: Tensor
@@ -161,6 +180,14 @@ class EquilibriumClassifier(SoftmaxClassifier):
         momentum: of the averages, a box.
         background_score: stands for background's mean score.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = EquilibriumClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.0304)}
+        >>> classifier.mean_scores
+        tensor([0.0877, 0.0100, 0.0100])
     """
 
     mean_scores: Tensor
@@ -215,6 +242,16 @@ class SeesawClassifier(LinearClassifier):
         q: strength of compensation.
         cosine: of LinearClassifier.
         least: scores below it do not count in the ratio.
+
+    Example:
+        >>> classifier = SeesawClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 1.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.6439, 0.0871, 0.2689]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.1269), 'loss_objectness': tensor(0.3133)}
+        >>> classifier.counts
+        tensor([1., 0., 0.])
     """
 
     counts: Tensor

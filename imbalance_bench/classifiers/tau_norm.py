@@ -62,6 +62,12 @@ class TauNormSelectClassifier(Classifier):
         feature_dim: d.
         tail: labels; where not None, tau-normalised scores are taken only if they predict one of these classes
             (as released).
+
+    Example:
+        >>> from imbalance_bench.classifiers import SoftmaxClassifier
+        >>> classifier = TauNormSelectClassifier.from_base(SoftmaxClassifier(num_classes=2, feature_dim=4), tau=1.0)
+        >>> classifier.class_weights().norm(dim=1).round().tolist()
+        [1.0, 1.0, 1.0]
     """
 
     base_weight: Tensor

@@ -38,6 +38,18 @@ def evaluate(
     Raises:
         InputError: a detection of an image or label that the ground truth lacks, or no masks for ``segm``.
         ValueError: an unknown evaluator, or ``lvis`` on other annotations.
+
+    Example:
+        >>> from imbalance_bench.categories import CategoryTable
+        >>> table = CategoryTable.from_arrays([4, 120], names=["ladle", "kite"])
+        >>> box = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 10, 10]}
+        >>> truth = GroundTruth.read({"images": [{"id": 7}], "annotations": [box]}, table)
+        >>> found = Detections.from_arrays([7, 7], [[0, 0, 10, 10], [0, 0, 10, 8]], [0.9, 0.4], [1, 0])
+        >>> evaluate(found, truth)[["val_instances", "ap", "ap50"]].round(2)
+               val_instances   ap  ap50
+        label
+        0                  1  0.7   1.0
+        1                  0  NaN   NaN
     """
     run = {"arrays": matching.average_precision_by_iou, "faster": references.faster, "lvis": references.official}
     if evaluator not in run or (evaluator == "lvis" and not truth.lvis_style):

@@ -51,6 +51,12 @@ class Benchmark(Setup):
         pretrained: checkpoint of a detector (trained on COCO, say) that trainings from scratch start from instead;
             classifier and box regressor are new.
         track: tracker of end-to-end training curves (``training.detector.TRACKERS``).
+
+    Example:
+        >>> places = {"data_root": Path("data"), "work_dir": Path("work_dirs"), "reporter": Reporter()}
+        >>> bench = Benchmark.named("emoji-lt-mini", "tiny", **places, draw=False)
+        >>> bench.folder_of("bags").path.as_posix()  # bench.run("bags") trains it there, and before it what it needs
+        'work_dirs/emoji-lt-mini/tiny/seed0/bags'
     """
 
     work_dir: Path

@@ -57,6 +57,12 @@ class ProposalSet(ByValue):
         image_ids: (I,) int64; an id comes once a view.
         ground_truth: (P,) bool: the proposal is an added ground-truth box (training only).
         manifest: what made it.
+
+    Example:
+        >>> import numpy as np
+        >>> found = ProposalSet.from_arrays(np.eye(3), [0, 1, 1], image_ids=[7, 7, 4])
+        >>> [(features.shape, labels.tolist()) for features, labels in found.chunks(size=2)]
+        [(torch.Size([2, 3]), [1, 0]), (torch.Size([1, 3]), [1])]
     """
 
     features: tuple[ShardedRows, ...]
