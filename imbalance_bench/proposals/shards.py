@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+EQUAL_ROWS = 1 << 14
+"""Compared at once."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -55,6 +58,18 @@ class ShardedRows:
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ShardedRows):
+            return NotImplemented
+        if (len(self), self.dim, self.dtype) != (len(other), other.dim, other.dtype):
+            return False
+        if self.files and self.files == other.files:
+            return True
+        spans = [slice(start, min(start + EQUAL_ROWS, len(self))) for start in range(0, len(self), EQUAL_ROWS)]
+        return all(torch.equal(self.tensor([span]).cpu(), other.tensor([span]).cpu()) for span in spans)
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def nbytes(self) -> int:
