@@ -15,7 +15,7 @@ from imbalance_bench.diagnosis.figures import gains
 from imbalance_bench.evaluation import per_category
 from imbalance_bench.evaluation.calibration import INTERVALS
 from imbalance_bench.experiments.run_folder import RunFolder
-from imbalance_bench.methods import METHODS, Method, candidates
+from imbalance_bench.methods import METHODS, Method, Run, candidates
 from imbalance_bench.runtime.errors import InputError
 
 CONTROL, COSINE_CONTROL = "x2-cls", "cosine"
@@ -47,23 +47,22 @@ def collect(root: Path) -> pd.DataFrame:
     for seed in sorted(root.glob("seed*")):
         for method in (baseline, *candidates()):
             kinds = {
-                "default": method.default_variant,
+                "default": method.default,
                 "tuned": chosen(seed, method),
                 "cosine": method.under_a_cosine,
             }
-            for kind, variant in kinds.items():
-                folder = RunFolder(seed / method.folder(variant)) if variant else None
-                if folder is not None and folder.is_done:
-                    rows.append({"method": method.name, "kind": kind, "settings": variant, **_measures(folder)})
+            for kind, run in kinds.items():
+                if run is not None and (folder := RunFolder(seed / run.folder)).is_done:
+                    rows.append({"method": method.name, "kind": kind, "settings": run.variant, **_measures(folder)})
     if not rows:
         raise InputError(f"{root}: no finished run, 'beyond' makes them")
     return pd.DataFrame(rows)
 
 
-def chosen(seed: Path, method: Method) -> str | None:
-    """The settings that were chosen for a method; None where nothing was tried."""
+def chosen(seed: Path, method: Method) -> Run | None:
+    """The run with the settings that were chosen for a method; None where nothing was tried."""
     path = seed / "tuning" / f"{method.name}.json"
-    return str(json.loads(path.read_text())["chosen"]) if path.exists() else None
+    return method.run(str(json.loads(path.read_text())["chosen"])) if path.exists() else None
 
 
 def _measures(folder: RunFolder) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from .studies import STUDIES
 
 def _table1(folder: Path) -> str:
     runs, study = pd.read_csv(folder / "table1.csv"), STUDIES["table 1"]
-    runs = runs[runs["run"].isin([row.run for row in study.rows])]
+    runs = runs[runs["run"].isin([str(row.run) for row in study.rows])]
     frame = tables.shown(tables.summary(runs, study), study, [*tables.AP_COLUMNS, *tables.ACC_COLUMNS])
     return f"{tables.markdown(frame)}\n\n{tables.caption(runs)}"
 

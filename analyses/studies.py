@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imbalance_bench.detectors.mmdet import catalogue
-from imbalance_bench.methods import METHODS, Method, parse
+from imbalance_bench.methods import METHODS, Run, parse
 
 
 @dataclass(frozen=True)
@@ -14,29 +13,20 @@ class Row:
 
     Attributes:
         labels: what its label columns say; ``row`` is the number of the paper's row in parentheses, or empty.
-        run: ``method`` or ``method:variant``.
+        run: the method with its settings.
         framework: of its detector, where the study compares frameworks; it is a label too.
     """
 
     labels: dict[str, str]
-    run: str
+    run: Run
     framework: str | None = None
-
-    @property
-    def method(self) -> Method:
-        """Of the run."""
-        name, variant = parse(self.run)
-        return METHODS[name].at(variant)
-
-    @property
-    def variant(self) -> str:
-        """Name of the run's variant."""
-        return self.method.resolve(parse(self.run)[1])[0]
 
     def detector(self, named: str) -> str:
         """Name of its detector: the named one, or that of the row's framework at the named one's scale."""
         if self.framework is None:
             return named
+        from imbalance_bench.detectors.mmdet import catalogue
+
         return catalogue.of(self.framework, catalogue.get(named).scale).name
 
 
@@ -67,7 +57,7 @@ def _table1() -> tuple[Row, ...]:
         for variant in method.variants:
             label = f"{method.name} ({variant})" if len(method.variants) > 1 else method.name
             number = f"({method.paper_row})" if method.paper_row else ""
-            rows.append(Row({"row": number, "method": label}, f"{method.name}:{variant}"))
+            rows.append(Row({"row": number, "method": label}, method.run(variant)))
     return tuple(rows)
 
 
@@ -77,7 +67,7 @@ def _frameworks(*frameworks: str, start: int = 1) -> tuple[Row, ...]:
     for position, framework in enumerate(frameworks):
         number = start + 2 * position
         for label, run in ((f"({number})", "baseline"), ("", "x2-cls"), (f"({number + 1})", "bags")):
-            rows.append(Row({"row": label, "framework": framework, "method": run}, run, framework))
+            rows.append(Row({"row": label, "framework": framework, "method": run}, parse(run), framework))
     return tuple(rows)
 
 
@@ -88,39 +78,39 @@ _TABLE3 = _frameworks("Mask R50", "HTC X101", "HTC X101-MS-DCN", start=7)
 _TABLE6 = _frameworks("Faster R50", "Mask R50")
 
 _TABLE4 = (
-    Row({"row": "(0)", "b": "", "o": "", "N": "-"}, "baseline"),
-    Row({"row": "(1)", "b": "", "o": "", "N": "4"}, "bags:background=false,others=false"),
-    Row({"row": "(2)", "b": "yes", "o": "", "N": "4"}, "bags:others=false"),
-    Row({"row": "(3)", "b": "", "o": "yes", "N": "4"}, "bags:background=false"),
-    Row({"row": "(4)", "b": "yes", "o": "yes", "N": "2"}, "bags:groups=2"),
-    Row({"row": "(5)", "b": "yes", "o": "yes", "N": "4"}, "bags"),
-    Row({"row": "(6)", "b": "yes", "o": "yes", "N": "8"}, "bags:groups=8"),
+    Row({"row": "(0)", "b": "", "o": "", "N": "-"}, parse("baseline")),
+    Row({"row": "(1)", "b": "", "o": "", "N": "4"}, parse("bags:background=false,others=false")),
+    Row({"row": "(2)", "b": "yes", "o": "", "N": "4"}, parse("bags:others=false")),
+    Row({"row": "(3)", "b": "", "o": "yes", "N": "4"}, parse("bags:background=false")),
+    Row({"row": "(4)", "b": "yes", "o": "yes", "N": "2"}, parse("bags:groups=2")),
+    Row({"row": "(5)", "b": "yes", "o": "yes", "N": "4"}, parse("bags")),
+    Row({"row": "(6)", "b": "yes", "o": "yes", "N": "8"}, parse("bags:groups=8")),
 )
 
 _TABLE5 = (
-    Row({"row": "(1)", "mode": "train", "part": "fc-cls"}, "bags:beta=1"),
-    Row({"row": "(2)", "mode": "train", "part": "head"}, "bags-head"),
-    Row({"row": "(3)", "mode": "tune", "part": "head"}, "bags-tune-head"),
-    Row({"row": "(4)", "mode": "tune", "part": "all"}, "bags-tune-all"),
+    Row({"row": "(1)", "mode": "train", "part": "fc-cls"}, parse("bags:beta=1")),
+    Row({"row": "(2)", "mode": "train", "part": "head"}, parse("bags-head")),
+    Row({"row": "(3)", "mode": "tune", "part": "head"}, parse("bags-tune-head")),
+    Row({"row": "(4)", "mode": "tune", "part": "all"}, parse("bags-tune-all")),
 )
 
 _FIGURE4 = (
-    Row({"beta": "baseline"}, "baseline"),
-    *(Row({"beta": beta}, f"bags:beta={beta}") for beta in ("0", "0.5", "1", "2", "4", "8", "16", "n", "all")),
+    Row({"beta": "baseline"}, parse("baseline")),
+    *(Row({"beta": beta}, parse(f"bags:beta={beta}")) for beta in ("0", "0.5", "1", "2", "4", "8", "16", "n", "all")),
 )
 
 _FIGURE5 = (
-    Row({"method": "baseline", "setting": ""}, "baseline"),
+    Row({"method": "baseline", "setting": ""}, parse("baseline")),
     *(
         Row(
             {"method": "reweight-cls", "setting": f"beta {beta}, {'truncated' if truncate else 'not truncated'}"},
-            f"reweight-cls:beta={beta},truncate={str(truncate).lower()}",
+            parse(f"reweight-cls:beta={beta},truncate={str(truncate).lower()}"),
         )
         for truncate in (True, False)
         for beta in ("1", "0.999", "0.99", "0.9")
     ),
     *(
-        Row({"method": method, "setting": f"tau {tau / 10:.1f}{note}"}, f"{method}:tau={tau / 10:.1f}{options}")
+        Row({"method": method, "setting": f"tau {tau / 10:.1f}{note}"}, parse(f"{method}:tau={tau / 10:.1f}{options}"))
         for method, options, note in (
             ("tau-norm", "", ", background normalised"),
             ("tau-norm", ",background=false", ", background kept"),

@@ -45,7 +45,7 @@ def study_runs(root: Path, study: Study) -> pd.DataFrame:
     runs = []
     for row in study.rows:
         detector = root.with_name(row.detector(root.name))
-        folders = sorted(detector.glob(f"seed*/{glob.escape(row.method.folder(row.variant))}"))
+        folders = sorted(detector.glob(f"seed*/{glob.escape(row.run.folder)}"))
         runs += [_run(row, folder) for path in folders if (folder := RunFolder(path)).is_done]
     if not runs:
         raise InputError(f"{root}: no finished run of {study.name}, 'run-all' makes them")
@@ -54,7 +54,7 @@ def study_runs(root: Path, study: Study) -> pd.DataFrame:
 
 def _runs_of(runs: pd.DataFrame, row: Row) -> pd.DataFrame:
     """Those of one row, by seed."""
-    chosen = runs["run"] == row.run
+    chosen = runs["run"] == str(row.run)
     if row.framework is not None:
         chosen &= runs["framework"] == row.framework
     return runs[chosen].set_index("seed").sort_index()
@@ -65,7 +65,7 @@ def _run(row: Row, folder: RunFolder) -> dict[str, Any]:
     settings, provenance = record["settings"], record["provenance"]
     return {
         **row.labels,
-        "run": row.run,
+        "run": str(row.run),
         "seed": settings["seed"],
         **record["metrics"],
         "dataset": settings["dataset"],
@@ -93,7 +93,7 @@ def summary(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
         of_row = _runs_of(runs, row)
         if len(of_row):
             means, deviations = of_row[measures].mean(), of_row[measures].std()
-            known = {"run": row.run, "detector": of_row["detector"].iloc[0], "seeds": len(of_row)}
+            known = {"run": str(row.run), "detector": of_row["detector"].iloc[0], "seeds": len(of_row)}
             rows.append({**row.labels, **known, **means, **deviations.add_suffix("_std")})
     return pd.DataFrame(rows)
 
@@ -208,6 +208,7 @@ def remarks(runs: Iterable[tuple[str, str]]) -> str:
     for run, dates in runs:
         name, _, variant = run.partition(":")
         method = METHODS.get(name)  # results outlive the names in them
+        variant = variant or (method.default.variant if method else "")
         if method is not None and variant in method.notes:
             notes[f"{name} ({variant}): {method.notes[variant]}."] = None
         if method is None or any(method.is_outdated(variant, date) for date in dates.split(" / ")):
@@ -243,7 +244,7 @@ def _on_validation(runs: pd.DataFrame) -> str:
     told = [
         f"{f'row {number}, ' if number else ''}{method.name}: {method.on_validation}"
         for number, run in zip(numbers, rows["run"], strict=True)
-        if (method := METHODS[parse(run)[0]]).on_validation
+        if (method := parse(run).method).on_validation
     ]
     if not told:
         return "nothing was tuned on the validation set"

@@ -20,9 +20,9 @@ from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.commands import options
 from imbalance_bench.commands.options import console
 from imbalance_bench.evaluation.views import percent
-from imbalance_bench.experiments.run_folder import provenance
 from imbalance_bench.runtime.files import write_text
 from imbalance_bench.runtime.progress import logged_to
+from imbalance_bench.runtime.provenance import provenance
 
 MEASURES = ("mAP", "AP1", "AP2", "AP3", "AP4", "ACC", "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg")
 
@@ -44,17 +44,17 @@ def main(
 
     content = checkpoints.load(baseline.checkpoint)
     (base,) = checkpoints.classifiers_of(content, baseline.checkpoint).values()
-    torch.manual_seed(bench.seed)
-    classifier = method.build(bench.categories, bench.detector.tap_dims, base)
+    torch.manual_seed(bench.setup.seed)
+    classifier = method.build(bench.setup.categories, bench.setup.detector.tap_dims, base)
     folder = bench.root.parent / f"{bench.root.name}-end-to-end" / "bags"
     with logged_to(folder / "console.log"):
-        images = bench.training_set()
-        model = build_detector(bench.detector, [classifier], bench.seed)
+        images = bench.setup.training_set()
+        model = build_detector(bench.setup.detector, [classifier], bench.setup.seed)
     load_features(model, content["state_dict"])
     start = time.monotonic()
     train_detector(
-        bench.detector, model, images, bench.schedule_of(method), folder, bench.seed,
-        scope="classifier", reporter=bench.reporter,
+        bench.setup.detector, model, images, bench.schedule_of(method), folder, bench.setup.seed,
+        scope="classifier", reporter=bench.setup.reporter,
     )  # fmt: skip
     seconds = time.monotonic() - start
     # Everything but W and b is the baseline's, and so are the proposals.
@@ -80,7 +80,7 @@ def main(
         f"end to end takes {seconds / of_cache:.0f} times as long as the cache (made before, once for all methods)"
     )
     frame = frame.assign(
-        dataset=dataset, detector=detector, seed=bench.seed, machine=made["machine"], date=made["date"]
+        dataset=dataset, detector=detector, seed=bench.setup.seed, machine=made["machine"], date=made["date"]
     )
     write_text(output, frame.to_csv(index=False))
     console.print(f"written: {output}")

@@ -39,33 +39,33 @@ def measure(
 
     with tempfile.TemporaryDirectory() as temporary, logged_to(None):
         run = RunFolder(Path(temporary) / "baseline")
-        torch.manual_seed(bench.seed)
-        base = methods.get("baseline").build(bench.categories, bench.detector.tap_dims, None)
-        model, images = build_detector(bench.detector, [base], bench.seed), bench.training_set()
+        torch.manual_seed(bench.setup.seed)
+        base = methods.get("baseline").build(bench.setup.categories, bench.setup.detector.tap_dims, None)
+        model, images = build_detector(bench.setup.detector, [base], bench.setup.seed), bench.setup.training_set()
         schedule = bench.schedule_of(methods.get("baseline"))
-        train_detector(bench.detector, model, images, replace(schedule, epochs=1), run.path, bench.seed)
+        train_detector(bench.setup.detector, model, images, replace(schedule, epochs=1), run.path, bench.setup.seed)
         base = model.roi_head.bbox_head.fc_cls
-        checkpoints.save(run.checkpoint, model.state_dict(), base, bench.categories)
+        checkpoints.save(run.checkpoint, model.state_dict(), base, bench.setup.categories)
         start = time.perf_counter()
-        (cached,) = bench.cached_features(run, "train", [base])
+        (cached,) = bench.cache(run).features("train", [base])
         caching = time.perf_counter() - start
 
         rows, ours, theirs = [], [], []
         for name in METHODS:
             method = methods.get(name)
-            fresh = method.build(bench.categories, bench.detector.tap_dims, base)
+            fresh = method.build(bench.setup.categories, bench.setup.detector.tap_dims, base)
             schedule, seconds = bench.schedule_of(method), []
             for _ in range(repeats):
                 start = time.perf_counter()
-                train_classifier(copy.deepcopy(fresh), cached, schedule, bench.seed, device=bench.device)
+                train_classifier(copy.deepcopy(fresh), cached, schedule, bench.setup.seed, device=bench.setup.device)
                 seconds.append(time.perf_counter() - start)
-            hosting = build_detector(bench.detector, [fresh], bench.seed)
+            hosting = build_detector(bench.setup.detector, [fresh], bench.setup.seed)
             hosting.load_state_dict(model.state_dict() | {
                 f"roi_head.bbox_head.fc_cls.{key}": value for key, value in fresh.state_dict().items()
             })  # fmt: skip
             epoch, folder = replace(schedule, epochs=1, milestones=()), Path(temporary) / name
             start = time.perf_counter()
-            train_detector(bench.detector, hosting, images, epoch, folder, bench.seed, scope="classifier")
+            train_detector(bench.setup.detector, hosting, images, epoch, folder, bench.setup.seed, scope="classifier")
             theirs.append((time.perf_counter() - start) * schedule.epochs)
             ours.append(statistics.median(seconds))
             note = f"{schedule.epochs} epochs; end to end one epoch x {schedule.epochs}"

@@ -41,10 +41,10 @@ def train(as_it_comes: bool, dataset: str, detector: str, data_dir: Path, iterat
     logging.disable(logging.INFO)
     method = methods.get("baseline")
     schedule = bench.schedule_of(method)
-    torch.manual_seed(bench.seed)
-    classifier = method.build(bench.categories, bench.detector.tap_dims, None)
-    model = build_detector(bench.detector, [classifier], bench.seed).train()
-    loading: dict[str, Any] = {"num_workers": bench.detector.num_workers}
+    torch.manual_seed(bench.setup.seed)
+    classifier = method.build(bench.setup.categories, bench.setup.detector.tap_dims, None)
+    model = build_detector(bench.setup.detector, [classifier], bench.setup.seed).train()
+    loading: dict[str, Any] = {"num_workers": bench.setup.detector.num_workers}
     if as_it_comes:
         loading = {"num_workers": 2, "persistent_workers": True}
         for module in model.modules():
@@ -55,9 +55,9 @@ def train(as_it_comes: bool, dataset: str, detector: str, data_dir: Path, iterat
         model.to(memory_format=torch.channels_last)
     optimizer = build_optim_wrapper(model, schedule.optim_wrapper())
     # Neither order nor flips are random here: both see the same images. RoIs are sampled by the same generator.
-    images = bench.training_set(flip=0.0)
+    images = bench.setup.training_set(flip=0.0)
     batches = iter(DataLoader(images, schedule.batch_size, collate_fn=pseudo_collate, **loading))
-    torch.manual_seed(bench.seed)
+    torch.manual_seed(bench.setup.seed)
     first, seconds = None, []
     for _ in range(WARM_UP + iterations):
         start = time.perf_counter()

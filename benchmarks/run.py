@@ -15,10 +15,10 @@ import typer
 from timing import COLUMNS, Rows, alone, show
 
 from analyses import speed
-from imbalance_bench.experiments.run_folder import provenance
 from imbalance_bench.plotting import save
 from imbalance_bench.runtime.errors import look_up
 from imbalance_bench.runtime.files import write_text
+from imbalance_bench.runtime.provenance import provenance
 
 BENCHMARKS: dict[str, tuple[str, dict[str, Any]]] = {
     "cached_training": ("cached_training", {}),

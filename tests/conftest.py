@@ -1,16 +1,23 @@
-"""Shared by all tests: the package first (threads of torch, mmcv's operators), no display, a small data set."""
+"""Shared by all tests: the package first (threads of torch, mmcv's operators), no display, a data set, runs."""
 
 import imbalance_bench  # noqa: F401  # isort: skip
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import matplotlib
 import pytest
 import torch
 
+from analyses.commands import main
+from imbalance_bench.commands import options
 from imbalance_bench.datasets import registry
 from imbalance_bench.datasets.registry import DataSet
+
+Run = Callable[..., tuple[int, str, str]]
 
 matplotlib.use("Agg")
 torch.set_num_threads(1 if os.environ.get("PYTEST_XDIST_WORKER") else 2)
@@ -28,3 +35,44 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mini(data_root: Path) -> DataSet:
     """emoji-lt-mini, on disk."""
     return registry.get("emoji-lt-mini", data_root)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """``run(*arguments)`` -> (exit status, output, errors)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        out, err = StringIO(), StringIO()
+        monkeypatch.setattr("sys.argv", ["imbalance-bench", *map(str, arguments)])
+        monkeypatch.setattr(options.console, "file", out)
+        monkeypatch.setattr(options.console, "width", 200)
+        monkeypatch.setattr(options.errors, "file", err)
+        status: object = 0
+        try:
+            main.main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        return int(status), out.getvalue(), err.getvalue()  # type: ignore[call-overload]
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def folders(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Options that name a work dir with a finished baseline and BAGS, quickly trained."""
+    from imbalance_bench.detectors.mmdet import catalogue
+    from imbalance_bench.experiments.benchmark import Benchmark
+    from imbalance_bench.experiments.setup import Setup
+
+    work = tmp_path_factory.mktemp("work")
+    tiny = catalogue.get("tiny")
+    bench = Benchmark(Setup(mini, tiny), work, schedule=replace(tiny.schedule, epochs=2, warmup_iterations=2))
+    for method in ("baseline", "bags"):
+        bench.run(method)
+    return ("--work-dir", str(work), "--data-dir", str(mini.train_images.parents[1]))
+
+
+@pytest.fixture(scope="session")
+def finished(folders: tuple[str, ...]) -> Path:
+    """Folder of those runs."""
+    return Path(folders[1]) / "emoji-lt-mini" / "tiny" / "seed0"

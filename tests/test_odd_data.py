@@ -13,7 +13,8 @@ from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.evaluation import per_category
 from imbalance_bench.experiments.benchmark import Benchmark
-from imbalance_bench.methods import METHODS, parse
+from imbalance_bench.experiments.setup import Setup
+from imbalance_bench.methods import METHODS, parse, start_of
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
 
@@ -44,7 +45,7 @@ def odd(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 @pytest.fixture(scope="module")
 def bench(odd: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    return Benchmark(odd, catalogue.get("tiny"), tmp_path_factory.mktemp("work"), schedule=SHORT, views=1)
+    return Benchmark(Setup(odd, catalogue.get("tiny")), tmp_path_factory.mktemp("work"), schedule=SHORT, views=1)
 
 
 EVERY = [(m.name, variant) for m in METHODS.values() for variant in m.variants]
@@ -52,17 +53,14 @@ EVERY = [(m.name, variant) for m in METHODS.values() for variant in m.variants]
 
 @pytest.mark.parametrize(("method", "variant"), EVERY)
 def test_every_method_is_built_for_a_class_without_instances(bench: Benchmark, method: str, variant: str) -> None:
-    record, dims = METHODS[method], bench.detector.tap_dims
-    assert bench.categories.instance_counts[ABSENT] == 0
-    options = record.arguments(variant)
-    for name, measure in record.statistics.items():
-        options[name] = measure(bench.dataset.train_annotations, bench.categories)
+    setup, run = bench.setup, METHODS[method].run(variant)
+    dims, train = setup.detector.tap_dims, setup.dataset.train_annotations
+    assert bench.setup.categories.instance_counts[ABSENT] == 0
     base = None
-    if record.starts_from != "scratch":
-        name, start = parse(record.starts_from)
-        base = METHODS["baseline"].build(bench.categories, dims, None)
-        base = METHODS[name].build(bench.categories, dims, base, **METHODS[name].arguments(start))
-    classifier = record.build(bench.categories, dims, base, **options)
+    if (start := start_of(run)) is not None:
+        base = parse("baseline").build(setup.categories, dims, None)
+        base = start.build(setup.categories, dims, base)
+    classifier = run.build(setup.categories, dims, base, train)
     for tensor in (*classifier.parameters(), *classifier.buffers()):
         assert tensor.isfinite().all()
 
@@ -84,8 +82,8 @@ def test_a_class_without_instances_and_a_bin_without_objects(bench: Benchmark, m
 
 
 def test_a_crowd_and_a_box_without_width_are_no_instances(bench: Benchmark) -> None:
-    content = json.loads(bench.dataset.train_annotations.read_text())
-    images = bench.training_set()
+    content = json.loads(bench.setup.dataset.train_annotations.read_text())
+    images = bench.setup.training_set()
     trained = sum(not i["ignore_flag"] for n in range(len(images)) for i in images.get_data_info(n)["instances"])
     slivers = sum(min(a["bbox"][2:]) <= 0 for a in content["annotations"])
     crowds = sum(bool(a.get("iscrowd")) for a in content["annotations"])
@@ -97,13 +95,15 @@ def test_nothing_to_train_on(mini: DataSet, tmp_path: Path) -> None:
     content = json.loads(mini.train_annotations.read_text())
     (tmp_path / "train.json").write_text(json.dumps(content | {"annotations": []}))
     nothing = replace(mini, name="nothing", train_annotations=tmp_path / "train.json")
-    bench = Benchmark(nothing, catalogue.get("tiny"), tmp_path / "work", schedule=SHORT)
+    bench = Benchmark(Setup(nothing, catalogue.get("tiny")), tmp_path / "work", schedule=SHORT)
     with pytest.raises(InputError, match=r"train\.json: field 'annotations' is empty"):
         bench.run("baseline")
 
 
 def test_an_image_that_is_not_there(mini: DataSet, tmp_path: Path) -> None:
-    bench = Benchmark(replace(mini, train_images=tmp_path), catalogue.get("tiny"), tmp_path / "work", schedule=SHORT)
+    bench = Benchmark(
+        Setup(replace(mini, train_images=tmp_path), catalogue.get("tiny")), tmp_path / "work", schedule=SHORT
+    )
     with pytest.raises(InputError, match=r"images of .*train\.json are missing"):
         bench.run("baseline")
 
@@ -118,7 +118,7 @@ def test_images_are_looked_at_before_a_detector_is_built(
     broken = sorted((tmp_path / split).iterdir())[5]
     broken.write_bytes(broken.read_bytes()[:-200])
     data = replace(mini, **{f"{split}_images": tmp_path / split})
-    bench = Benchmark(data, catalogue.get("tiny"), tmp_path / "work", schedule=SHORT)
+    bench = Benchmark(Setup(data, catalogue.get("tiny")), tmp_path / "work", schedule=SHORT)
     with pytest.raises(InputError, match=rf"1 of .* of {split}\.json cannot be read: .*{broken.name} \(truncated"):
         bench.run("baseline")
 
@@ -131,6 +131,6 @@ def test_masks_are_looked_at_before_a_detector_with_a_mask_branch_is_built(
     content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
     (tmp_path / "val.json").write_text(json.dumps(content))
     data = replace(mini, val_annotations=tmp_path / "val.json")
-    bench = Benchmark(data, catalogue.get("tiny-mask"), tmp_path / "work", schedule=SHORT)
+    bench = Benchmark(Setup(data, catalogue.get("tiny-mask")), tmp_path / "work", schedule=SHORT)
     with pytest.raises(InputError, match=r"val\.json: annotations\[0\]: field 'segmentation' has a polygon"):
         bench.run("baseline")

@@ -17,9 +17,9 @@ from imbalance_bench.commands.options import (
     DetectorOption,
     DeviceOption,
     WorkDirOption,
-    benchmark,
     parse_seeds,
     say,
+    setup,
     show,
     written,
 )
@@ -54,19 +54,22 @@ def beyond(
     Example: imbalance-bench beyond --seeds 0,1,2 --output results
     """
     from imbalance_bench import methods as catalogue
-    from imbalance_bench.experiments import tuning
 
     # The baseline is run in any case, and a row of the table.
     tried = catalogue.candidates(tuple(n for n in methods.split(",") if n != "baseline") if methods else None)
     for seed in parse_seeds(seeds):
-        bench = benchmark(dataset, detector, data_dir, work_dir, seed, device)
+        on = setup(dataset, detector, data_dir, seed, device)
+        from imbalance_bench.experiments.benchmark import Benchmark
+        from imbalance_bench.experiments.tuning import run_tuned
+
+        bench = Benchmark(on, work_dir)
         bench.run("baseline")
         for method in tried:
-            bench.run(method.name)
+            bench.run(method.default)
             if tune and method.tune:
-                tuning.run_tuned(bench, method.name)
-            if cosine and (variant := method.under_a_cosine):
-                bench.run(method.name, variant)
+                run_tuned(bench, method)
+            if cosine and (run := method.under_a_cosine):
+                bench.run(run)
 
     from .. import beyond as analysis
 

@@ -13,24 +13,24 @@ from imbalance_bench.commands.options import (
     DeviceOption,
     SeedOption,
     WorkDirOption,
-    benchmark,
     say,
+    setup,
 )
 from imbalance_bench.runtime.errors import InputError
 
-DEMO_RUNS: tuple[tuple[str, str | None], ...] = (
-    ("baseline", None),
-    ("x2-cls", None),
-    ("reweight-cls", None),
-    ("focal-cls", None),
-    ("focal-cls", "released"),
-    ("ncm-fc", None),
-    ("ncm-fc", "fixed"),
-    ("tau-norm", None),
-    ("tau-norm-select", None),
-    ("bags", None),
+RUNS = (
+    "baseline",
+    "x2-cls",
+    "reweight-cls",
+    "focal-cls",
+    "focal-cls:released",
+    "ncm-fc",
+    "ncm-fc:fixed",
+    "tau-norm",
+    "tau-norm-select",
+    "bags",
 )
-"""The classifier-level rows of Table 1: (method, variant)."""
+"""The classifier-level rows of Table 1."""
 
 
 def demo(
@@ -52,9 +52,12 @@ def demo(
     """
     if size not in ("mini", "small"):
         raise InputError(f"option '--size' is '{size}', expected mini or small")
-    bench = benchmark(f"emoji-lt-{size}", "tiny", data_dir, work_dir, seed, device)
-    for method, variant in DEMO_RUNS:
-        bench.run(method, variant)
+    on = setup(f"emoji-lt-{size}", "tiny", data_dir, seed, device)
+    from imbalance_bench.experiments.benchmark import Benchmark
+
+    bench = Benchmark(on, work_dir)
+    for run in RUNS:
+        bench.run(run)
 
     from .. import report
     from ..commands.study import print_study
@@ -64,11 +67,11 @@ def demo(
     root, study = bench.root.parent, STUDIES["table 1"]
     print_study(root, study)
     written = report.write_study(root, study, folder)
-    with bench.reporter.task("figures", 3) as advance:
+    with on.reporter.task("figures", 3) as advance:
         for draw in (
             lambda: report.draw_weight_norms(bench.root, folder / "weight_norms.png"),
             lambda: report.draw_ap_by_bin(root, folder / "ap_by_bin.png"),
-            lambda: report.draw_detections(bench.root, bench.dataset, folder / "detections.png"),
+            lambda: report.draw_detections(bench.root, on.dataset, folder / "detections.png"),
         ):
             written.append(draw())
             advance()
@@ -77,7 +80,7 @@ def demo(
         say(f"  {path}")
     say(f"  {bench.root}/<method>: checkpoint, per-category table, detections, record")
     say("\nnext", style="bold")
-    where = f"--dataset {bench.dataset.name}"
+    where = f"--dataset {on.dataset.name}"
     checkpoint = bench.root / "bags" / "checkpoint.pth"
     say(f"  python cli.py run-baseline --method bags --variant paper {where}")
     say(f"  python cli.py weight-norms {checkpoint}")

@@ -31,12 +31,12 @@ def show_plan(jobs: list[Job]) -> None:
     sources = {"yours": pd.concat([past(folder) for folder in work_dirs]), "committed": past(COMMITTED)}
     entries, machines = [], set()
     for job in jobs:
-        bench, row = job
+        bench, run = job
         seconds, by, machine = estimate(job, sources)
-        done = bench.folder(row.method, row.variant).is_done
+        done = bench.folder(run).is_done
         if by.startswith("committed") and not done:
             machines.add(machine)
-        entries.append((row.run, bench.detector.name, row.method.trains, done, seconds, by))
+        entries.append((str(run), bench.setup.detector.name, run.trains, done, seconds, by))
     frame = pd.DataFrame(entries, columns=["run", "detector", "trains", "done", "seconds", "by"])
     left = frame[~frame["done"]]
     plan = frame.groupby(["run", "detector"], sort=False).agg(
@@ -51,11 +51,11 @@ def show_plan(jobs: list[Job]) -> None:
         lines.append(f"committed: results/measured, on {' / '.join(sorted(machines))}")
     if not unknown.empty:
         names = ", ".join(unknown["detector"].unique())
-        undrawn = [bench.dataset.name for bench, _ in jobs if not bench.dataset.is_prepared()]
+        undrawn = [bench.setup.dataset.name for bench, _ in jobs if not bench.setup.dataset.is_prepared()]
         why = f"{undrawn[0]} is not drawn yet" if undrawn else f"no record of {names}, 'detectors check' times a step"
         lines.append(f"{len(unknown)} runs of unknown length: {why}")
     show(plan.reset_index(), f"{len(left)} of {len(jobs)} runs are left", "; ".join(lines))
-    for warning in dict.fromkeys(bench.random_start for bench, row in jobs if row.method.starts_from == "scratch"):
+    for warning in dict.fromkeys(bench.random_start for bench, run in jobs if run.starts_from_scratch):
         if warning:
             say(warning, style="yellow")
 
@@ -71,11 +71,10 @@ def past(folder: Path) -> pd.DataFrame:
         try:
             record = RunFolder(path.parent).record()
             settings, provenance = record["settings"], record["provenance"]
-            method = METHODS[settings["method"]].at(settings["variant"])
+            run = METHODS[settings["method"]].run(settings["variant"])
             epochs = settings["schedule"]["epochs"] if settings["schedule"] else 1
             seconds = sum(provenance["seconds"].values())
-            run = f"{method.name}:{settings['variant']}"
-            of = (settings["dataset"], settings["detector"], run, method.trains)
+            of = (settings["dataset"], settings["detector"], str(run), run.trains)
             rows.append((*of, epochs, seconds, provenance["machine"], path.parent))
         except (InputError, KeyError, TypeError, AttributeError):
             continue
@@ -95,18 +94,17 @@ def estimate(job: Job, sources: dict[str, pd.DataFrame]) -> tuple[float, str, st
     Returns:
         Median of the seconds (NaN without any), source, and machine.
     """
-    bench, row = job
-    method = row.method
-    epochs = 1 if method.trains == "nothing" else bench.schedule_of(method).epochs
+    bench, run = job
+    setup, epochs = bench.setup, 1 if run.trains_nothing else bench.schedule_of(run).epochs
     for name, runs in sources.items():
-        own = runs[(runs["dataset"] == bench.dataset.name) & (runs["detector"] == bench.detector.name)]
-        for near in (own[own["run"] == f"{method.name}:{row.variant}"], own[own["trains"] == method.trains]):
+        own = runs[(runs["dataset"] == setup.dataset.name) & (runs["detector"] == setup.detector.name)]
+        for near in (own[own["run"] == str(run)], own[own["trains"] == run.trains]):
             if not near.empty:
                 return float(near["seconds"].median()), name, str(near["machine"].iloc[0])
-    if bench.dataset.is_prepared():
-        instances = bench.categories.instance_counts.sum()
+    if setup.dataset.is_prepared():
+        instances = setup.categories.instance_counts.sum()
         for name, runs in sources.items():
-            near = runs[(runs["detector"] == bench.detector.name) & (runs["trains"] == method.trains)]
+            near = runs[(runs["detector"] == setup.detector.name) & (runs["trains"] == run.trains)]
             if not near.empty:
                 theirs = near["path"].map(lambda path: pd.read_csv(path / "per_category.csv")["instance_count"].sum())
                 scaled = near["seconds"] / near["epochs"] * epochs / theirs * instances

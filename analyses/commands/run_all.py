@@ -21,9 +21,9 @@ from imbalance_bench.commands.options import (
     PretrainedOption,
     TrackOption,
     WorkDirOption,
-    benchmark,
     parse_seeds,
     say,
+    setup,
 )
 from imbalance_bench.runtime.errors import InputError, look_up
 from imbalance_bench.runtime.files import disk_problem
@@ -31,8 +31,7 @@ from imbalance_bench.runtime.progress import duration
 
 if TYPE_CHECKING:
     from imbalance_bench.experiments.cluster import Job
-
-    from ..studies import Row
+    from imbalance_bench.methods import Run
 
 
 def run_all(
@@ -73,30 +72,35 @@ def run_all(
         raise InputError("name at least one study, e.g. --table 1")
     rows = [row for name in names for row in look_up(STUDIES, name, "study").rows]
     if classifier_level:
-        rows = [row for row in rows if row.run == "baseline" or row.method.trains in ("classifier", "nothing")]
+        rows = [row for row in rows if row.run.keeps_detector or str(row.run) == "baseline"]
     if cluster is not None:
         if device not in ("auto", "cpu"):
             raise InputError(f"option '--device' is '{device}', expected auto or cpu: Ray hands out the GPUs")
         data_dir, work_dir, pretrained = data_dir.resolve(), work_dir.resolve(), pretrained and pretrained.resolve()
-    options = {"batch_size": batch_size, "pretrained": pretrained, "track": track}
-    benches = {
-        (name, seed): benchmark(dataset, name, data_dir, work_dir, seed, device, draw=not dry_run, **options)
+    setups = {
+        (name, seed): setup(dataset, name, data_dir, seed, device, draw=not dry_run)
         for name in dict.fromkeys(row.detector(detector) for row in rows)
         for seed in parse_seeds(seeds)
     }
+    from imbalance_bench.experiments.benchmark import Benchmark
+
+    benches = {
+        key: Benchmark(on, work_dir, batch_size=batch_size, pretrained=pretrained, track=track)
+        for key, on in setups.items()
+    }
     jobs = [
-        (bench, row)
+        (bench, run)
         for (name, _), bench in benches.items()
-        for row in order(row for row in rows if row.detector(detector) == name)
+        for run in order(row.run for row in rows if row.detector(detector) == name)
     ]
     show_plan(jobs)
     if dry_run:
         return
     failed: dict[str, str] = {}
     finished = _in_turn(jobs) if cluster is None else _on_cluster(jobs, cluster)
-    for (bench, row), error in finished:
+    for (bench, run), error in finished:
         if error is not None:
-            name = f"{row.run}, {bench.detector.name}, seed {bench.seed}"
+            name = f"{run}, {bench.setup.detector.name}, seed {bench.setup.seed}"
             if disk_problem(error):
                 raise error  # so would all that follow
             failed[name] = f"{type(error).__name__}: {error}"
@@ -109,9 +113,9 @@ def run_all(
 def _in_turn(jobs: list[Job]) -> Iterator[tuple[Job, Exception | None]]:
     """Run them here; yields each with what it failed with."""
     for job in jobs:
-        bench, row = job
+        bench, run = job
         try:
-            bench.run(row.method.name, row.variant)
+            bench.run(run)
         except Exception as error:
             yield job, error
         else:
@@ -127,27 +131,26 @@ def _on_cluster(jobs: list[Job], cluster: str) -> Iterator[tuple[Job, Exception 
     connect(None if cluster == "ray" else cluster)
     start = time.monotonic()
     for count, (job, error) in enumerate(run_jobs(jobs), start=1):
-        bench, row = job
+        bench, run = job
         if error is None:
-            text = f"✓ {row.run}, {bench.detector.name}, seed {bench.seed}"
+            text = f"✓ {run}, {bench.setup.detector.name}, seed {bench.setup.seed}"
             spent = duration(time.monotonic() - start)
             say(f"  {text} ({count} of {len(jobs)}, {spent})")
         yield job, error
 
 
-def order(rows: Iterable[Row]) -> list[Row]:
+def order(runs: Iterable[Run]) -> list[Run]:
     """Each run once, after the runs that it needs."""
-    from ..studies import Row
+    from imbalance_bench.methods import needs
 
-    placed: dict[tuple[str, str], Row] = {}
+    placed: dict[Run, None] = {}
 
-    def place(row: Row) -> None:
-        key = (row.method.name, row.variant)
-        if key not in placed:
-            for needed in row.method.needs:
-                place(Row({}, needed))
-            placed[key] = row
+    def place(run: Run) -> None:
+        if run not in placed:
+            for needed in needs(run):
+                place(needed)
+            placed[run] = None
 
-    for row in rows:
-        place(row)
-    return list(placed.values())
+    for run in runs:
+        place(run)
+    return list(placed)

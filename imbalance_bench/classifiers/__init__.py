@@ -1,41 +1,50 @@
-"""Classifiers: one file a family, all behind one abstraction."""
+"""Classifiers: one file a family, all behind one abstraction.
 
-from imbalance_bench.classifiers.base import CLASSIFIERS, Classifier, LinearClassifier, build
-from imbalance_bench.classifiers.dual_head import DualHeadClassifier
-from imbalance_bench.classifiers.feature_sampling import BACLClassifier, LOCEClassifier
-from imbalance_bench.classifiers.focal import ReleasedFocalClassifier, SigmoidFocalClassifier
-from imbalance_bench.classifiers.group_softmax import GroupSoftmaxClassifier
-from imbalance_bench.classifiers.groups import balanced_edges, group_edges, groups_by_count, parse_edges
-from imbalance_bench.classifiers.logit_transforms import (
-    LogitTransformClassifier,
-    LogNClassifier,
-    fractal_calibrated,
-    fractal_dimensions,
-    generalized_weights,
-    log_counts,
-    logit_adjusted,
-)
-from imbalance_bench.classifiers.ncm import NCMClassifier
-from imbalance_bench.classifiers.sigmoid import GumbelClassifier, SigmoidClassifier
-from imbalance_bench.classifiers.sigmoid_losses import (
-    ACSLClassifier,
-    DropLossClassifier,
-    ECMClassifier,
-    EQLClassifier,
-    EQLv2Classifier,
-    FCBLClassifier,
-    FederatedClassifier,
-)
-from imbalance_bench.classifiers.softmax import SoftmaxClassifier, class_balanced_weights
-from imbalance_bench.classifiers.softmax_losses import (
-    BalancedSigmoidClassifier,
-    EquilibriumClassifier,
-    SeesawClassifier,
-    ShiftedSoftmaxClassifier,
-    ldam_margins,
-    log_odds,
-)
-from imbalance_bench.classifiers.tau_norm import TauNormSelectClassifier, tau_norm, tau_normalize
+Names are imported when the first of them is asked for, for torch takes a second: the catalogue of methods is read
+without it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imbalance_bench.classifiers.base import CLASSIFIERS, Classifier, LinearClassifier, build
+    from imbalance_bench.classifiers.dual_head import DualHeadClassifier
+    from imbalance_bench.classifiers.feature_sampling import BACLClassifier, LOCEClassifier
+    from imbalance_bench.classifiers.focal import ReleasedFocalClassifier, SigmoidFocalClassifier
+    from imbalance_bench.classifiers.group_softmax import GroupSoftmaxClassifier
+    from imbalance_bench.classifiers.groups import balanced_edges, group_edges, groups_by_count, parse_edges
+    from imbalance_bench.classifiers.logit_transforms import (
+        LogitTransformClassifier,
+        LogNClassifier,
+        fractal_calibrated,
+        fractal_dimensions,
+        generalized_weights,
+        log_counts,
+        logit_adjusted,
+    )
+    from imbalance_bench.classifiers.ncm import NCMClassifier
+    from imbalance_bench.classifiers.sigmoid import GumbelClassifier, SigmoidClassifier
+    from imbalance_bench.classifiers.sigmoid_losses import (
+        ACSLClassifier,
+        DropLossClassifier,
+        ECMClassifier,
+        EQLClassifier,
+        EQLv2Classifier,
+        FCBLClassifier,
+        FederatedClassifier,
+    )
+    from imbalance_bench.classifiers.softmax import SoftmaxClassifier, class_balanced_weights
+    from imbalance_bench.classifiers.softmax_losses import (
+        BalancedSigmoidClassifier,
+        EquilibriumClassifier,
+        SeesawClassifier,
+        ShiftedSoftmaxClassifier,
+        ldam_margins,
+        log_odds,
+    )
+    from imbalance_bench.classifiers.starts import continued, sigmoid_start, softmax_start
+    from imbalance_bench.classifiers.tau_normalization import TauNormSelectClassifier, tau_norm, tau_normalize
 
 __all__ = [
     "CLASSIFIERS",
@@ -68,6 +77,7 @@ __all__ = [
     "balanced_edges",
     "build",
     "class_balanced_weights",
+    "continued",
     "fractal_calibrated",
     "fractal_dimensions",
     "generalized_weights",
@@ -78,6 +88,39 @@ __all__ = [
     "log_odds",
     "logit_adjusted",
     "parse_edges",
+    "sigmoid_start",
+    "softmax_start",
     "tau_norm",
     "tau_normalize",
 ]
+
+_FAMILIES = (
+    "base",
+    "dual_head",
+    "feature_sampling",
+    "focal",
+    "group_softmax",
+    "groups",
+    "logit_transforms",
+    "ncm",
+    "sigmoid",
+    "sigmoid_losses",
+    "softmax",
+    "softmax_losses",
+    "starts",
+    "tau_normalization",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Import every family, so that ``CLASSIFIERS`` holds all."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for family in _FAMILIES:
+        module = importlib.import_module(f"{__name__}.{family}")
+        globals().update({public: getattr(module, public) for public in __all__ if hasattr(module, public)})
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.classifiers.base import Reduction
+from imbalance_bench.classifiers.base import LinearClassifier, Reduction
 from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 
 
@@ -52,6 +52,14 @@ class DualHeadClassifier(SoftmaxClassifier):
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
         """``tail``: classes of fewer than ``BELOW`` train instances."""
         return {"tail": (categories.instance_counts < cls.BELOW).tolist()}
+
+    @classmethod
+    def from_base(cls, base: LinearClassifier, tail: Sequence[bool]) -> DualHeadClassifier:
+        """Build one beside a trained classifier, whose rows score the other classes; its own are new."""
+        classifier = cls(base.num_classes, base.feature_dim, tail)
+        classifier.original_weight.copy_(base.weight.detach())
+        classifier.original_bias.copy_(base.bias.detach())
+        return classifier
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, d) -> (N, 2 (C + 1)): logits of the calibrated softmax, then of the one before."""

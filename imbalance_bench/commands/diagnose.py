@@ -20,9 +20,9 @@ from imbalance_bench.commands.options import (
     show,
     written,
 )
-from imbalance_bench.experiments.run_folder import command
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.progress import Reporter, logged_to
+from imbalance_bench.runtime.provenance import command
 
 if TYPE_CHECKING:
     from imbalance_bench.diagnosis import Diagnosis

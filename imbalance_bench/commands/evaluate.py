@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,9 +19,9 @@ from imbalance_bench.commands.options import (
     OutputOption,
     SeedOption,
     WorkDirOption,
-    benchmark,
     console,
     say,
+    setup,
     show,
     written,
 )
@@ -150,7 +150,7 @@ def proposal_accuracy(
         frame = per_category.read(run.verified(run.per_category))
     else:
         _check_checkpoint(path)
-        frame, _, _ = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device).measure(path)
+        frame = _measure(path, dataset, detector, device, data_dir)[0]
     show_groups(accuracy_by_bin(frame), f"proposal accuracy of {path}, percent")
     _write(frame[["id", "name", "instance_count", "bin", "proposals", "correct", "accuracy"]], output)
 
@@ -171,17 +171,21 @@ def oracles(
     Example: imbalance-bench oracles --method bags --dataset emoji-lt-small
     """
     from imbalance_bench.evaluation.views import percent
+    from imbalance_bench.methods import get
 
-    bench = benchmark(dataset, detector, data_dir, work_dir, seed, device)
-    frame = bench.oracles_of(method, variant)
+    run = get(method).run(variant)
+    on = setup(dataset, detector, data_dir, seed, device)
+    from imbalance_bench.experiments.benchmark import Benchmark
+
+    frame = Benchmark(on, work_dir).oracles(run)
     shown = frame[[c for c in frame if c == "mAP" or (c.startswith("AP") and c[2:].isdigit())]]
     cells = shown.map(percent).reset_index()
     show(
         cells,
         f"{method} on {dataset}: AP, percent",
-        f"bins by train instances: {', '.join(bench.categories.bin_names)}",
+        f"bins by train instances: {', '.join(on.categories.bin_names)}",
     )
-    show_protocol(bench.ground_truth)
+    show_protocol(on.ground_truth)
     _write(frame, output)
 
 
@@ -232,8 +236,17 @@ def _given(
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         return found, truth
-    bench = benchmark(dataset, detector, data_dir, WORK_DIR, 0, device)
-    return bench.measure(path)[2], truth
+    return _measure(path, dataset, detector, device, data_dir)[2], truth
+
+
+def _measure(
+    path: Path, dataset: str, detector: str, device: str, data_dir: Path
+) -> tuple[pd.DataFrame, dict[str, Any], Detections]:
+    """Measure a checkpoint: its per-category table, metrics and detections."""
+    on = setup(dataset, detector, data_dir, 0, device)
+    from imbalance_bench.experiments.measure import Measurer
+
+    return Measurer(on).checkpoint(path)
 
 
 def _check_checkpoint(path: Path) -> None:
@@ -256,14 +269,17 @@ def _overlaps(path: Path, device: str, data_dir: Path) -> np.ndarray | None:
     from imbalance_bench import methods
     from imbalance_bench.experiments.run_folder import RunFolder
 
-    run = RunFolder(path)
-    settings = run.record()["settings"]
-    method = methods.get(settings["method"]).at(settings["variant"])
-    detector_run = RunFolder(path.parent / "baseline") if method.trains in ("classifier", "nothing") else run
-    if not detector_run.checkpoint.exists():
+    settings = RunFolder(path).record()["settings"]
+    run = methods.get(settings["method"]).run(settings["variant"])
+    folder = RunFolder(path.parent / "baseline") if run.keeps_detector else RunFolder(path)
+    if not folder.checkpoint.exists():
         return None
-    bench = benchmark(settings["dataset"], settings["detector"], data_dir, WORK_DIR, settings["seed"], device)
-    return bench.overlaps(run, detector_run)
+    on = setup(settings["dataset"], settings["detector"], data_dir, settings["seed"], device)
+    from imbalance_bench.experiments.measure import Measurer
+    from imbalance_bench.experiments.proposal_cache import ProposalCache
+
+    checkpoint = folder.verified(folder.checkpoint)
+    return Measurer(on).overlaps(ProposalCache(on, checkpoint, folder.path / "proposals"))
 
 
 def show_protocol(truth: GroundTruth, detections: Detections | None = None) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich import box
@@ -24,7 +24,7 @@ from imbalance_bench.runtime.progress import Reporter, logged_to
 if TYPE_CHECKING:
     import pandas as pd
 
-    from imbalance_bench.experiments.benchmark import Benchmark
+    from imbalance_bench.experiments.setup import Setup
 
 # Bound to the terminal, so that it shows progress while libraries are sent to a log.
 console = Console(file=sys.stdout)
@@ -108,10 +108,12 @@ def joined(launcher: str, device: str) -> Iterator[None]:
         yield
 
 
-def benchmark(
-    dataset: str, detector: str, data_dir: Path, work_dir: Path, seed: int, device: str, **options: Any
-) -> Benchmark:
-    """The benchmark of the shared options, and of Benchmark's own."""
+def setup(dataset: str, detector: str, data_dir: Path, seed: int, device: str, draw: bool = True) -> Setup:
+    """Set up the detector and the data set of the shared options; the data set is drawn unless ``draw`` is False.
+
+    Raises:
+        InputError: not a data set, a detector or a device.
+    """
     select_device(device)
     from imbalance_bench.datasets import registry
 
@@ -120,9 +122,9 @@ def benchmark(
 
     catalogue.get(detector)
     with console.status("loading mmdet"), logged_to(None):
-        from imbalance_bench.experiments.benchmark import Benchmark
+        from imbalance_bench.experiments.setup import Setup
 
-    return Benchmark.named(dataset, detector, data_dir, work_dir, Reporter(console), seed=seed, **options)
+    return Setup.named(dataset, detector, data_dir, draw=draw, seed=seed, reporter=Reporter(console))
 
 
 def parse_bin_edges(text: str | None) -> tuple[int, ...] | None:

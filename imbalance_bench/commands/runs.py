@@ -23,10 +23,10 @@ from imbalance_bench.commands.options import (
     SeedOption,
     TrackOption,
     WorkDirOption,
-    benchmark,
     console,
     joined,
     say,
+    setup,
     show,
     written,
 )
@@ -93,33 +93,31 @@ def run_baseline(
 
     Example: imbalance-bench run-baseline --method tau-norm --dataset emoji-lt-small
     """
-    from imbalance_bench import methods as catalogue
+    from imbalance_bench.methods import METHODS, get
 
-    catalogue.get(method).at(variant)
+    run = get(method).run(variant)
     if tune and (variant is not None or launcher != "none"):
         raise InputError(
             "option '--tune' chooses the variant itself, in one process: expected no --variant, --launcher"
         )
-    if tune and not catalogue.get(method).tune:
-        choices = ", ".join(name for name, record in catalogue.METHODS.items() if record.tune)
+    if tune and not run.method.tune:
+        choices = ", ".join(name for name, record in METHODS.items() if record.tune)
         raise InputError(f"option '--tune': '{method}' has no settings to choose, expected one of {choices}")
-    options = {"batch_size": batch_size, "pretrained": pretrained, "track": track}
     with joined(launcher, device):
-        bench = benchmark(dataset, detector, data_dir, work_dir, seed, device, **options)
-        if tune:
-            from imbalance_bench.experiments.tuning import run_tuned
+        on = setup(dataset, detector, data_dir, seed, device)
+        from imbalance_bench.experiments.benchmark import Benchmark
+        from imbalance_bench.experiments.tuning import run_tuned
 
-            folder = run_tuned(bench, method)
-        else:
-            folder = bench.run(method, variant)
+        bench = Benchmark(on, work_dir, batch_size=batch_size, pretrained=pretrained, track=track)
+        folder = run_tuned(bench, run.method) if tune else bench.run(run)
     if console.quiet:
         return
 
     from imbalance_bench.evaluation.views import accuracy_by_bin, ap_by_bin
 
-    table, title = folder.verified(folder.per_category), f"{method} on {dataset}"
-    bins = f"bins by train instances: {', '.join(bench.categories.bin_names)}"
+    table, title = folder.verified(folder.per_category), f"{run} on {dataset}"
+    bins = f"bins by train instances: {', '.join(on.categories.bin_names)}"
     show_groups(ap_by_bin(table), f"{title}: average precision, percent", AP_CAPTION)
     show_groups(accuracy_by_bin(table), f"{title}: proposal accuracy, percent", bins)
-    show_protocol(bench.ground_truth)
+    show_protocol(on.ground_truth)
     say(f"run folder: {folder.path}")

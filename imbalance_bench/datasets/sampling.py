@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from mmengine.dist import get_dist_info
@@ -40,6 +41,26 @@ def class_balanced_factors(image_labels: Sequence[np.ndarray], num_classes: int)
     images_of_class = np.bincount(np.concatenate(image_labels), minlength=num_classes)
     weights = np.array([(1 / images_of_class[labels]).sum() for labels in image_labels])
     return weights * (len(image_labels) / weights.sum())
+
+
+def image_factors(
+    sampling: str, image_labels: Sequence[np.ndarray], num_classes: int, options: Mapping[str, Any]
+) -> np.ndarray | None:
+    """(I,) how often each image comes in an epoch; None where every image comes once.
+
+    Args:
+        sampling: of ``Method``.
+        image_labels: distinct labels of each image.
+        num_classes: C.
+        options: of the run; of ``repeat-factor`` its ``threshold`` and ``repeat``.
+    """
+    of = {
+        "repeat-factor": lambda: repeat_factors(
+            image_labels, num_classes, options["threshold"], ceil=options["repeat"] == "ceil"
+        ),
+        "class-balanced": lambda: class_balanced_factors(image_labels, num_classes),
+    }
+    return of[sampling]() if sampling in of else None
 
 
 class RepeatFactorSampler(Sampler[int]):

@@ -14,7 +14,6 @@ import pandas as pd
 
 from imbalance_bench.categories import background_id
 from imbalance_bench.checkpoints import own as checkpoints
-from imbalance_bench.classifiers import SoftmaxClassifier
 from imbalance_bench.diagnosis.conclusions import (
     ap_groups,
     by_bin,
@@ -27,20 +26,23 @@ from imbalance_bench.diagnosis.estimate import estimate
 from imbalance_bench.diagnosis.export import export as write_export
 from imbalance_bench.diagnosis.inputs import Given, Inputs, check
 from imbalance_bench.diagnosis.result import Diagnosis
-from imbalance_bench.diagnosis.trials import GivenDetector
+from imbalance_bench.diagnosis.trials import adopt, cache_proposals, open_benches
 from imbalance_bench.evaluation import detections, predictions, protocol
 from imbalance_bench.evaluation.bootstrap import draw_images
 from imbalance_bench.evaluation.calibration import calibration_error
 from imbalance_bench.evaluation.error_analysis import analyse, takers
 from imbalance_bench.evaluation.grouping import bin_groups, shares
 from imbalance_bench.evaluation.matching import average_precision, match
-from imbalance_bench.experiments.run_folder import RunFolder, provenance
+from imbalance_bench.experiments.benchmark import BASELINE, Benchmark
+from imbalance_bench.experiments.run_folder import RunFolder
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.experiments.tuning import choose, drop_checkpoint, with_checkpoint
-from imbalance_bench.methods import candidates
+from imbalance_bench.methods import candidates, get
 from imbalance_bench.runtime.devices import resolve_device
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import sha256, write_text
 from imbalance_bench.runtime.progress import Reporter, duration
+from imbalance_bench.runtime.provenance import provenance
 
 RESAMPLES = 200
 RUNS = "runs"
@@ -127,43 +129,45 @@ def diagnose(
             write_text(path, text)
         for note in inputs.notes:
             reporter.say(f"  {note}", style="dim")
-        bench, tuning = open_benches(given, inputs, out, reporter)
-        bench.device = tuning.device = place
+        bench, tuning = open_benches(given, inputs, out / RUNS, reporter)
+        bench.setup.device = tuning.setup.device = place
         before = {path: path.stat().st_mtime_ns for path in (out / RUNS).glob("*/*/*/*/record.json")}
         if before:
             reporter.say(f"  going on: {len(before)} runs are done already")
-        if not bench.folder_of("baseline").is_done:
-            reporter.say(f"  about {duration(estimate(bench, tuning, tried, tune))} on this machine")
-        runs: dict[str, RunFolder] = {"baseline": cache(bench, tuning)}
+        if not bench.folder(BASELINE).is_done:
+            model = adopt(inputs.detector, given.checkpoint)
+            seconds = estimate(bench.setup, tuning.setup, model, tried, tune)
+            reporter.say(f"  about {duration(seconds)} on this machine")
+        runs: dict[str, RunFolder] = {"baseline": cache_proposals(bench, tuning)}
         settings: dict[str, dict[str, Any]] = {}
         failed: dict[str, str] = {}
-        bench.reporter = tuning.reporter = Reporter()  # one bar at a time
+        bench.setup.reporter = tuning.setup.reporter = Reporter()  # one bar at a time
         with reporter.task(f"trying {len(tried)} methods", len(tried)) as advance:
             for method in tried:
                 advance(0, note=method.title)
-                variants = method.settings_to_try if tune else []
+                settings_tried = method.settings_to_try if tune else []
                 try:
-                    variant, found = choose(tuning, method, variants) if variants else (method.default_variant, {})
-                    runs[method.name] = bench.run(method.name, variant)
+                    run, found = choose(tuning, settings_tried) if settings_tried else (method.default, {})
+                    runs[method.name] = bench.run(run)
                 except InputError as error:  # it diverged, or the data do not suit it; the rest may do
                     failed[method.name] = str(error)
                     continue
                 finally:
                     advance()
-                settings[method.name] = {"settings": variant, "held_out": found}
+                settings[method.name] = {"settings": run.variant, "held_out": found}
                 if not save_fixes:
                     drop_checkpoint(runs[method.name])
         exported = None
         if export is not None and export not in failed:
-            fixed = with_checkpoint(bench, export, settings[export]["settings"])
+            fixed = with_checkpoint(bench, get(export).run(settings[export]["settings"]))
             target = out / f"export-{export}"
-            plain = write_export(inputs.detector, fixed.checkpoint, bench.categories.names, target)
+            plain = write_export(inputs.detector, fixed.checkpoint, bench.setup.categories.names, target)
             exported = {"method": export, "folder": target.name, "plain": plain}
-        bench.reporter = reporter
-        evaluated = protocol.describe(bench.ground_truth)
+        bench.setup.reporter = reporter
+        evaluated = protocol.describe(bench.setup.ground_truth)
         notes = [*inputs.notes, *evaluated, *(f"{name} failed: {reason}" for name, reason in failed.items())]
         diagnosis = _conclude(bench, inputs, given, notes, runs, settings)
-        used = [*runs.values(), *(tuning.folder_of(f"{name}:{variant}") for name, made in settings.items()
+        used = [*runs.values(), *(tuning.folder(f"{name}:{variant}") for name, made in settings.items()
                                   for variant in made["held_out"])]  # fmt: skip
         diagnosis.summary.update(
             called=called or _call(asked),
@@ -179,29 +183,6 @@ def diagnose(
             needs = "plain mmdet runs it" if plain else "it needs this package where it runs (custom_imports)"
             reporter.say(f"  exported to {target}: {needs}")
     return diagnosis
-
-
-def open_benches(given: Given, inputs: Inputs, out: Path, reporter: Reporter) -> tuple[GivenDetector, GivenDetector]:
-    """Runs on all chosen training images, measured on validation; and those that settings are chosen by."""
-    options: dict[str, Any] = {
-        "seed": given.seed,
-        "views": 1,
-        "pretrained": given.checkpoint,
-        "reporter": reporter,
-        "fixed": False,
-    }
-    tuning = GivenDetector(inputs.tuning, inputs.detector, out / RUNS, **options)
-    return GivenDetector(inputs.final, inputs.detector, out / RUNS, beside=tuning, **options), tuning
-
-
-def cache(bench: GivenDetector, tuning: GivenDetector) -> RunFolder:
-    """Measure the detector as it is, and cache what all that follows reads; its run folder."""
-    tuning.run("baseline")
-    folder = bench.run("baseline")
-    plain = [SoftmaxClassifier(1, 1)] * bench.detector.num_stages
-    tuning.cache(tuning.folder_of("baseline"), "train", plain)
-    bench.cache(folder, "train", plain)
-    return folder
 
 
 def _call(asked: Mapping[str, Any]) -> str:
@@ -239,21 +220,21 @@ def _settings(given: Given) -> dict[str, Any]:
 
 
 def _conclude(
-    bench: GivenDetector,
+    bench: Benchmark,
     inputs: Inputs,
     given: Given,
     notes: list[str],
     runs: dict[str, RunFolder],
     settings: dict[str, dict[str, Any]],
 ) -> Diagnosis:
-    categories = bench.categories
-    baseline = runs["baseline"]
+    setup, baseline = bench.setup, runs["baseline"]
+    categories, cache = setup.categories, bench.cache(baseline)
     table = pd.read_csv(baseline.per_category).set_index("label")
     table["name"] = [*categories.names, "background"]
     table["frequency"] = [*categories.frequencies, ""]
     table["id"] = [*inputs.category_ids.tolist(), background_id(inputs.category_ids)]
     classifiers = list(checkpoints.classifiers_of(checkpoints.load(baseline.checkpoint), baseline.checkpoint).values())
-    said = predictions.predict(classifiers, bench.cached_features(baseline, "val", classifiers), bench.device)
+    said = predictions.predict(classifiers, cache.features("val", classifiers), setup.device)
     curve = predictions.reliability(said, categories)
     losses = predictions.losses_by_class(said, categories)
     names = np.array(categories.names)
@@ -261,12 +242,12 @@ def _conclude(
         "; ".join(f"{names[label]} {share:.0%}" for label, share in takers) for takers in losses["taken_by"]
     ]
     losses["id"] = inputs.category_ids[losses.index]
-    ap = _drawn_ap(bench, runs)
+    ap = _drawn_ap(setup, runs)
     fixes = rank(ap, {name: run.record() for name, run in runs.items()}, settings)
     bins = by_bin(said, ap["baseline"], categories, calibration_error(curve))
     correlation = norm_correlation(table, seed=given.seed)
-    errors = analyse(detections.read(baseline.path, categories), bench.ground_truth)
-    stands = takers(errors, bench.overlaps(baseline, baseline))
+    errors = analyse(detections.read(baseline.path, categories), setup.ground_truth)
+    stands = takers(errors, bench.measurer.overlaps(cache))
     boxes = shares(stands, bin_groups(categories)).dropna().rename_axis("bin")
     summary = {
         "detector": str(given.config),
@@ -286,15 +267,15 @@ def _conclude(
     return Diagnosis(bench.work_dir.parent, summary, table, bins, destinations, boxes, losses, curve, fixes)
 
 
-def _drawn_ap(bench: GivenDetector, runs: dict[str, RunFolder]) -> dict[str, pd.DataFrame]:
+def _drawn_ap(setup: Setup, runs: dict[str, RunFolder]) -> dict[str, pd.DataFrame]:
     """Of each run the mean AP of each group: on all validation images (row 0), then on images drawn."""
-    truth, groups = bench.ground_truth, ap_groups(bench.categories)
+    truth, groups = setup.ground_truth, ap_groups(setup.categories)
     count = len(truth.image_ids)
-    weights = np.concatenate([np.ones((1, count), np.int64), draw_images(count, RESAMPLES, bench.seed)])
+    weights = np.concatenate([np.ones((1, count), np.int64), draw_images(count, RESAMPLES, setup.seed)])
     found = {}
-    with bench.reporter.task("intervals", len(runs)) as advance:
+    with setup.reporter.task("intervals", len(runs)) as advance:
         for name, folder in runs.items():
-            matches = match(detections.read(folder.path, bench.categories), truth)
+            matches = match(detections.read(folder.path, setup.categories), truth)
             ap = pd.DataFrame(average_precision(matches, weights))
             found[name] = pd.DataFrame({group: ap[labels].mean(axis=1) for group, labels in groups.items()})
             advance()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
+from mmdet.models.detectors import TwoStageDetector
 
 from imbalance_bench.classifiers import Classifier, SoftmaxClassifier
-from imbalance_bench.detectors.mmdet.passes import test_proposals
-from imbalance_bench.diagnosis.trials import GivenDetector
+from imbalance_bench.detectors.mmdet.passes import inference_proposals
 from imbalance_bench.evaluation.postprocess import detect
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.methods import Method
 from imbalance_bench.schedule import Schedule
 
@@ -17,35 +19,36 @@ STEPS_TIMED = 4
 """Of training each method's classifier."""
 
 
-def estimate(bench: GivenDetector, tuning: GivenDetector, tried: list[Method], tune: bool) -> float:
+def estimate(setup: Setup, tuning: Setup, model: TwoStageDetector, tried: Sequence[Method], tune: bool) -> float:
     """Seconds that a diagnosis takes: a few images through the detector and NMS, a few steps of each training."""
-    model = bench.given().to(bench.device)
-    images, batch = bench.validation_set(), bench.detector.images_at_once
+    model = model.to(setup.device)
+    images, batch = setup.validation_set(), setup.detector.images_at_once
     few = range(min(batch, len(images)))
     samplers = model.roi_head.bbox_sampler
     rows = (samplers if isinstance(samplers, list) else [samplers])[0].num
-    list(test_proposals(model, bench.loader(images, [few]), "fc"))
+    list(inference_proposals(model, setup.loader(images, [few]), "fc"))
     begin = time.monotonic()
-    found = list(test_proposals(model, bench.loader(images, [few]), "fc"))
+    found = list(inference_proposals(model, setup.loader(images, [few]), "fc"))
     per_image = (time.monotonic() - begin) / len(few)
     fitting, held_out, measured = (len(b) for b in (tuning.training_set(), tuning.validation_set(), images))
     passes = per_image * (fitting + 2 * held_out + measured)
 
-    schedule = bench.detector.schedule
-    base = SoftmaxClassifier(bench.categories.num_classes, bench.detector.tap_dims["fc"])
-    steps = 12 * (fitting + held_out) / schedule.batch_size * bench.detector.num_stages
+    schedule = setup.detector.schedule
+    base = SoftmaxClassifier(setup.categories.num_classes, setup.detector.tap_dims["fc"])
+    steps = 12 * (fitting + held_out) / schedule.batch_size * setup.detector.num_stages
     seconds = passes
     for method in tried:
         runs = 1 + (len(method.settings_to_try) if tune else 0)
-        if method.trains == "classifier":
-            arguments = method.arguments(None) | method.measured(bench.dataset.train_annotations, bench.categories)
-            classifier = method.build(bench.categories, bench.detector.tap_dims, base, **arguments)
-            seconds += runs * steps * _step(classifier.to(bench.device), schedule, rows * schedule.batch_size)
-    base = base.to(bench.device)
+        if not method.default.trains_nothing:
+            classifier = method.default.build(
+                setup.categories, setup.detector.tap_dims, base, setup.dataset.train_annotations
+            )
+            seconds += runs * steps * _step(classifier.to(setup.device), schedule, rows * schedule.batch_size)
+    base = base.to(setup.device)
     begin = time.monotonic()
     with torch.no_grad():
         for *_, image in found:
-            detect(base.scores(base(image.features.to(bench.device))).cpu(), image.boxes.cpu())
+            detect(base.scores(base(image.features.to(setup.device))).cpu(), image.boxes.cpu())
     score = (time.monotonic() - begin) / len(found)
     settings = sum(len(method.settings_to_try) for method in tried) if tune else 0
     return seconds + score * (measured * len(tried) + held_out * settings)

@@ -1,47 +1,41 @@
-"""Fixes tried on somebody's detector: its own classifier is the baseline, its proposals are cached once."""
+"""Runs on somebody's detector: its own classifier is the baseline, its proposals are cached once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from mmdet.models.detectors import TwoStageDetector
 
 from imbalance_bench.checkpoints import own as checkpoints
+from imbalance_bench.classifiers import SoftmaxClassifier
 from imbalance_bench.detectors.mmdet.from_config import ForeignDetector
-from imbalance_bench.experiments.benchmark import Benchmark
+from imbalance_bench.diagnosis.inputs import Given, Inputs
+from imbalance_bench.experiments.benchmark import BASELINE, Benchmark
 from imbalance_bench.experiments.run_folder import RunFolder
-from imbalance_bench.experiments.tuning import FixedDetector
-from imbalance_bench.proposals import store as proposals
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.runtime.errors import InputError
-from imbalance_bench.runtime.progress import logged_to
+from imbalance_bench.runtime.progress import Reporter, logged_to
 from imbalance_bench.training.end_to_end import build_detector, load_features
 
 
-@dataclass
-class GivenDetector(FixedDetector):
-    """Runs on a user's detector.
+def open_benches(given: Given, inputs: Inputs, folder: Path, reporter: Reporter) -> tuple[Benchmark, Benchmark]:
+    """Open runs on all chosen training images, measured on validation; and those that settings are chosen by."""
+    finished = partial(adopt, inputs.detector)
+    tuning, final = (
+        Setup(data, inputs.detector, seed=given.seed, reporter=reporter) for data in (inputs.tuning, inputs.final)
+    )
+    chosen_by = Benchmark(tuning, folder, pretrained=given.checkpoint, finished=finished, views=1, fixed=False)
+    return replace(chosen_by, setup=final, also=chosen_by), chosen_by
 
-    Attributes:
-        beside: runs on the same detector, whose training images classifiers are fitted to as well.
-    """
 
-    beside: Benchmark | None = None
-
-    def given(self) -> TwoStageDetector:
-        """Of the user's checkpoint."""
-        assert self.pretrained is not None
-        assert isinstance(self.detector, ForeignDetector)
-        return adopt(self.detector, self.pretrained)
-
-    def proposals(self, detector_run: RunFolder, split: str, tap: str) -> list[ProposalSet]:
-        """Those of the training images of both."""
-        own = super().proposals(detector_run, split, tap)
-        if split != "train" or self.beside is None:
-            return own
-        theirs = self.beside.proposals(self.beside.folder_of("baseline"), split, tap)
-        return [proposals.concatenate(parts) for parts in zip(theirs, own, strict=True)]
+def cache_proposals(bench: Benchmark, tuning: Benchmark) -> RunFolder:
+    """Measure the detector as it is, and cache what all that follows reads; its run folder."""
+    plain = [SoftmaxClassifier(1, 1)] * bench.setup.detector.num_stages
+    for one in (tuning, bench):  # the second is fitted to the images of the first, too
+        one.cache(one.run(BASELINE)).make("train", plain)
+    return bench.folder(BASELINE)
 
 
 def adopt(detector: ForeignDetector, path: Path) -> TwoStageDetector:

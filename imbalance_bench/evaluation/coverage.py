@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torchvision.ops import box_convert, box_iou
 
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.evaluation.postprocess import BoxesOfPairs
 from imbalance_bench.proposals.store import ProposalSet
 
 
-def best_overlaps(
-    val: ProposalSet, truth: GroundTruth, boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None
-) -> np.ndarray:
+def best_overlaps(val: ProposalSet, truth: GroundTruth) -> np.ndarray:
     """(G,) best IoU of each ground-truth box with the boxes that its image's proposals end in.
+
+    Where each class has a box regressor, a ground-truth box is compared with the boxes of its own class.
 
     Args:
         val: cached validation proposals, of the last stage.
         truth: boxes.
-        boxes_of_pairs: where boxes are class-specific, as of ``evaluate_classifier``: a ground-truth box is then
-            compared with the boxes of its own class.
     """
     best = np.zeros(len(truth.boxes))
     of_image = np.argsort(truth.images, kind="stable")
@@ -34,14 +29,14 @@ def best_overlaps(
         rows = val.rows(position)
         if len(here) == 0 or rows.start == rows.stop:
             continue
-        if boxes_of_pairs is None:
-            best[here] = box_iou(exact[here], val.boxes.tensor([rows])).amax(dim=1)
+        boxes = val.boxes_of(position)
+        if isinstance(boxes, torch.Tensor):
+            best[here] = box_iou(exact[here], boxes).amax(dim=1)
             continue
         proposals = torch.arange(rows.stop - rows.start)
-        decode = boxes_of_pairs(position)
         for label in np.unique(truth.labels[here]):
             own = here[truth.labels[here] == label]
-            best[own] = box_iou(exact[own], decode(proposals, torch.full_like(proposals, int(label)))).amax(dim=1)
+            best[own] = box_iou(exact[own], boxes(proposals, torch.full_like(proposals, int(label)))).amax(dim=1)
     return best
 
 

@@ -9,7 +9,6 @@ those in images where it is known to be absent, the negatives of federated data,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +19,6 @@ from torchvision.ops import nms
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.matching import CategoryMatches, Matches, average_precision, match
-from imbalance_bench.evaluation.postprocess import BoxesOfPairs
 from imbalance_bench.proposals.store import ProposalSet
 
 PER_CLASS = 10_000
@@ -52,14 +50,11 @@ class BestOfEachClass:
             self._scores, best = self._scores.topk(self.limit, dim=1)
             self._rows = self._rows.gather(1, best)
 
-    def detections(
-        self, val: ProposalSet, boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None, iou_threshold: float = 0.5
-    ) -> Detections:
+    def detections(self, val: ProposalSet, iou_threshold: float = 0.5) -> Detections:
         """Class-wise NMS in each image, and of what it leaves the best ``PER_CLASS`` of each class.
 
         Args:
             val: whose rows these are.
-            boxes_of_pairs: where boxes are class-specific, as for ``evaluate_classifier``.
             iou_threshold: of NMS.
         """
         labels = torch.arange(len(self._rows))[:, None].expand_as(self._rows).flatten().numpy()
@@ -75,10 +70,9 @@ class BestOfEachClass:
             if start == stop:
                 continue
             own = torch.from_numpy(rows[start:stop] - val.offsets[position])
-            if boxes_of_pairs is None:
-                found = val.boxes.tensor([val.rows(position)])[own]
-            else:
-                found = boxes_of_pairs(position)(own, torch.from_numpy(labels[start:stop]))
+            boxes_of = val.boxes_of(position)
+            pairs = own, torch.from_numpy(labels[start:stop])
+            found = boxes_of[own] if isinstance(boxes_of, Tensor) else boxes_of(*pairs)
             keep = _class_wise_nms(found, scores[start:stop], labels[start:stop], iou_threshold)
             kept.append(start + keep)
             boxes.append(found[keep].numpy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.fixed_ap import BestOfEachClass, fixed_ap
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.grouping import bin_groups, summarize_accuracy, summarize_ap, summarize_recall
-from imbalance_bench.evaluation.postprocess import BoxesOfPairs, detect
+from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.proposals.store import ProposalSet
 from imbalance_bench.runtime.progress import Reporter
 
@@ -33,7 +33,6 @@ def evaluate_classifier(
     val: Sequence[ProposalSet],
     truth: GroundTruth,
     *,
-    boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None,
     fixed: bool = True,
     device: str = "cpu",
     reporter: Reporter | None = None,
@@ -46,7 +45,6 @@ def evaluate_classifier(
         classifiers: trained, one a stage.
         val: cached validation proposals with the features that the classifier reads, one a stage.
         truth: the validation annotations.
-        boxes_of_pairs: where boxes are class-specific: position of an image -> boxes of its (proposal, class) pairs.
         fixed: also AP_fixed and AP_pool, which know no limit of detections an image.
         device: where scores are computed.
         reporter: shows progress.
@@ -63,23 +61,23 @@ def evaluate_classifier(
     with reporter.task("scoring and suppressing", last.num_images) as advance:
         for images, rows, scores in scores_of(classifiers, val, device):
             accuracy.add(scores, torch.from_numpy(last.labels[rows]).to(device).long())
-            scores, boxes = scores.cpu(), last.boxes.tensor([rows])
+            scores = scores.cpu()
             if fixed:
                 best.add(scores, rows.start)
             for position in images:
                 own = slice(last.offsets[position] - rows.start, last.offsets[position + 1] - rows.start)
-                found.append(detect(scores[own], boxes_of_pairs(position) if boxes_of_pairs else boxes[own]))
+                found.append(detect(scores[own], last.boxes_of(position)))
                 advance()
     detections = Detections.from_images(val[0].image_ids, found)
     with reporter.task("average precision", 1) as advance:
         precision, unlimited = evaluate(detections, truth), {}
         if fixed:
-            precision["ap_fixed"], ap_pool = fixed_ap(best.detections(last, boxes_of_pairs), truth)
+            precision["ap_fixed"], ap_pool = fixed_ap(best.detections(last), truth)
             summary = summarize_ap(precision.assign(ap=precision["ap_fixed"]), categories)
             unlimited = {f"{name}_fixed": value for name, value in summary.items() if not name.endswith("_classes")}
             unlimited["AP_pool"] = ap_pool
         advance()
-    precision["proposal_recall"] = proposal_recall(best_overlaps(last, truth, boxes_of_pairs), truth)
+    precision["proposal_recall"] = proposal_recall(best_overlaps(last, truth), truth)
     of_labels = accuracy.frame()
     weights = _weights(classifiers).set_index(of_labels.index)
     table = categories.frame(background=True).join([weights, precision, of_labels])

@@ -17,7 +17,7 @@ from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.grouping import summarize_ap
 from imbalance_bench.evaluation.on_proposals import scores_of
-from imbalance_bench.evaluation.postprocess import BoxesOfPairs, detect
+from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.proposals.store import ProposalSet
 
 
@@ -67,31 +67,29 @@ def oracle_ap(
     val: Sequence[ProposalSet],
     truth: GroundTruth,
     *,
-    boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None,
     device: str = "cpu",
 ) -> pd.DataFrame:
     """AP by bin under each of ``ORACLES``, from one pass over the scores.
 
     Args:
         classifiers: trained, one a stage.
-        val: cached validation proposals, one a stage; their labels are what is known.
+        val: cached validation proposals, one a stage; their labels are what is known. Where each class has a box
+            regressor, the rows with ground-truth boxes are left out.
         truth: the validation annotations, boxes.
-        boxes_of_pairs: as of ``evaluate_classifier``; there the rows with ground-truth boxes are left out.
         device: where scores are computed.
 
     Returns:
         Index ``oracle``; columns of ``summarize_ap`` (fractions).
     """
     classifiers = [classifier.to(device).eval() for classifier in classifiers]
-    oracles = {name: oracle for name, oracle in ORACLES.items() if not (oracle.boxes and boxes_of_pairs)}
+    oracles = {name: oracle for name, oracle in ORACLES.items() if not (oracle.boxes and val[-1].boxes_of_pairs)}
     found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in oracles}
     last = val[-1]
     for images, rows, scores in scores_of(classifiers, val, device):
         scores, labels = scores.cpu(), torch.from_numpy(last.labels[rows]).long()
-        decoded = last.boxes.tensor([rows])
         for position in images:
             own = slice(last.offsets[position] - rows.start, last.offsets[position + 1] - rows.start)
-            boxes = boxes_of_pairs(position) if boxes_of_pairs else decoded[own]
+            boxes = last.boxes_of(position)
             for name, oracle in oracles.items():
                 known = oracle.scores(scores[own], labels[own])
                 placed = boxes

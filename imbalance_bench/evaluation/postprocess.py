@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 from torchvision.ops import nms
 
-BoxesOfPairs = Callable[[Tensor, Tensor], Tensor]
-"""((K,) proposals, (K,) labels) -> (K, 4) boxes."""
+from imbalance_bench.proposals.store import BoxesOfPairs
 
 
 def detect(

@@ -1,9 +1,9 @@
-"""The graph of runs behind a table: a data set, a detector and a seed; every method runs what it needs first."""
+"""The graph of runs behind a table: a data set, a detector and a seed; a run first does the runs that it needs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,23 +12,25 @@ from typing import Any
 
 import pandas as pd
 import torch
+from mmdet.models.detectors import TwoStageDetector
 from mmengine import dist
 
 from imbalance_bench import methods
 from imbalance_bench.checkpoints import own as checkpoints
-from imbalance_bench.classifiers import Classifier
-from imbalance_bench.datasets import registry
+from imbalance_bench.classifiers import Classifier, softmax_start
 from imbalance_bench.datasets.annotations import image_labels
-from imbalance_bench.datasets.sampling import RepeatFactorSampler, class_balanced_factors, repeat_factors
+from imbalance_bench.datasets.sampling import RepeatFactorSampler, image_factors
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.detectors.mmdet.passes import box_heads
+from imbalance_bench.experiments.measure import Measurer
+from imbalance_bench.experiments.proposal_cache import ProposalCache
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.experiments.setup import Setup
-from imbalance_bench.methods import Method
+from imbalance_bench.methods import Run
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import naming, remove_partials, sha256, write_text
 from imbalance_bench.runtime.processes import held_by_main, log_file, on_main, per_process
-from imbalance_bench.runtime.progress import Reporter, logged_to
+from imbalance_bench.runtime.progress import logged_to
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.end_to_end import (
     build_detector,
@@ -39,264 +41,272 @@ from imbalance_bench.training.end_to_end import (
 )
 from imbalance_bench.training.on_cache import train_classifier
 
+BASELINE = "baseline"
+"""The run whose detector all that keep it share."""
+
 
 @dataclass
-class Benchmark(Setup):
+class Benchmark:
     """Runs of one data set, detector and seed.
 
     Attributes:
+        setup: data and detector.
         work_dir: run folders stand in ``work_dir/<dataset>/<detector>/seed<seed>/<method>[-variant]``.
         schedule: end-to-end schedule, if not the detector's own.
         batch_size: images of one update, if not the schedule's own; the learning rate scales with it.
         pretrained: checkpoint of a detector (trained on COCO, say) that trainings from scratch start from instead;
             classifier and box regressor are new.
-        track: tracker of end-to-end training curves (``training.detector.TRACKERS``).
+        finished: where the baseline is no training but a detector that is finished: what makes it of ``pretrained``.
+        track: tracker of end-to-end training curves (``training.end_to_end.TRACKERS``).
+        views: cached views of each training image; odd ones are flipped.
+        also: runs on the same detector, whose training images classifiers are fitted to as well.
+        fixed: measure AP_fixed and AP_pool too.
 
     Example:
-        >>> places = {"data_root": Path("data"), "work_dir": Path("work_dirs"), "reporter": Reporter()}
-        >>> bench = Benchmark.named("emoji-lt-mini", "tiny", **places, draw=False)
-        >>> bench.folder_of("bags").path.as_posix()  # bench.run("bags") trains it there, and before it what it needs
+        >>> bench = Benchmark(Setup.named("emoji-lt-mini", "tiny", Path("data"), draw=False), Path("work_dirs"))
+        >>> bench.folder("bags").path.as_posix()  # bench.run("bags") trains it there, and before it what it needs
         'work_dirs/emoji-lt-mini/tiny/seed0/bags'
     """
 
+    setup: Setup
     work_dir: Path
     schedule: Schedule | None = None
     batch_size: int | None = None
     pretrained: Path | None = None
+    finished: Callable[[Path], TwoStageDetector] | None = None
     track: str | None = None
-
-    @classmethod
-    def named(
-        cls,
-        dataset: str,
-        detector: str,
-        data_root: Path,
-        work_dir: Path,
-        reporter: Reporter,
-        draw: bool = True,
-        **options: Any,
-    ) -> Benchmark:
-        """By names; the data set is drawn where it is not there yet, but for one who only looks (``draw``).
-
-        Raises:
-            InputError: an unknown name.
-        """
-        record = catalogue.get(detector)
-        data = on_main(
-            lambda: registry.prepare(dataset, data_root, reporter) if draw else registry.get(dataset, data_root)
-        )
-        return cls(data, record, work_dir, reporter=reporter, **options)
+    views: int = 2
+    also: Benchmark | None = None
+    fixed: bool = True
 
     def __post_init__(self) -> None:
         check_tracker(self.track)
-        batch_size = self.batch_size or (self.schedule or self.detector.schedule).batch_size
+        batch_size = self.batch_size or self._detector_schedule.batch_size
         on_main(lambda: per_process(batch_size, dist.get_world_size()))
         if self.pretrained is not None and not self.pretrained.is_file():
             raise InputError(f"{self.pretrained}: no such file, expected the checkpoint of a detector")
+        if self.finished is not None and self.pretrained is None:
+            raise ValueError("a finished detector needs its checkpoint, 'pretrained'")
+
+    @cached_property
+    def measurer(self) -> Measurer:
+        """The measurer of the runs."""
+        return Measurer(self.setup, self.fixed)
 
     @property
     def root(self) -> Path:
         """Where this benchmark's run folders stand."""
-        return self.work_dir / self.dataset.name / self.detector.name / f"seed{self.seed}"
+        setup = self.setup
+        return self.work_dir / setup.dataset.name / setup.detector.name / f"seed{setup.seed}"
 
-    def folder(self, method: Method, variant: str | None = None) -> RunFolder:
-        """The run folder of a method."""
-        return RunFolder(self.root / method.folder(variant))
+    def folder(self, run: Run | str) -> RunFolder:
+        """Return the folder of a run, named as ``methods.parse`` reads it."""
+        return RunFolder(self.root / methods.parse(run).folder)
 
-    def folder_of(self, run: str) -> RunFolder:
-        """The run folder of ``method`` or ``method:variant``."""
-        name, variant = methods.parse(run)
-        return self.folder(methods.get(name), variant)
+    def cache(self, folder: RunFolder) -> ProposalCache:
+        """Open the cached proposals of a run's detector.
+
+        Raises:
+            InputError: its checkpoint was changed since the run was done.
+        """
+        on_main(lambda: folder.verified(folder.checkpoint))
+        also = () if self.also is None else (self.also.cache(self.also.folder(BASELINE)),)
+        return ProposalCache(self.setup, folder.checkpoint, folder.path / "proposals", self.views, also)
+
+    def detector_folder(self, run: Run) -> RunFolder:
+        """Return the folder of the run whose detector a run uses: the baseline's, or its own."""
+        return self.folder(BASELINE if run.keeps_detector else run)
 
     @property
     def random_start(self) -> str | None:
-        """What to expect of a start from random weights, and what to do; None where it is as it should be."""
+        """A warning about a start from random weights and what to do instead; None if the start is fine."""
         if self.pretrained is not None:
             return None
-        trained = f"{self.detector.name} starts from random weights on {self.dataset.name}"
-        if self.detector.scale == "paper":
+        detector, dataset = self.setup.detector, self.setup.dataset
+        trained = f"{detector.name} starts from random weights on {dataset.name}"
+        if detector.scale == "paper":
             return (
                 f"{trained}: expect far less AP than the paper's, whose detectors start from COCO's; --pretrained FILE "
-                f"takes mmdet's checkpoint of {self.detector.config}"
+                f"takes mmdet's checkpoint of {detector.config}"
             )
-        if not self.dataset.photographs:
+        if not dataset.photographs:
             return None
-        paper = catalogue.of(self.detector.framework, "paper").name
+        paper = catalogue.of(detector.framework, "paper").name
         return (
             f"{trained}: it is made for the drawn emoji-lt, on photographs expect an AP near 0; better take "
             f"--detector {paper} --pretrained FILE, with a checkpoint of COCO"
         )
 
-    def run(self, name: str, variant: str | None = None) -> RunFolder:
-        """Train and evaluate a method, and before it what it starts from; finished runs are only checked.
+    def run(self, run: Run | str) -> RunFolder:
+        """Train and evaluate a run, and before it what it needs; finished runs are only checked.
+
+        Args:
+            run: e.g. ``bags`` or ``bags:beta=2``.
 
         Raises:
             InputError: unknown names, a folder in use or made with other settings.
         """
-        method = methods.get(name).at(variant)
-        variant, _ = method.resolve(variant)
-        folder = self.folder(method, variant)
-        needed = {name: self.run(*methods.parse(name)) for name in method.needs}
-        start = needed.get(method.starts_from)
-        baseline = needed["baseline"] if method.trains in ("classifier", "nothing") else None
-        settings = on_main(lambda: self._settings(method, variant, start))
+        run = methods.parse(run)
+        for needed in methods.needs(run):
+            self.run(needed)
+        folder = self.folder(run)
+        settings = on_main(lambda: self._settings(run))
         if on_main(lambda: folder.is_done and folder.begin(settings)):
             return folder
         with naming(folder.path), held_by_main(folder.lock):
             if on_main(lambda: folder.begin(settings)):  # finished by another process, between the two looks
                 return folder
             on_main(lambda: remove_partials(folder.path))
-            label = method.title if variant == method.default_variant else f"{method.title} ({variant})"
-            self.reporter.say(f"{label} on {self.dataset.name}, {self.detector.name}, seed {self.seed}", style="bold")
-            if self.batch_size is not None and method.trains != "nothing":
-                own, scaled = method.schedule(self.schedule or self.detector.schedule), self.schedule_of(method)
-                self.reporter.say(
-                    f"  learning rate {scaled.lr:g} at {scaled.batch_size} images ({own.lr:g} at {own.batch_size})"
-                )
-            if method.starts_from == "scratch" and self.random_start:
-                self.reporter.say(f"  {self.random_start}", style="yellow")
+            self._announce(run)
             seconds: dict[str, float] = {}
             with _timed(seconds, "train"):
-                classifiers = self._train(method, variant, folder, start)
+                classifiers = self._train(run, folder)
             with _timed(seconds, "evaluate"):
-                self.cache(baseline or folder, "val", classifiers)
-                metrics = on_main(lambda: self._measure(classifiers, folder, baseline or folder))
+                cache = self.cache(self.detector_folder(run))
+                cache.make("val", classifiers)
+                metrics = on_main(lambda: self._measure(classifiers, folder, cache))
             on_main(lambda: folder.finish(settings, metrics, seconds))
         return folder
 
-    def oracles_of(self, name: str, variant: str | None = None) -> pd.DataFrame:
-        """AP of a method's run where a part of the classifier's work is done for it (``evaluation.oracles``)."""
-        run, method = self.run(name, variant), methods.get(name).at(variant)
-        detector_run = self.run("baseline") if method.trains in ("classifier", "nothing") else run
-        content = checkpoints.load(run.verified(run.checkpoint))
-        classifiers = list(checkpoints.classifiers_of(content, run.checkpoint).values())
-        self.cache(detector_run, "val", classifiers)
-        return self.oracles(classifiers, run, detector_run)
+    def oracles(self, run: Run | str) -> pd.DataFrame:
+        """Measure AP of a run where a part of the classifier's work is done for it (``evaluation.oracles``)."""
+        run = methods.parse(run)
+        folder = self.run(run)
+        content = checkpoints.load(folder.verified(folder.checkpoint))
+        classifiers = list(checkpoints.classifiers_of(content, folder.checkpoint).values())
+        cache = self.cache(self.detector_folder(run))
+        cache.make("val", classifiers)
+        return self.measurer.oracles(classifiers, cache)
 
-    def _measure(self, classifiers: list[Classifier], folder: RunFolder, baseline: RunFolder) -> dict[str, Any]:
-        """Evaluate a run into its folder; the metrics."""
-        table, metrics, detections = self.evaluate(classifiers, folder, baseline)
+    def schedule_of(self, run: Run) -> Schedule:
+        """Return the given schedule, or the detector's, stretched for very small data sets."""
+        schedule = run.schedule(self._detector_schedule)
+        if self.batch_size is not None:
+            schedule = schedule.at_batch_size(self.batch_size)
+        return schedule if self.schedule else schedule.stretched(self.setup.dataset.epoch_factor)
+
+    @property
+    def _detector_schedule(self) -> Schedule:
+        return self.schedule or self.setup.detector.schedule
+
+    def _announce(self, run: Run) -> None:
+        """Print what begins, its learning rate if changed, and a warning about random weights."""
+        setup, say = self.setup, self.setup.reporter.say
+        say(f"{run.title} on {setup.dataset.name}, {setup.detector.name}, seed {setup.seed}", style="bold")
+        if self.batch_size is not None and not run.trains_nothing:
+            own, scaled = run.schedule(self._detector_schedule), self.schedule_of(run)
+            say(f"  learning rate {scaled.lr:g} at {scaled.batch_size} images ({own.lr:g} at {own.batch_size})")
+        if run.starts_from_scratch and self.random_start:
+            say(f"  {self.random_start}", style="yellow")
+
+    def _settings(self, run: Run) -> dict[str, Any]:
+        """Return the settings that identify a run; its folder is refused for others."""
+        setup, start = self.setup, methods.start_of(run)
+        folder = start and self.folder(start)
+        return {
+            "dataset": setup.dataset.name,
+            "annotations_sha256": [sha256(setup.dataset.train_annotations), sha256(setup.dataset.val_annotations)],
+            "bin_edges": list(setup.categories.bin_edges),
+            "detector": setup.detector.name,
+            "method": run.method.name,
+            "variant": run.variant,
+            "options": run.options,
+            "seed": setup.seed,
+            "schedule": None if run.trains_nothing else self.schedule_of(run).as_dict(),
+            "views": self.views if run.keeps_detector else None,
+            "start_sha256": folder and sha256(folder.verified(folder.checkpoint)),
+            "pretrained_sha256": self.pretrained and sha256(self.pretrained),
+        }
+
+    def _measure(self, classifiers: list[Classifier], folder: RunFolder, cache: ProposalCache) -> dict[str, Any]:
+        """Evaluate a run into its folder; return the metrics."""
+        table, metrics, detections = self.measurer.evaluate(classifiers, cache)
         detections.save(folder.detections)
         write_text(folder.per_category, table.to_csv())
         return metrics
 
-    def _settings(self, method: Method, variant: str, start: RunFolder | None) -> dict[str, Any]:
-        return {
-            "dataset": self.dataset.name,
-            "annotations_sha256": [sha256(self.dataset.train_annotations), sha256(self.dataset.val_annotations)],
-            "bin_edges": list(self.categories.bin_edges),
-            "detector": self.detector.name,
-            "method": method.name,
-            "variant": variant,
-            "options": method.options(variant),
-            "seed": self.seed,
-            "schedule": None if method.trains == "nothing" else self.schedule_of(method).as_dict(),
-            "views": self.views if method.trains in ("classifier", "nothing") else None,
-            "start_sha256": start and sha256(start.verified(start.checkpoint)),
-            "pretrained_sha256": self.pretrained and sha256(self.pretrained),
-        }
+    def _train(self, run: Run, folder: RunFolder) -> list[Classifier]:
+        """Train and save the checkpoint; return the classifiers, one a stage."""
+        setup, start = self.setup, methods.start_of(run)
+        if start is None and self.finished is not None and self.pretrained is not None:
+            return self._save(self.finished(self.pretrained), folder)
+        content = None
+        bases: list[Classifier | None] = [None] * setup.detector.num_stages
+        if start is not None:
+            path = self.folder(start).checkpoint
+            content = checkpoints.load(path)
+            bases = [softmax_start(classifier) for classifier in checkpoints.classifiers_of(content, path).values()]
+        torch.manual_seed(setup.seed)
+        classifiers = [
+            run.build(setup.categories, setup.detector.tap_dims, base, setup.dataset.train_annotations)
+            for base in bases
+        ]
+        if content is None or not run.keeps_detector:
+            return self._train_end_to_end(run, classifiers, folder, content)
+        cache = self.cache(self.detector_folder(run))
+        cache.make("train", classifiers)
+        on_main(lambda: self._train_on_cache(run, classifiers, folder, cache, content["state_dict"]))
+        return classifiers
 
-    def schedule_of(self, method: Method) -> Schedule:
-        """The given schedule as it is, or the detector's, stretched where the data set is very small."""
-        schedule = method.schedule(self.schedule or self.detector.schedule)
-        if self.batch_size is not None:
-            schedule = schedule.at_batch_size(self.batch_size)
-        return schedule if self.schedule else schedule.stretched(self.dataset.epoch_factor)
-
-    def _train(self, method: Method, variant: str, folder: RunFolder, start: RunFolder | None) -> list[Classifier]:
-        """The trained classifiers, one a stage; the run's checkpoint is on disk afterwards."""
-        options = method.arguments(variant)
-        conduct = {name: value for name, value in method.options(variant).items() if name in method.conduct}
-        content = checkpoints.load(start.checkpoint) if start else None
-        bases: list[Any] = [None] * self.detector.num_stages
-        if start is not None and content is not None:
-            found = checkpoints.classifiers_of(content, start.checkpoint)
-            bases = [methods.softmax_start(classifier) for classifier in found.values()]
-        torch.manual_seed(self.seed)
-        options |= method.measured(self.dataset.train_annotations, self.categories)
-        classifiers = [method.build(self.categories, self.detector.tap_dims, base, **options) for base in bases]
-        if method.trains not in ("classifier", "nothing"):
-            return self._train_end_to_end(method, classifiers, folder, content, conduct)
-        assert content is not None
-        baseline = self.folder_of("baseline")  # whose proposals all have that do not train the detector
-        self.cache(baseline, "train", classifiers)
-        on_main(lambda: self._train_on_cache(method, classifiers, folder, baseline, content, conduct))
+    def _save(self, model: TwoStageDetector, folder: RunFolder) -> list[Classifier]:
+        """Save a detector as the run's checkpoint; return its classifiers."""
+        classifiers = [head.fc_cls for head in box_heads(model)]
+        categories = self.setup.categories
+        on_main(lambda: checkpoints.save(folder.checkpoint, model.state_dict(), classifiers[0], categories))
         return classifiers
 
     def _train_on_cache(
-        self,
-        method: Method,
-        classifiers: list[Classifier],
-        folder: RunFolder,
-        baseline: RunFolder,
-        content: dict[str, Any],
-        conduct: dict[str, Any],
+        self, run: Run, classifiers: list[Classifier], folder: RunFolder, cache: ProposalCache, state: dict[str, Any]
     ) -> None:
-        train = self.cached_features(baseline, "train", classifiers)
+        setup, train = self.setup, cache.features("train", classifiers)
         for stage, (classifier, cached) in enumerate(zip(classifiers, train, strict=True)):
-            if method.trains == "nothing":
-                classifier.fit(cached.chunks(ground_truth_only=conduct.get("centres") == "ground-truth"))
+            if run.trains_nothing:
+                classifier.fit(cached.chunks(ground_truth_only=run.fits_ground_truth))
                 continue
             train_classifier(
                 classifier,
                 cached,
-                self.schedule_of(method),
-                self.seed,
-                sampling=method.sampling,
-                device=self.device,
+                self.schedule_of(run),
+                setup.seed,
+                sampling=run.method.sampling,
+                device=setup.device,
                 state_file=folder.path / f"classifier{stage}_epoch.pth",
-                reporter=self.reporter,
+                reporter=setup.reporter,
             )
-        state = checkpoints.with_classifiers(content["state_dict"], classifiers)
-        checkpoints.save(folder.checkpoint, state, classifiers[0], self.categories)
-
-    @cached_property
-    def _checked_data(self) -> None:
-        """Once, before a detector is trained: annotations and images are as they must be."""
-        self.dataset.check(self.detector.has_masks, self.reporter)
+        state = checkpoints.with_classifiers(state, classifiers)
+        checkpoints.save(folder.checkpoint, state, classifiers[0], setup.categories)
 
     def _train_end_to_end(
-        self,
-        method: Method,
-        classifiers: list[Classifier],
-        folder: RunFolder,
-        start: dict[str, Any] | None,
-        conduct: dict[str, Any],
+        self, run: Run, classifiers: list[Classifier], folder: RunFolder, start: dict[str, Any] | None
     ) -> list[Classifier]:
-        on_main(lambda: self._checked_data)
-        keep = self.categories.tail_labels if method.sampling == "tail-only" else None
+        setup = self.setup
+        on_main(lambda: setup.checked_data)
+        keep = setup.categories.tail_labels if run.sees_tail_alone else None
         with logged_to(log_file(folder.path / "console.log")):
-            dataset = self.training_set(keep_labels=keep)
+            dataset = setup.training_set(keep_labels=keep)
             model = build_detector(
-                self.detector, classifiers, self.seed, stuff=self.has_stuff, pretrained=self.pretrained is not None
+                setup.detector, classifiers, setup.seed, stuff=setup.has_stuff, pretrained=self.pretrained is not None
             )
         if start is not None:
             load_features(model, start["state_dict"])
         elif self.pretrained is not None:
-            self.reporter.say(load_pretrained(model, self.pretrained))
-        sampler, num_classes = None, self.categories.num_classes
-        if method.sampling == "repeat-factor":
-            ceil = conduct["repeat"] == "ceil"
-            factors = repeat_factors(image_labels(dataset), num_classes, conduct["threshold"], ceil)
-            sampler = RepeatFactorSampler(factors, self.seed)
-        elif method.sampling == "class-balanced":
-            sampler = RepeatFactorSampler(class_balanced_factors(image_labels(dataset), num_classes), self.seed)
+            setup.reporter.say(load_pretrained(model, self.pretrained))
+        labels, options = image_labels(dataset), run.training_options
+        factors = image_factors(run.method.sampling, labels, setup.categories.num_classes, options)
         train_detector(
-            self.detector,
+            setup.detector,
             model,
             dataset,
-            self.schedule_of(method),
+            self.schedule_of(run),
             folder.path,
-            self.seed,
-            sampler=sampler,
-            scope=method.trains,
+            setup.seed,
+            sampler=None if factors is None else RepeatFactorSampler(factors, setup.seed),
+            scope=run.trains,
             track=self.track,
-            reporter=self.reporter,
-            categories=self.categories,
+            reporter=setup.reporter,
+            categories=setup.categories,
         )
-        trained = [head.fc_cls for head in box_heads(model)]
-        on_main(lambda: checkpoints.save(folder.checkpoint, model.state_dict(), trained[0], self.categories))
-        return trained
+        return self._save(model, folder)
 
 
 @contextmanager

@@ -17,16 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from imbalance_bench.methods import Method, parse
+from imbalance_bench.methods import Run, needs
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 
 if TYPE_CHECKING:
-    from analyses.studies import Row
     from imbalance_bench.experiments.benchmark import Benchmark
 
-    Job: TypeAlias = tuple[Benchmark, Row]
-    """A run: row of a study, and the benchmark that runs it."""
+    Job: TypeAlias = tuple[Benchmark, Run]
+    """A run, and the benchmark that runs it."""
 
 RETRIES = 3
 """Of a task whose worker or machine was lost; errors of the run itself are not retried."""
@@ -39,7 +38,7 @@ PATIENCE = 60.0
 
 
 def connect(address: str | None = None) -> None:
-    """Join a cluster, unless this process has already.
+    """Connect to a cluster, unless this process is connected.
 
     Args:
         address: ``ray://host:port`` of a cluster; None for the running one (``RAY_ADDRESS``, or one started here), or
@@ -70,7 +69,7 @@ def run_jobs(jobs: Sequence[Job], cpus: int = CPUS) -> Iterator[tuple[Job, Excep
     A job that fails fails those that need it, and no others.
 
     Args:
-        jobs: benchmarks of one work dir, and rows; what a row needs comes before it.
+        jobs: benchmarks of one work dir, and runs; what a run needs comes before it.
         cpus: at most, of a task that trains a detector where there are no GPUs.
 
     Yields:
@@ -87,11 +86,11 @@ def run_jobs(jobs: Sequence[Job], cpus: int = CPUS) -> Iterator[tuple[Job, Excep
     with _marker([bench.work_dir for bench, _ in jobs]) as marker:
         _check_machines(marker)
         for job in jobs:
-            bench, row = job
-            needed = [refs[bench.folder_of(name).path] for name in row.method.needs]
-            options = {"name": f"{row.run}, {bench.detector.name}, seed {bench.seed}", **resources(row.method, cpus)}
-            ref = task.options(**options).remote(bench, row.run, marker, sys.argv, *needed)
-            refs[bench.folder_of(row.run).path] = ref
+            bench, run = job
+            needed = [refs[bench.folder(other).path] for other in needs(run)]
+            name = f"{run}, {bench.setup.detector.name}, seed {bench.setup.seed}"
+            ref = task.options(name=name, **resources(run, cpus)).remote(bench, str(run), marker, sys.argv, *needed)
+            refs[bench.folder(run).path] = ref
             tasks[ref] = job
         while tasks:
             (ref,), _ = ray.wait(list(tasks), num_returns=1)
@@ -99,7 +98,7 @@ def run_jobs(jobs: Sequence[Job], cpus: int = CPUS) -> Iterator[tuple[Job, Excep
 
 
 def _run(bench: Benchmark, run: str, marker: Path, command: list[str], *needed: None) -> None:
-    """One task: a run, once those it needs are done (``needed`` is theirs, so that Ray waits for it)."""
+    """Do one run as a task; ``needed`` are the tasks of the runs it needs, so that Ray waits for them."""
     import ray
     import torch
 
@@ -107,26 +106,25 @@ def _run(bench: Benchmark, run: str, marker: Path, command: list[str], *needed: 
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     torch.set_num_threads(max(int(cpus), 1))
     sys.argv[:] = command  # the run's record tells the command that was given
-    folder, deadline = bench.folder_of(run), time.monotonic() + PATIENCE
+    folder, deadline = bench.folder(run), time.monotonic() + PATIENCE
     while folder.is_held() and time.monotonic() < deadline:
         time.sleep(1)
-    bench.run(*parse(run))
+    bench.run(run)
 
 
-def resources(method: Method, cpus: int) -> dict[str, float]:
-    """CPUs and GPUs of a task, by what it trains: one GPU for a detector where there are any, else up to ``cpus``."""
+def resources(run: Run, cpus: int) -> dict[str, float]:
+    """Return the CPUs and GPUs of a task: for a detector one GPU if there is one, else up to ``cpus`` CPUs."""
     import ray
 
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    trains_detector = method.trains not in ("classifier", "nothing")
     if any(machine.get("GPU") for machine in machines):
-        return {"num_cpus": 1, "num_gpus": 1 if trains_detector else GPU_SHARE}
+        return {"num_cpus": 1, "num_gpus": GPU_SHARE if run.keeps_detector else 1}
     largest = int(max(machine.get("CPU", 0) for machine in machines))
-    return {"num_cpus": max(min(cpus, largest), 1) if trains_detector else 1}
+    return {"num_cpus": 1 if run.keeps_detector else max(min(cpus, largest), 1)}
 
 
 def _error(ref: Any) -> Exception | None:
-    """What a finished task failed with."""
+    """Return the error of a finished task, or None."""
     import ray
 
     try:
@@ -140,7 +138,7 @@ def _error(ref: Any) -> Exception | None:
 
 @contextmanager
 def _marker(work_dirs: Sequence[Path]) -> Iterator[Path]:
-    """A file in the work dir, by which other machines know it."""
+    """Create a file in the work dir, by which other machines recognise it."""
     (work_dir,) = set(work_dirs)
     path = work_dir / f".cluster-{uuid.uuid4().hex}"
     write_text(path, platform.node())
@@ -151,7 +149,7 @@ def _marker(work_dirs: Sequence[Path]) -> Iterator[Path]:
 
 
 def _check_machines(marker: Path) -> None:
-    """Whether the work dir is the same on every machine of the cluster."""
+    """Check that every machine of the cluster sees the same work dir."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -1,4 +1,4 @@
-"""A detector tried at its full size without its data: does it build, load, train, detect; and what does that cost?"""
+"""A dry run of a detector at full size on generated data: whether it builds, loads, trains and detects; its cost."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from mmengine.registry import init_default_scope
 
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.detectors.mmdet.detector import Detector
-from imbalance_bench.experiments.benchmark import Benchmark
+from imbalance_bench.experiments.benchmark import BASELINE, Benchmark
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.runtime.progress import Reporter, logged_to
 from imbalance_bench.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial found.
+    """Numbers of a dry run.
 
     Attributes:
         parameters: of the detector, in millions.
@@ -90,20 +91,13 @@ def try_detector(
     schedule = Schedule(epochs=1, lr=own.lr, batch_size=batch_size)
     if pretrained is None and detector.scale == "paper":
         pretrained = shipped_checkpoint(detector, folder / "shipped.pth")
-    bench = Benchmark(
-        dataset,
-        detector,
-        folder / "work",
-        schedule=schedule,
-        pretrained=pretrained,
-        views=1,
-        reporter=reporter,
-    )
+    setup = Setup(dataset, detector, reporter=reporter)
+    bench = Benchmark(setup, folder / "work", schedule=schedule, pretrained=pretrained, views=1)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    baseline, bags = bench.run("baseline"), bench.run("bags")
+    baseline, bags = bench.run(BASELINE), bench.run("bags")
     spent = MessageHub.get_current_instance().get_scalar("train/time").data[0].tolist()
-    model = bench.load_detector(bags.checkpoint)
+    model = setup.load_detector(bags.checkpoint)
     sizes = {name: parameter.numel() / 1e6 for name, parameter in model.named_parameters()}
     return Trial(
         parameters=sum(sizes.values()),
@@ -118,7 +112,7 @@ def try_detector(
 
 
 def _peak_memory() -> float:
-    """In GiB."""
+    """Return the peak memory in GiB."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     unit = 1 if sys.platform == "darwin" else 2**10

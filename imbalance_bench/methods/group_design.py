@@ -10,7 +10,7 @@ from imbalance_bench.categories import CategoryTable, bin_index, bin_names
 
 
 def design(categories: CategoryTable, edges: Sequence[int]) -> pd.DataFrame:
-    """A row a group, empty ones left out, as training closes them up.
+    """Tabulate the groups, one row each, without empty ones, as in training.
 
     Returns:
         Index ``group`` 1..; columns ``interval`` (of train instances), ``classes``, ``instances`` (their total),

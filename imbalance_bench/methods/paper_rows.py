@@ -6,100 +6,93 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from imbalance_bench import classifiers
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.classifiers import (
-    Classifier,
-    GroupSoftmaxClassifier,
-    LinearClassifier,
-    NCMClassifier,
-    ReleasedFocalClassifier,
-    SigmoidFocalClassifier,
-    SoftmaxClassifier,
-    TauNormSelectClassifier,
-    balanced_edges,
-    class_balanced_weights,
-    group_edges,
-    groups_by_count,
-    parse_edges,
-    tau_norm,
-)
-from imbalance_bench.methods.record import (
-    Method,
-    classifier_schedule,
-    continued,
-    sigmoid_start,
-    tune_schedule,
-)
+from imbalance_bench.classifiers import groups as by_count
+from imbalance_bench.methods.record import Method, classifier_schedule, tune_schedule
 from imbalance_bench.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from imbalance_bench.classifiers import Classifier, LinearClassifier
 
 
 def _softmax(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier | None) -> Classifier:
-    """The plain classifier, going on from the baseline's where there is one."""
-    return continued(SoftmaxClassifier(categories.num_classes, dims["fc"]), base)
+    """Build the plain classifier, from the baseline's weights if there are any."""
+    return classifiers.continued(classifiers.SoftmaxClassifier(categories.num_classes, dims["fc"]), base)
 
 
 def _reweighted(
     categories: CategoryTable,
     dims: Mapping[str, int],
     base: LinearClassifier,
+    *,
     beta: float = 1.0,
     truncate: bool = True,
     low: float = 0.01,
     high: float = 5.0,
     cosine: float = 0.0,
 ) -> Classifier:
-    weights = class_balanced_weights(categories.instance_counts, beta, (low, high) if truncate else None)
-    classifier = SoftmaxClassifier(categories.num_classes, dims["fc"], weights, cosine or None)
-    return classifier if cosine else continued(classifier, base)
+    weights = classifiers.class_balanced_weights(categories.instance_counts, beta, (low, high) if truncate else None)
+    classifier = classifiers.SoftmaxClassifier(categories.num_classes, dims["fc"], weights, cosine or None)
+    return classifier if cosine else classifiers.continued(classifier, base)
 
 
 def _focal(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, released: bool = False,
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    released: bool = False,
     cosine: float = 0.0,
-) -> Classifier:  # fmt: skip
+) -> Classifier:
     if not released:
-        return sigmoid_start(SigmoidFocalClassifier(categories.num_classes, dims["fc"], cosine=cosine or None), base)
+        return classifiers.sigmoid_start(
+            classifiers.SigmoidFocalClassifier(categories.num_classes, dims["fc"], cosine=cosine or None), base
+        )
     if cosine:
         raise InputError("option 'cosine' of 'focal': the released loss has none")
-    return continued(ReleasedFocalClassifier(categories.num_classes, dims["fc"]), base)
+    return classifiers.continued(classifiers.ReleasedFocalClassifier(categories.num_classes, dims["fc"]), base)
 
 
 def _ncm_fc(
     categories: CategoryTable,
     dims: Mapping[str, int],
     base: LinearClassifier,
+    *,
     scale: float = 1.0,
     pre_relu: bool = False,
 ) -> Classifier:
     """``pre_relu``: reads the feature before the last ReLU, not what the classifier reads."""
     tap = "fc_pre_relu" if pre_relu else "fc"
-    return NCMClassifier.from_base(base, dims[tap], scale, (tap,))
+    return classifiers.NCMClassifier.from_base(base, dims[tap], scale, (tap,))
 
 
 def _ncm_conv(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, scale: float = 1.0
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, *, scale: float = 1.0
 ) -> Classifier:
-    return NCMClassifier.from_base(base, dims["conv"], scale, ("conv", "fc"))
+    return classifiers.NCMClassifier.from_base(base, dims["conv"], scale, ("conv", "fc"))
 
 
 def _tau_norm(
     categories: CategoryTable,
     dims: Mapping[str, int],
     base: LinearClassifier,
+    *,
     tau: float = 1.0,
     keep_bias: bool = True,
     background: bool = True,
 ) -> Classifier:
     """``background``: whether its row is normalised too."""
-    return tau_norm(base, tau, keep_bias, background)
+    return classifiers.tau_norm(base, tau, keep_bias, background)
 
 
 def _tau_norm_select(
     categories: CategoryTable,
     dims: Mapping[str, int],
     base: LinearClassifier,
+    *,
     tau: float = 1.0,
     keep_bias: bool = True,
     background: bool = True,
@@ -107,26 +100,27 @@ def _tau_norm_select(
 ) -> Classifier:
     """``background``: as of tau-norm; ``tail_only``: only where a tail class is named."""
     tail = categories.tail_labels if tail_only else None
-    return TauNormSelectClassifier.from_base(base, tau, keep_bias, background, tail)
+    return classifiers.TauNormSelectClassifier.from_base(base, tau, keep_bias, background, tail)
 
 
 def group_bounds(categories: CategoryTable, groups: int = 4, edges: str = "") -> tuple[int, ...]:
-    """Edges of BAGS' groups by its options.
+    """Compute the edges of BAGS' groups from its options.
 
     Raises:
         ValueError: no such groups.
     """
     if edges == "balanced":
-        return balanced_edges(categories.instance_counts, groups)
+        return by_count.balanced_edges(categories.instance_counts, groups)
     if edges:
-        return parse_edges(edges)
-    return group_edges(categories.bin_edges, categories.num_bins if groups == 4 else groups)
+        return by_count.parse_edges(edges)
+    return by_count.group_edges(categories.bin_edges, categories.num_bins if groups == 4 else groups)
 
 
 def _bags(
     categories: CategoryTable,
     dims: Mapping[str, int],
     base: LinearClassifier,
+    *,
     groups: int = 4,
     edges: str = "",
     beta: float | str = 8.0,
@@ -144,16 +138,16 @@ def _bags(
         bounds = group_bounds(categories, groups, edges)
     except ValueError as error:
         raise InputError(f"option '{'edges' if edges else 'groups'}' of 'bags': {error}") from error
-    grouped = groups_by_count(categories.instance_counts, bounds)
-    return GroupSoftmaxClassifier(
+    grouped = by_count.groups_by_count(categories.instance_counts, bounds)
+    return classifiers.GroupSoftmaxClassifier(
         categories.num_classes, dims["fc"], grouped, beta, others, background, background_loss, cosine or None
     )
 
 
 def _bags_tuned(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, beta: float = 1.0
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, *, beta: float = 1.0
 ) -> Classifier:
-    """BAGS that goes on from a trained one."""
+    """Build BAGS from a trained one."""
     classifier = _bags(categories, dims, base, beta=beta)
     classifier.load_state_dict(base.state_dict())
     return classifier

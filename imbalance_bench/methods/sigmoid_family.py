@@ -3,99 +3,147 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from imbalance_bench import classifiers
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.classifiers import (
-    ACSLClassifier,
-    BACLClassifier,
-    Classifier,
-    DropLossClassifier,
-    ECMClassifier,
-    EQLClassifier,
-    EQLv2Classifier,
-    FCBLClassifier,
-    FederatedClassifier,
-    GumbelClassifier,
-    LinearClassifier,
-    SigmoidClassifier,
-)
-from imbalance_bench.methods.record import Method, classifier_schedule, continued, sigmoid_start
+from imbalance_bench.methods.record import Method, classifier_schedule
+
+if TYPE_CHECKING:
+    from imbalance_bench.classifiers import Classifier, LinearClassifier
 
 
 def _bce(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, background: str = "none",
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    background: str = "none",
     cosine: float = 0.0,
-) -> Classifier:  # fmt: skip
-    return sigmoid_start(SigmoidClassifier(categories.num_classes, dims["fc"], background, cosine or None), base)
+) -> Classifier:
+    return classifiers.sigmoid_start(
+        classifiers.SigmoidClassifier(categories.num_classes, dims["fc"], background, cosine or None), base
+    )
 
 
 def _eqlv2(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, gamma: float = 12.0, mu: float = 0.8,
-    alpha: float = 4.0, cosine: float = 0.0,
-) -> Classifier:  # fmt: skip
-    return sigmoid_start(EQLv2Classifier(categories.num_classes, dims["fc"], gamma, mu, alpha, cosine or None), base)
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    gamma: float = 12.0,
+    mu: float = 0.8,
+    alpha: float = 4.0,
+    cosine: float = 0.0,
+) -> Classifier:
+    return classifiers.sigmoid_start(
+        classifiers.EQLv2Classifier(categories.num_classes, dims["fc"], gamma, mu, alpha, cosine or None), base
+    )
 
 
 def _eql(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, images: int = 100, cosine: float = 0.0
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    images: int = 100,
+    cosine: float = 0.0,
 ) -> Classifier:
     """``images``: classes in so many training images, or fewer, are the tail; LVIS's rare and common ones at 100."""
     tail = (categories.image_counts <= images).tolist()
-    return sigmoid_start(EQLClassifier(categories.num_classes, dims["fc"], tail, cosine or None), base)
+    return classifiers.sigmoid_start(
+        classifiers.EQLClassifier(categories.num_classes, dims["fc"], tail, cosine or None), base
+    )
 
 
 def _droploss(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, images: int = 100, cosine: float = 0.0
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    images: int = 100,
+    cosine: float = 0.0,
 ) -> Classifier:
     """``images``: as of EQL."""
     tail = (categories.image_counts <= images).tolist()
-    return sigmoid_start(DropLossClassifier(categories.num_classes, dims["fc"], tail, cosine or None), base)
+    return classifiers.sigmoid_start(
+        classifiers.DropLossClassifier(categories.num_classes, dims["fc"], tail, cosine or None), base
+    )
 
 
 def _federated(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, sampled: int = 50, power: float = 0.5,
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    sampled: int = 50,
+    power: float = 0.5,
     cosine: float = 0.0,
-) -> Classifier:  # fmt: skip
+) -> Classifier:
     counts = categories.image_counts.tolist()
-    return sigmoid_start(
-        FederatedClassifier(categories.num_classes, dims["fc"], counts, sampled, power, cosine or None), base
+    return classifiers.sigmoid_start(
+        classifiers.FederatedClassifier(categories.num_classes, dims["fc"], counts, sampled, power, cosine or None),
+        base,
     )
 
 
-def _ecm(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0) -> Classifier:
+def _ecm(
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, *, cosine: float = 0.0
+) -> Classifier:
     counts = categories.image_counts.tolist()
-    return sigmoid_start(ECMClassifier(categories.num_classes, dims["fc"], counts, cosine or None), base)
+    return classifiers.sigmoid_start(
+        classifiers.ECMClassifier(categories.num_classes, dims["fc"], counts, cosine or None), base
+    )
 
 
 def _acsl(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, threshold: float = 0.7,
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    threshold: float = 0.7,
     cosine: float = 0.0,
-) -> Classifier:  # fmt: skip
-    classifier = ACSLClassifier(categories.num_classes, dims["fc"], categories.frequencies, threshold, cosine or None)
-    return classifier if cosine else continued(classifier, base)
+) -> Classifier:
+    classifier = classifiers.ACSLClassifier(
+        categories.num_classes, dims["fc"], categories.frequencies, threshold, cosine or None
+    )
+    return classifier if cosine else classifiers.continued(classifier, base)
 
 
 def _fcbl(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, alpha: float = 0.85,
-    threshold: float = 0.7, cosine: float = 0.0,
-) -> Classifier:  # fmt: skip
-    return sigmoid_start(FCBLClassifier(categories.num_classes, dims["fc"], alpha, threshold, cosine or None), base)
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    alpha: float = 0.85,
+    threshold: float = 0.7,
+    cosine: float = 0.0,
+) -> Classifier:
+    return classifiers.sigmoid_start(
+        classifiers.FCBLClassifier(categories.num_classes, dims["fc"], alpha, threshold, cosine or None), base
+    )
 
 
 def _gumbel(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, *, cosine: float = 0.0
 ) -> Classifier:
-    return GumbelClassifier(categories.num_classes, dims["fc"], cosine or None)
+    return classifiers.GumbelClassifier(categories.num_classes, dims["fc"], cosine or None)
 
 
 def _bacl(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, alpha: float = 0.85,
-    classes: int = 8, each: int = 12, cosine: float = 0.0,
-) -> Classifier:  # fmt: skip
-    classifier = BACLClassifier(
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    alpha: float = 0.85,
+    classes: int = 8,
+    each: int = 12,
+    cosine: float = 0.0,
+) -> Classifier:
+    classifier = classifiers.BACLClassifier(
         categories.num_classes, dims["fc"], alpha, classes=classes, each=each, cosine=cosine or None
     )
-    return sigmoid_start(classifier, base)
+    return classifiers.sigmoid_start(classifier, base)
 
 
 METHODS = (

@@ -4,41 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
+from imbalance_bench import classifiers
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.classifiers import (
-    BalancedSigmoidClassifier,
-    Classifier,
-    DualHeadClassifier,
-    EquilibriumClassifier,
-    LinearClassifier,
-    LOCEClassifier,
-    LogitTransformClassifier,
-    LogNClassifier,
-    SeesawClassifier,
-    ShiftedSoftmaxClassifier,
-    SoftmaxClassifier,
-    class_balanced_weights,
-    fractal_calibrated,
-    fractal_dimensions,
-    generalized_weights,
-    ldam_margins,
-    log_counts,
-    log_odds,
-    logit_adjusted,
-)
 from imbalance_bench.datasets.positions import box_centres
-from imbalance_bench.methods.record import Method, classifier_schedule, sigmoid_start
+from imbalance_bench.methods.record import Method, classifier_schedule
 from imbalance_bench.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from imbalance_bench.classifiers import Classifier, LinearClassifier
 
 
 def _cosine(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, scale: float = 20.0
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, *, scale: float = 20.0
 ) -> Classifier:
-    return SoftmaxClassifier(categories.num_classes, dims["fc"], cosine=scale)
+    return classifiers.SoftmaxClassifier(categories.num_classes, dims["fc"], cosine=scale)
 
 
 def _one_of(method: str, option: str, value: str, known: tuple[str, ...]) -> None:
@@ -47,128 +30,166 @@ def _one_of(method: str, option: str, value: str, known: tuple[str, ...]) -> Non
 
 
 def _logit_adjusted(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, gamma: float = 1.0, beta: float = 0.0,
-    counts: str = "images", relative: bool = False,
-) -> Classifier:  # fmt: skip
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    gamma: float = 1.0,
+    beta: float = 0.0,
+    counts: str = "images",
+    relative: bool = False,
+) -> Classifier:
     """``counts``: of ``images`` (NorCal) or ``instances``."""
     _one_of("logit-adjust", "counts", counts, ("images", "instances"))
     numbers = categories.instance_counts if counts == "instances" else categories.image_counts
-    return logit_adjusted(base, numbers, gamma, beta, relative)
+    return classifiers.logit_adjusted(base, numbers, gamma, beta, relative)
 
 
 def _dimensions(annotations: Path, categories: CategoryTable) -> np.ndarray:
-    return fractal_dimensions(*box_centres(annotations, categories), categories.num_classes)
+    return classifiers.fractal_dimensions(*box_centres(annotations, categories), categories.num_classes)
 
 
 def _fractal(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, dimensions: np.ndarray,
-    power: float = 2.0, strength: float = 1.0,
-) -> Classifier:  # fmt: skip
-    return fractal_calibrated(base, categories.image_counts, categories.total_images, dimensions, power, strength)
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    dimensions: np.ndarray,
+    power: float = 2.0,
+    strength: float = 1.0,
+) -> Classifier:
+    return classifiers.fractal_calibrated(
+        base, categories.image_counts, categories.total_images, dimensions, power, strength
+    )
 
 
 def _balanced_softmax(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, tau: float = 1.0,
-    form: str = "softmax", cosine: float = 0.0,
-) -> Classifier:  # fmt: skip
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    tau: float = 1.0,
+    form: str = "softmax",
+    cosine: float = 0.0,
+) -> Classifier:
     """``form``: ``softmax``, the paper's equation over train instances, or ``sigmoid``, its authors' for detection.
 
     The first is the default, as the detectors it starts from have a softmax; the other was published on sigmoids.
     """
     _one_of("balanced-softmax", "form", form, ("softmax", "sigmoid"))
     if form == "sigmoid":
-        shift = log_odds(categories.image_counts, categories.total_images, tau)
-        return sigmoid_start(BalancedSigmoidClassifier(categories.num_classes, dims["fc"], shift, cosine or None), base)
-    shift = log_counts(categories.instance_counts, tau, unit=None)
-    classifier = ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, cosine=cosine or None)
-    return classifier if cosine else continued_loosely(classifier, base)
+        shift = classifiers.log_odds(categories.image_counts, categories.total_images, tau)
+        return classifiers.sigmoid_start(
+            classifiers.BalancedSigmoidClassifier(categories.num_classes, dims["fc"], shift, cosine or None), base
+        )
+    shift = classifiers.log_counts(categories.instance_counts, tau, unit=None)
+    classifier = classifiers.ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, cosine=cosine or None)
+    return classifier if cosine else classifiers.continued(classifier, base)
 
 
 def _fresh(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, cosine: float = 0.0
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, *, cosine: float = 0.0
 ) -> Classifier:
     """cRT, with class-balanced images as EQLv2's authors have it in detectors: W and b anew, a plain cross entropy."""
-    return SoftmaxClassifier(categories.num_classes, dims["fc"], cosine=cosine or None)
+    return classifiers.SoftmaxClassifier(categories.num_classes, dims["fc"], cosine=cosine or None)
 
 
 def _lws(categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier) -> Classifier:
-    return LogitTransformClassifier.from_base(base)
+    return classifiers.LogitTransformClassifier.from_base(base)
 
 
 def _disalign(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, rho: float = 0.8
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, *, rho: float = 0.8
 ) -> Classifier:
-    weights = generalized_weights(categories.instance_counts, rho)
-    return LogitTransformClassifier.from_base(base, shift=True, gate=True, background=False, loss_weights=weights)
+    weights = classifiers.generalized_weights(categories.instance_counts, rho)
+    return classifiers.LogitTransformClassifier.from_base(
+        base, shift=True, gate=True, background=False, loss_weights=weights
+    )
 
 
 def _logn(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, momentum: float = 5e-5
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, *, momentum: float = 5e-5
 ) -> Classifier:
     """``momentum``: of moving averages, as released; 0 for the statistics of all training RoIs."""
-    return continued_loosely(LogNClassifier(categories.num_classes, dims["fc"], momentum, base.cosine), base)
+    return classifiers.continued(
+        classifiers.LogNClassifier(categories.num_classes, dims["fc"], momentum, base.cosine), base
+    )
 
 
 def _equilibrium(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, momentum: float = 0.9,
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    momentum: float = 0.9,
     cosine: float = 0.0,
-) -> Classifier:  # fmt: skip
-    classifier = EquilibriumClassifier(categories.num_classes, dims["fc"], momentum, cosine=cosine or None)
-    return classifier if cosine else continued_loosely(classifier, base)
+) -> Classifier:
+    classifier = classifiers.EquilibriumClassifier(categories.num_classes, dims["fc"], momentum, cosine=cosine or None)
+    return classifier if cosine else classifiers.continued(classifier, base)
 
 
 def _loce(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, classes: int = 8, each: int = 4,
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    classes: int = 8,
+    each: int = 4,
     cosine: float = 0.0,
-) -> Classifier:  # fmt: skip
-    classifier = LOCEClassifier(categories.num_classes, dims["fc"], classes=classes, each=each, cosine=cosine or None)
-    return classifier if cosine else continued_loosely(classifier, base)
+) -> Classifier:
+    classifier = classifiers.LOCEClassifier(
+        categories.num_classes, dims["fc"], classes=classes, each=each, cosine=cosine or None
+    )
+    return classifier if cosine else classifiers.continued(classifier, base)
 
 
 def _simcal(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, below: int = 100, fresh: bool = True
+    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, *, below: int = 100, fresh: bool = True
 ) -> Classifier:
     """``below``: so many train instances, a class is scored by the new head; that starts ``fresh``, or from W, b."""
     tail = (categories.instance_counts < below).tolist()
-    classifier = DualHeadClassifier(categories.num_classes, dims["fc"], tail)
-    with torch.no_grad():
-        classifier.original_weight.copy_(base.weight)
-        classifier.original_bias.copy_(base.bias)
-    return classifier if fresh else continued_loosely(classifier, base)
+    classifier = classifiers.DualHeadClassifier.from_base(base, tail)
+    return classifier if fresh else classifiers.continued(classifier, base)
 
 
 def _ldam(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, margin: float = 0.5,
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    margin: float = 0.5,
     scale: float = 30.0,
-) -> Classifier:  # fmt: skip
-    shift = ldam_margins(categories.instance_counts, margin, scale)
-    return ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, margin=True, cosine=scale)
+) -> Classifier:
+    shift = classifiers.ldam_margins(categories.instance_counts, margin, scale)
+    return classifiers.ShiftedSoftmaxClassifier(categories.num_classes, dims["fc"], shift, margin=True, cosine=scale)
 
 
 def _ldam_drw(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, margin: float = 0.5,
-    scale: float = 30.0, beta: float = 0.9999,
-) -> Classifier:  # fmt: skip
-    shift = ldam_margins(categories.instance_counts, margin, scale)
-    weights = class_balanced_weights(categories.instance_counts, beta, clip=None)
-    return ShiftedSoftmaxClassifier(
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    margin: float = 0.5,
+    scale: float = 30.0,
+    beta: float = 0.9999,
+) -> Classifier:
+    shift = classifiers.ldam_margins(categories.instance_counts, margin, scale)
+    weights = classifiers.class_balanced_weights(categories.instance_counts, beta, clip=None)
+    return classifiers.ShiftedSoftmaxClassifier(
         categories.num_classes, dims["fc"], shift, margin=True, cosine=scale, deferred_weights=weights
     )
 
 
 def _seesaw(
-    categories: CategoryTable, dims: Mapping[str, int], base: LinearClassifier, p: float = 0.8, q: float = 2.0,
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    p: float = 0.8,
+    q: float = 2.0,
     cosine: float = 20.0,
-) -> Classifier:  # fmt: skip
-    return SeesawClassifier(categories.num_classes, dims["fc"], p, q, cosine or None)
-
-
-def continued_loosely(classifier: LinearClassifier, base: LinearClassifier) -> LinearClassifier:
-    """W and b of a trained classifier; what else the other holds stays as it is."""
-    with torch.no_grad():
-        classifier.weight.copy_(base.weight)
-        classifier.bias.copy_(base.bias)
-    return classifier
+) -> Classifier:
+    return classifiers.SeesawClassifier(categories.num_classes, dims["fc"], p, q, cosine or None)
 
 
 METHODS = (

@@ -1,4 +1,4 @@
-"""Batches of cached RoIs, by how a method draws: images in random order, images or RoIs of drawn classes."""
+"""Batches of cached RoIs, by a method's sampling: random images, or images or RoIs of sampled classes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ Batches = Callable[[int, torch.Generator, str], Iterator[tuple[Tensor, Tensor]]]
 
 
 def drawing(proposals: ProposalSet, num_classes: int, sampling: str = "uniform") -> Batches:
-    """What draws the batches of an epoch.
+    """Return the function that draws the batches of an epoch.
 
     Args:
         proposals: the training part of a cache.
         num_classes: C; background is no class here.
         sampling: of ``Method``: ``uniform``, ``class-balanced`` or ``bi-level``.
     """
-    if sampling == "bi-level":
-        return partial(bi_level, proposals, num_classes)
-    weights = balanced_weights(proposals, num_classes) if sampling == "class-balanced" else None
-    return partial(whole_images, proposals, weights)
+    of: dict[str, Callable[[], Batches]] = {
+        "uniform": lambda: partial(whole_images, proposals, None),
+        "class-balanced": lambda: partial(whole_images, proposals, balanced_weights(proposals, num_classes)),
+        "bi-level": lambda: partial(bi_level, proposals, num_classes),
+    }
+    return of[sampling]()
 
 
 def whole_images(
     proposals: ProposalSet, weights: Tensor | None, images_per_batch: int, generator: torch.Generator, device: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, in random order, each in one of its views at random.
+    """Draw every image once, in random order, each in one of its views.
 
     The next batch is read while the present one is in use.
 
@@ -57,7 +59,7 @@ def whole_images(
 
 
 def balanced_weights(proposals: ProposalSet, num_classes: int) -> Tensor:
-    """Weights of the images, for ``whole_images``: of an image drawn for a class that is drawn at random."""
+    """Compute the probability of each image when a class is drawn at random, then an image that holds it."""
     unique, position = np.unique(proposals.image_ids, return_inverse=True)
     image = np.repeat(position, np.diff(proposals.offsets))
     foreground = proposals.labels < num_classes
@@ -70,7 +72,7 @@ def balanced_weights(proposals: ProposalSet, num_classes: int) -> Tensor:
 def bi_level(
     proposals: ProposalSet, num_classes: int, images_per_batch: int, generator: torch.Generator, device: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """SimCal's bi-level sampling (arXiv 2007.11978): classes at random, of each a view of an image that holds it.
+    """Draw classes at random, and of each a view of an image that holds it (SimCal, arXiv 2007.11978).
 
     Of the view come the class's own RoIs and as many of background's, at random; as many draws as there are images.
 

@@ -50,7 +50,7 @@ class ShardedRows:
 
     @classmethod
     def concatenate(cls, parts: Sequence[ShardedRows]) -> ShardedRows:
-        """The rows of several arrays of one width, one after the other, on disk if all of them are."""
+        """Join arrays of one width, row after row, on disk if all of them are."""
         if not all(part.files for part in parts):
             return cls.of(np.concatenate([part.tensor([slice(0, len(part))]).numpy() for part in parts]))
         files, rows = ([item for part in parts for item in getattr(part, name)] for name in ("files", "_rows"))
@@ -77,7 +77,7 @@ class ShardedRows:
         return len(self) * self.dim * self.dtype.itemsize
 
     def tensor(self, spans: Sequence[slice], device: torch.device | str = "cpu") -> Tensor:
-        """(N, d) rows of some spans, one after the other, in the stored precision."""
+        """Read the rows of some spans, (N, d), in the stored precision."""
         if self._resident is not None:
             return torch.cat([self._resident[span] for span in spans]).to(device)
         out = np.empty((sum(span.stop - span.start for span in spans), self.dim), self.dtype)
@@ -90,7 +90,7 @@ class ShardedRows:
         return rows.to(device)
 
     def to(self, device: torch.device | str) -> ShardedRows:
-        """The whole array in a device's memory, read a shard at a time."""
+        """Load the whole array into a device's memory, a shard at a time."""
         moved = ShardedRows(self.files, self._rows, self.dim, self.dtype)
         dtype = torch.from_numpy(np.empty(0, self.dtype)).dtype
         moved._resident = torch.empty((len(self), self.dim), dtype=dtype, device=device)
@@ -103,7 +103,7 @@ class ShardedRows:
             os.close(handle)
 
     def _read(self, start: int, stop: int, out: np.ndarray, filled: int) -> int:
-        """Fill ``out`` from row ``filled`` on with rows ``start`` to ``stop``; the row after."""
+        """Copy rows ``start`` to ``stop`` into ``out`` from row ``filled`` on; return the next free row."""
         size = self.dim * self.dtype.itemsize
         while start < stop:
             shard = int(np.searchsorted(self._starts, start, side="right")) - 1
@@ -121,7 +121,7 @@ class ShardedRows:
 
 
 def ahead(work: Callable[[Item], Result], items: Iterable[Item], depth: int = 2) -> Iterator[Result]:
-    """Results of ``work`` in order, computed in another thread up to ``depth`` items before they are asked for."""
+    """Yield results of ``work`` in order, computed in another thread up to ``depth`` items ahead."""
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
         pending: deque = deque()
         try:

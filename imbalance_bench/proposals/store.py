@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -41,6 +41,9 @@ COLUMNS = {"labels": np.int32, "ground_truth": bool, "frames": np.float32, "coun
 """What is held in memory of a part; features and boxes are not."""
 CHUNK_ROWS, CHUNK_VALUES = 16384, 1 << 26
 
+BoxesOfPairs = Callable[[Tensor, Tensor], Tensor]
+"""((K,) proposals, (K,) labels) -> (K, 4) boxes in the original image."""
+
 
 @dataclass(frozen=True, eq=False)
 class ProposalSet(ByValue):
@@ -48,15 +51,16 @@ class ProposalSet(ByValue):
 
     Attributes:
         features: (P, d) on disk or on the device, one for each tap, half or single precision.
-        relu: whether a ReLU is applied to each on reading.
         labels: (P,) int32, background = C.
-        boxes: (P, 4) float32 xyxy in the original image after box regression, where the detector's regressor is
-            class-agnostic; else the proposals themselves in the network's image.
+        stored_boxes: (P, 4) float32 xyxy: in the original image after box regression, where the detector's regressor
+            is class-agnostic; else the proposals themselves in the network's image. ``boxes_of`` reads both.
         frames: (I, 4) float32: height and width of the network's image, its scale in x and y.
         offsets: (I + 1,) int64: image i holds rows offsets[i]..offsets[i + 1].
         image_ids: (I,) int64; an id comes once a view.
         ground_truth: (P,) bool: the proposal is an added ground-truth box (training only).
         manifest: what made it.
+        relu: whether a ReLU is applied to each tap on reading.
+        boxes_of_pairs: where each class has a box regressor, what decodes the boxes of an image, by its position.
 
     Example:
         >>> import numpy as np
@@ -67,13 +71,14 @@ class ProposalSet(ByValue):
 
     features: tuple[ShardedRows, ...]
     labels: np.ndarray
-    boxes: ShardedRows
+    stored_boxes: ShardedRows
     ground_truth: np.ndarray
     frames: np.ndarray
     offsets: np.ndarray
     image_ids: np.ndarray
     manifest: dict[str, Any]
     relu: tuple[bool, ...] = (False,)
+    boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None
 
     @classmethod
     def from_arrays(
@@ -138,11 +143,11 @@ class ProposalSet(ByValue):
         return len(self.image_ids)
 
     def rows(self, first: int, last: int | None = None) -> slice:
-        """Rows of the images at positions ``first`` to ``last`` (exclusive; one image without it)."""
+        """Return the rows of the images at positions ``first`` to ``last`` (exclusive; one image without it)."""
         return slice(int(self.offsets[first]), int(self.offsets[first + 1 if last is None else last]))
 
     def batch(self, spans: Sequence[slice], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """(features in single precision, taps concatenated; labels) of some spans of rows."""
+        """Read some spans of rows: features in single precision with taps concatenated, and labels."""
         taps = []
         for stored, relu in zip(self.features, self.relu, strict=True):
             tap = stored.tensor(spans, device).float()
@@ -154,7 +159,7 @@ class ProposalSet(ByValue):
     def chunks(
         self, size: int = CHUNK_ROWS, device: torch.device | str = "cpu", ground_truth_only: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """All proposals in order, or only the added ground-truth boxes, at most ``size`` at a time, for statistics."""
+        """Yield all proposals in order, or only the added ground-truth boxes, at most ``size`` at a time."""
         size = max(1, min(size, CHUNK_VALUES // sum(stored.dim for stored in self.features)))
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
@@ -165,12 +170,22 @@ class ProposalSet(ByValue):
             yield features, labels
 
     def image(self, position: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
-        """(features, labels, boxes) of the image at a position; boxes stay on the CPU."""
+        """Read features, labels and stored boxes of the image at a position; boxes stay on the CPU."""
         rows = self.rows(position)
-        return *self.batch([rows], device), self.boxes.tensor([rows])
+        return *self.batch([rows], device), self.stored_boxes.tensor([rows])
+
+    def boxes_of(self, position: int) -> Tensor | BoxesOfPairs:
+        """Return the boxes of an image's proposals, (P, 4) xyxy; of a class-specific regressor, their decoder.
+
+        The coordinates are of the original image. A thousand proposals of a thousand classes are a million boxes, of
+        which a few hundred are looked at.
+        """
+        if self.boxes_of_pairs is not None:
+            return self.boxes_of_pairs(position)
+        return self.stored_boxes.tensor([self.rows(position)])
 
     def on(self, device: str, share: float = 0.7) -> ProposalSet:
-        """The features in a GPU's memory, where they take no more than ``share`` of what is free; else as they are."""
+        """Move the features to a GPU if they take at most ``share`` of its free memory; else return them unchanged."""
         if not device.startswith("cuda"):
             return self
         free, _ = torch.cuda.mem_get_info(device)
@@ -238,7 +253,7 @@ class Writer:
         self._files: dict[str, Any] = {}
 
     def add(self, image: ImageProposals) -> None:
-        """The next image's proposals; none of them is held but its small columns."""
+        """Write the next image's proposals; only small columns are kept in memory."""
         if not self._files:
             folder = self._partial / self._name(len(self._shards))
             folder.mkdir()
@@ -279,7 +294,7 @@ class Writer:
         self._columns = {key: [] for key in COLUMNS}
 
     def _sync(self) -> tuple[str, Path]:
-        """Name and folder of the open shard, its files closed."""
+        """Close the files of the open shard; return its name and folder."""
         for file in self._files.values():
             with file:
                 file.flush()
@@ -298,7 +313,7 @@ class Writer:
 
 
 def assemble(folder: Path, world: int = 1) -> None:
-    """Put a part in its place from what the writers of all ranks have written."""
+    """Assemble a part from the shards of all ranks, and move it into place."""
     home = _partial(folder, 0)
     made_by, dtype, *_ = json.loads((home / "made_by.json").read_text())
     remove_partials(home)
@@ -358,7 +373,7 @@ def read(folder: Path, verify: bool = True) -> ProposalSet:
                     raise InputError(f"{path}: field 'sha256' of the manifest does not match the arrays")
     return ProposalSet(
         features=(ShardedRows([path / "features.bin" for path in folders], rows, shards[0]["dim"], dtype),),
-        boxes=ShardedRows([path / "boxes.bin" for path in folders], rows, 4, np.dtype(np.float32)),
+        stored_boxes=ShardedRows([path / "boxes.bin" for path in folders], rows, 4, np.dtype(np.float32)),
         offsets=np.concatenate([[0], np.cumsum(counts)]),
         manifest=manifest,
         labels=columns["labels"],
@@ -379,7 +394,7 @@ def _stamp(shard: Path) -> tuple[int, ...]:
 
 @cache
 def _sha256(shard: Path, stamp: tuple[int, ...]) -> str:
-    """Checksum of a shard's arrays; once for each state of its files."""
+    """Compute the checksum of a shard's arrays, once for each state of its files."""
     digest = hashlib.sha256()
 
     def add(name: str) -> None:
@@ -395,7 +410,7 @@ def _sha256(shard: Path, stamp: tuple[int, ...]) -> str:
 
 
 def join(parts: Sequence[ProposalSet], relu: Sequence[bool]) -> ProposalSet:
-    """Several taps of the same proposals side by side.
+    """Join several taps of the same proposals.
 
     Args:
         parts: of one split, one a tap.
@@ -412,13 +427,13 @@ def join(parts: Sequence[ProposalSet], relu: Sequence[bool]) -> ProposalSet:
 
 
 def concatenate(parts: Sequence[ProposalSet]) -> ProposalSet:
-    """The proposals of different images one after the other, each part made with as many views of its images."""
+    """Concatenate the proposals of different images; all parts have the same number of views."""
     starts = np.cumsum([0, *(len(part) for part in parts)])
     offsets = [part.offsets[:-1] + start for part, start in zip(parts, starts, strict=False)]
     return replace(
         parts[0],
         features=tuple(ShardedRows.concatenate(taps) for taps in zip(*(part.features for part in parts), strict=True)),
-        boxes=ShardedRows.concatenate([part.boxes for part in parts]),
+        stored_boxes=ShardedRows.concatenate([part.stored_boxes for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         ground_truth=np.concatenate([part.ground_truth for part in parts]),
         frames=np.concatenate([part.frames for part in parts]),

@@ -1,4 +1,4 @@
-"""Equality of records that hold arrays, of which a dataclass's own makes an error: the truth of an array is unclear."""
+"""Equality of records that hold arrays; the one that a dataclass generates raises an error on arrays."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class ByValue:
-    """Base of a dataclass with arrays (``@dataclass(eq=False)``): equal are records of one type with equal fields.
+    """Base class that compares dataclasses with arrays by value (use with ``@dataclass(eq=False)``).
 
-    Arrays, tensors and tables are equal where shapes and all elements are, NaN and NaN among them. What can be changed
-    in place has no hash.
+    Records of one type with equal fields are equal. Arrays, tensors and tables are equal if their shapes and all
+    elements are, and NaN equals NaN. Such a record has no hash, because its arrays can be changed in place.
     """
 
     def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""The one exception for what a user handed us, the look-up that raises it most often, and what its messages list."""
+"""The exception for bad user input, a look-up that raises it, and a helper for its messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class InputError(ValueError):
-    """Bad input from outside: a file, an option, a checkpoint.
+    """Bad input from the user: a file, an option, a checkpoint.
 
     The message is one line that names the file, the field and what was expected; the command line prints it
     as it is and exits with status 2. Names and other packages' messages that break lines are joined.
@@ -26,7 +26,7 @@ class InputError(ValueError):
 
 
 def look_up(records: Mapping[str, T], name: str, kind: str) -> T:
-    """The record of a name.
+    """Look up a record by name.
 
     Args:
         records: by name.
@@ -44,6 +44,6 @@ def look_up(records: Mapping[str, T], name: str, kind: str) -> T:
 
 
 def first(values: Sequence[Any], count: int = 3) -> str:
-    """The first few of a list, for a message of one line."""
+    """Join the first few values of a list for a one-line message."""
     texts = (text if text.isprintable() else ascii(text)[1:-1] for text in map(str, values[:count]))
     return ", ".join(texts) + (", ..." if len(values) > count else "")

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, JSON that every reader takes, checksums, and disks that take no more."""
+"""Atomic file writes, strict JSON, checksums, and clear errors of full or read-only disks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ KINDS = {
 
 
 def kind_of(head: bytes) -> str | None:
-    """What a file is, by its first 512 bytes, that is never what was asked for; None where that cannot be told."""
+    """Recognise by its first 512 bytes a kind of file that is never the expected one; return None if unknown."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head:
         return "empty"
@@ -55,7 +55,7 @@ def kind_of(head: bytes) -> str | None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a file beside ``path``, then put it there in one step; on failure nothing changes.
+    """Write a file to a temporary path with ``write``, then move it into place; on failure nothing changes.
 
     Raises:
         OSError: of the disk; it names ``path``, whatever ``write`` made of it.
@@ -85,7 +85,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def load_json(path: str | os.PathLike[str]) -> Any:
-    """The value in a JSON file: UTF-8, UTF-16 or UTF-32, with or without a byte-order mark, gzipped or not.
+    """Read a JSON file: UTF-8, UTF-16 or UTF-32, with or without a byte-order mark, gzipped or not.
 
     Told by the content, whatever the name: PowerShell and Excel write marks, exports are packed.
 
@@ -119,7 +119,7 @@ def write_json(path: Path, content: Any, *, compact: bool = False) -> None:
 
 
 def json_text(content: Any, *, compact: bool = False) -> str:
-    """Strict JSON, which has no NaN: a number that is not there is ``null``.
+    """Write a value as strict JSON, in which NaN becomes ``null``.
 
     Args:
         content: dictionaries, lists, numbers, strings.
@@ -145,18 +145,18 @@ def _without_nan(content: Any) -> Any:
 
 
 def numbers_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``json_text`` made of a record of numbers: ``null`` is NaN again."""
+    """Turn the ``null`` values of a record of numbers, as ``json_text`` writes them, back into NaN."""
     return {name: math.nan if value is None else value for name, value in record.items()}
 
 
 def remove_partials(folder: Path) -> None:
-    """Delete what a killed process had begun to write into a folder; nobody else may be writing there."""
+    """Delete the temporary files that a killed process left in a folder; no other process may be writing there."""
     for partial in folder.glob(".*.partial-*"):
         partial.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file; one that has not changed since is not read again by the same process."""
+    """Compute the SHA-256 of a file as hex; an unchanged file is read once per process."""
     status = path.stat()
     return _sha256(path.resolve(), status.st_size, status.st_mtime_ns, status.st_ino)
 
@@ -172,7 +172,7 @@ def _sha256(path: Path, *_: int) -> str:
 
 @contextlib.contextmanager
 def naming(path: Path, instead: bool = False) -> Iterator[None]:
-    """Let errors of the disk name what was being written, which a write to an open file does not.
+    """Add the path to errors of the disk, because a write to an open file does not name it.
 
     Args:
         path: what.
@@ -188,7 +188,7 @@ def naming(path: Path, instead: bool = False) -> Iterator[None]:
 
 
 def disk_problem(error: BaseException) -> str | None:
-    """One line on an error of the disk: the path, what is wrong, what is left, what to do; None of any other error."""
+    """Describe an error of the disk in one line: path, reason, free space, what to do; None for other errors."""
     of_disk = _of_disk(error)
     if of_disk is None:
         return None
@@ -202,7 +202,7 @@ def disk_problem(error: BaseException) -> str | None:
 
 
 def free(path: Path) -> int:
-    """Bytes that are free on the disk of a path that need not be there yet."""
+    """Return the free bytes on the disk of a path, which need not exist yet."""
     path = path.absolute()
     while not path.exists():
         path = path.parent
@@ -210,7 +210,7 @@ def free(path: Path) -> int:
 
 
 def _of_disk(error: BaseException) -> OSError | None:
-    """The disk's error that an error is, or hides: ``torch.save`` raises one of its own."""
+    """Find the disk error behind an exception; ``torch.save`` wraps it in one of its own."""
     for candidate in (error, error.__context__ if isinstance(error, RuntimeError) else None):
         if isinstance(candidate, OSError) and candidate.errno in DISK_PROBLEMS:
             return candidate

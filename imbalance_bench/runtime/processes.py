@@ -1,4 +1,4 @@
-"""One run by several processes (torchrun, Slurm, MPI), through mmengine: who does what, and who waits.
+"""One run on several processes (torchrun, Slurm, MPI), through mmengine: division of the work, and waiting.
 
 Every process enters the same ``Benchmark.run``. They train a detector together and cache proposals together; what takes
 seconds or must happen once (locks, records, classifiers on cached proposals, scores) the main process does alone while
@@ -66,14 +66,14 @@ def launched(launcher: str) -> Iterator[None]:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's number and how many there are; (0, 1) within ``on_main``, too."""
+    """Return this process's rank and the number of processes; (0, 1) inside ``on_main``."""
     if _alone or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 0, 1
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
-    """A tensor's sum over all processes; itself where there is one, or within ``on_main``, where others only wait."""
+    """Sum a tensor over all processes; with one process, or inside ``on_main``, return it unchanged."""
     if rank_and_world()[1] == 1:
         return tensor
     from mmengine import dist
@@ -84,7 +84,7 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
 
 
 def rows_of_processes(tensor: Tensor) -> Tensor:
-    """The rows of all processes, rank after rank, however many each has; as of ``sum_over_processes``."""
+    """Gather the rows of all processes in order of rank; each may have a different number."""
     rank, world = rank_and_world()
     if world == 1:
         return tensor
@@ -100,7 +100,7 @@ def rows_of_processes(tensor: Tensor) -> Tensor:
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """What the main process alone makes of ``work``, in every process; the others wait for it.
+    """Run ``work`` on rank 0 and broadcast its result; the other processes wait.
 
     Raises:
         SystemExit: in the others, where the main one raises an error, which it alone reports.
@@ -132,7 +132,7 @@ def on_main(work: Callable[[], T]) -> T:
 
 
 def wait_for_all() -> None:
-    """Until every process is here."""
+    """Wait until every process has reached this call."""
     from mmengine import dist
 
     with _all_there():
@@ -141,7 +141,7 @@ def wait_for_all() -> None:
 
 @contextmanager
 def _all_there() -> Iterator[None]:
-    """The process that fails says why; the others only notice."""
+    """Stop quietly if another process has failed; that process reports the reason."""
     try:
         yield
     except RuntimeError as error:
@@ -150,19 +150,19 @@ def _all_there() -> Iterator[None]:
 
 @contextmanager
 def held_by_main(lock: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-    """All processes within a lock that the main one holds."""
+    """Hold a lock on rank 0 while all processes run the body."""
     with ExitStack() as stack:
         on_main(lambda: stack.enter_context(lock()))
         yield
 
 
 def share(items: Sequence[T], rank: int, world: int) -> Sequence[T]:
-    """Consecutive items that fall to a process; all shares in order are all items."""
+    """Return the consecutive items of one process; the shares in order of rank are all items."""
     return items[rank * len(items) // world : (rank + 1) * len(items) // world]
 
 
 def per_process(batch_size: int, world: int) -> int:
-    """Images of one update that fall to each of ``world`` processes.
+    """Divide the images of one update evenly over ``world`` processes.
 
     Raises:
         InputError: they do not come out even, which would change the learning rate of an image.
@@ -176,6 +176,6 @@ def per_process(batch_size: int, world: int) -> int:
 
 
 def log_file(path: Path) -> Path:
-    """A log of this process: the main one's is ``path`` itself."""
+    """Return the log file of this process: ``path`` itself on rank 0, a name with the rank on others."""
     rank, _ = rank_and_world()
     return path if rank == 0 else path.with_name(f"{path.stem}.rank{rank}{path.suffix}")

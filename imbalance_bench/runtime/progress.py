@@ -1,4 +1,4 @@
-"""What a long piece of work says while it runs: bars with time left, and one line when a step is done."""
+"""Progress of long work: bars with time left, and one line when a step is done."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Reporter:
         self.console = console or Console(quiet=True)
 
     def __reduce__(self) -> tuple[type[Reporter], tuple[()]]:
-        """In another process it is silent: this one's console is not there."""
+        """Unpickle as a silent reporter: another process does not have this console."""
         return Reporter, ()
 
     def say(self, text: str, style: str | None = None) -> None:
-        """One line as it stands, brackets too; a terminal breaks it between words, a file keeps it."""
+        """Print one line as it is, without markup; a terminal wraps it between words."""
         at_once = not self.console.is_terminal
         self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=at_once)
 
     @contextlib.contextmanager
     def task(self, description: str, total: int) -> Iterator[Advance]:
-        """A bar over ``total`` steps; yields ``advance`` and ends with a line that says how long it took."""
+        """Show a bar over ``total`` steps; yield ``advance``, and end with a line that says how long it took."""
         columns = (
             TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -65,7 +65,7 @@ class Reporter:
         self.console.print(Text.assemble("  ", ("✓", "green"), f" {description}", (spent, "dim")))
 
     def epochs(self, total: int, begun: float = 0) -> Callable[[int, float], None]:
-        """What to call at the end of each epoch, with its number from 1 and its mean loss.
+        """Return the function to call at the end of each epoch, with its number from 1 and its mean loss.
 
         It says a line, with the time left, where no bar shows that: in a file or a pipe.
 
@@ -85,7 +85,7 @@ class Reporter:
 
 
 def duration(seconds: float) -> str:
-    """``8.1 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    """Format seconds: ``8.1 s``, ``3 min 05 s``, ``2 h 10 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
-    """Seed of one epoch, so that a resumed run draws what an uninterrupted one would have drawn; below 2^32.
+    """Return the seed of one epoch (below 2^32), so that a resumed run draws what an uninterrupted one would.
 
     Args:
         seed: of the run.

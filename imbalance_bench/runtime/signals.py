@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: how a command is asked to stop, and how long work puts that off until it has saved."""
+"""SIGTERM and Ctrl-C: stop a command cleanly, or defer the stop until long work has saved its state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(BaseException):
-    """The process was asked to stop; everything that is open is closed on the way out.
+    """Raised when the process was asked to stop; open files and contexts are closed on the way out.
 
     Attributes:
         status: exit status by the shell's custom, 143 after SIGTERM, 130 after Ctrl-C.
@@ -26,7 +26,7 @@ class Stopped(BaseException):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Let both signals raise ``Stopped`` where the program is, instead of ending the process there."""
+    """Make both signals raise ``Stopped`` instead of ending the process at once."""
     process = os.getpid()
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -39,8 +39,8 @@ def stoppable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def put_off() -> Iterator[Callable[[], int | None]]:
-    """Only note the first signal, so that the work can stop at a good moment; a second one stops at once.
+def deferred() -> Iterator[Callable[[], int | None]]:
+    """Record the first signal, so that the work can stop at a good moment; a second one stops at once.
 
     Yields:
         What gives the signal's number, or None. Leaving the context delivers a signal that was noted.
@@ -62,7 +62,7 @@ def put_off() -> Iterator[Callable[[], int | None]]:
 
 @contextlib.contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Both signals' handler, in the main thread, where alone there are any; what is ignored (``nohup``) stays so."""
+    """Install a handler of both signals in the main thread; an ignored signal (``nohup``) stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Threads of torch's OpenMP on machines that have other work: those that wait sleep."""
+"""Threads of torch's OpenMP on a shared machine: let waiting threads sleep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def sleep_when_waiting() -> None:
-    """Have waiting threads sleep, unless the user has said how they wait; call it before torch is imported.
+    """Let waiting threads sleep, unless the user has set how they wait; call it before torch is imported.
 
     By default they spin for milliseconds at each of the thousand places of a step where threads meet. Where another
     process, or a neighbour of this virtual machine, has one of the cores, they burn the time that the last one needs.
@@ -20,7 +20,7 @@ def sleep_when_waiting() -> None:
 
 
 def spinning() -> str | None:
-    """The user's setting by which waiting threads spin, ``NAME=value``; None: they sleep."""
+    """Return the user's setting that makes waiting threads spin, ``NAME=value``; None if they sleep."""
     policy, spins, blocktime = (os.environ.get(name, "") for name in SETTINGS)
     if spins or blocktime:
         name, value = ("GOMP_SPINCOUNT", spins) if spins else ("KMP_BLOCKTIME", blocktime)
@@ -29,7 +29,7 @@ def spinning() -> str | None:
 
 
 def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
-    """Cores that this process may run on, or the share of them that its container is given.
+    """Return the number of cores that this process may use, or the share that its container is given.
 
     Args:
         quota: file of the control group: ``max 100000``, or microseconds of each so many.

@@ -35,7 +35,7 @@ from imbalance_bench.runtime.memory import keep_freed_memory
 from imbalance_bench.runtime.processes import log_file, on_main, per_process
 from imbalance_bench.runtime.progress import Advance, Reporter, logged_to
 from imbalance_bench.runtime.seeds import epoch_seed
-from imbalance_bench.runtime.signals import put_off
+from imbalance_bench.runtime.signals import deferred
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.divergence import check_losses, check_weights
 from imbalance_bench.training.resuming import WHOLE_FILES, ResumableLoop, StopHook, latest_checkpoint
@@ -173,7 +173,7 @@ def train_detector(
     latest = on_main(lambda: latest_checkpoint(folder, reporter.say))
     iterations = schedule.epochs * len(loader)
     # Several processes are asked at different iterations: they end at once, and go on from the last epoch.
-    stopping = nullcontext(lambda: None) if dist.is_distributed() else put_off()
+    stopping = nullcontext(lambda: None) if dist.is_distributed() else deferred()
     with stopping as asked, reporter.task(f"training the detector, {schedule.epochs} epochs", iterations) as advance:
         hooks: list[Hook] = [
             EpochSeedHook(seed),

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 
 from imbalance_bench import methods
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.classifiers import Classifier
-from imbalance_bench.methods import Method
+from imbalance_bench.classifiers import Classifier, softmax_start
+from imbalance_bench.methods import Run
 from imbalance_bench.proposals import store as proposals
 from imbalance_bench.proposals.store import ProposalSet
 from imbalance_bench.runtime.devices import resolve_device
@@ -79,9 +78,9 @@ def fit(
         >>> bags.groups, tuple(bags.scores(bags(torch.zeros(5, 4))).shape)
         ([3, 2, 1], (5, 4))
     """
-    record = methods.get(method).at(variant)
+    run = methods.get(method).run(variant)
     table = counts if isinstance(counts, CategoryTable) else CategoryTable.from_arrays(counts)
-    _check_method(record, variant, image_ids is not None)
+    _check_run(run, image_ids is not None)
     given = features if isinstance(features, Mapping) else {"fc": features}
     taps = {name: ProposalSet.from_arrays(array, labels, image_ids=image_ids) for name, array in given.items()}
     if not taps:
@@ -110,25 +109,24 @@ def fit(
     )
     place = resolve_device(device)
 
-    def fitted(record: Method, variant: str | None, start: Classifier | None) -> Classifier:
-        """The method's classifier, and before it the one it starts from."""
-        if start is None and record.starts_from != "scratch":
-            name, settings = methods.parse(record.starts_from)
-            start = fitted(methods.get(name), settings, None)
+    def fitted(run: Run, start: Classifier | None) -> Classifier:
+        """Fit the classifier of a run, and before it the one that it starts from."""
+        before = methods.start_of(run)
+        if start is None and before is not None:
+            start = fitted(before, None)
         torch.manual_seed(seed)
-        base: Any = None if start is None else methods.softmax_start(start)
-        classifier = record.build(table, dims, base, **record.arguments(variant))
+        classifier = run.build(table, dims, None if start is None else softmax_start(start))
         sources = ["fc_pre_relu" if tap == "fc" and "fc" not in taps else tap for tap in classifier.taps]
         relu = [source != tap for source, tap in zip(sources, classifier.taps, strict=True)]
         read = proposals.join([taps[source] for source in sources], relu)
-        if record.trains == "nothing":
+        if run.trains_nothing:
             classifier.fit(read.chunks())
         else:
-            train_classifier(classifier, read, schedule, seed, sampling=record.sampling, device=place)
+            train_classifier(classifier, read, schedule, seed, sampling=run.method.sampling, device=place)
         return classifier.eval()
 
     with torch.random.fork_rng(devices=[]):
-        return fitted(record, variant, start)
+        return fitted(run, start)
 
 
 class _Widths(dict[str, int]):
@@ -140,29 +138,30 @@ class _Widths(dict[str, int]):
         raise InputError(f"features: the method reads '{tap}', expected a mapping that has it beside {', '.join(self)}")
 
 
-def _check_method(record: Method, variant: str | None, with_images: bool) -> None:
-    """Whether arrays are all that the method needs.
+def _check_run(run: Run, with_images: bool) -> None:
+    """Whether arrays are all that a run needs.
 
     Raises:
         InputError: they are not; the message says what is missing.
     """
-    plain = record.starts_from == "scratch" and record.sampling == "uniform"  # of a detector its classifier is left
-    if record.trains not in ("classifier", "nothing") and not plain:
+    method = run.method
+    plain = run.starts_from_scratch and method.sampling == "uniform"  # of a detector its classifier is left
+    if not run.keeps_detector and not plain:
         raise InputError(
-            f"method: '{record.name}' trains more of a detector than its classifier ({record.trains}), expected one "
-            "that trains the classifier alone, or nothing"
+            f"method: '{run}' trains more of a detector than its classifier ({run.trains}), expected one that trains "
+            "the classifier alone, or nothing"
         )
-    if record.statistics:
+    if method.statistics:
         raise InputError(
-            f"method: '{record.name}' reads the training annotations ({', '.join(record.statistics)}), expected one "
-            "that needs features, labels and counts"
+            f"method: '{run}' reads the training annotations ({', '.join(method.statistics)}), expected one that needs "
+            "features, labels and counts"
         )
-    if record.sampling != "uniform" and not with_images:
-        raise InputError(f"image_ids: '{record.name}' draws images by their classes, expected the image of each row")
-    if record.options(variant).get("centres") == "ground-truth":
+    if method.sampling != "uniform" and not with_images:
+        raise InputError(f"image_ids: '{run}' draws images by their classes, expected the image of each row")
+    if run.fits_ground_truth:
         raise InputError(
-            f"variant: '{variant}' of '{record.name}' takes its centres from ground-truth boxes alone, which arrays do "
-            "not tell apart; expected one that takes all rows"
+            f"variant: '{run}' takes its centres from ground-truth boxes alone, which arrays do not tell apart; "
+            "expected one that takes all rows"
         )
 
 

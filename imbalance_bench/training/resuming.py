@@ -46,7 +46,7 @@ register_backend("whole-files", WholeFiles, force=True)
 
 
 def latest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The checkpoint that a training goes on from; None where it has to begin.
+    """Find the checkpoint that training continues from; None if there is none.
 
     Args:
         folder: of the run.
@@ -66,7 +66,7 @@ def latest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
 
 @LOOPS.register_module()
 class ResumableLoop(EpochBasedTrainLoop):
-    """mmengine's loop over epochs; one that is resumed within an epoch goes on with the batch it stopped before.
+    """mmengine's loop over epochs that can resume inside an epoch, at the batch before which it stopped.
 
     The batches before it are loaded again and dropped: the flips of the others depend on them where several processes
     load images.
@@ -76,7 +76,7 @@ class ResumableLoop(EpochBasedTrainLoop):
     """Of the main process before the next batch is loaded."""
 
     def run_epoch(self) -> None:
-        """One epoch, or the rest of it."""
+        """Run one epoch, or the rest of it."""
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         batches = iter(self.dataloader)
@@ -105,15 +105,15 @@ class StopHook(Hook):
         self.asked, self.say = asked, say
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """The random numbers go on too."""
+        """Restore the random generators."""
         runner.train_loop.random_state = checkpoint.get("random_state")
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """In every checkpoint; needed in one that was saved within an epoch."""
+        """Add the state of the random generators, needed to resume inside an epoch."""
         checkpoint["random_state"] = get_random_state()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """The last iteration of an epoch is followed by its own checkpoint."""
+        """Save and stop if asked to; after the last iteration the epoch's own checkpoint follows."""
         number, total = self.asked(), len(runner.train_dataloader)
         if number is None or batch_idx + 1 == total:
             return
@@ -122,7 +122,7 @@ class StopHook(Hook):
         self._stop(number, f"after iteration {batch_idx + 1} of {total} of epoch {runner.epoch + 1}")
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """The epoch's checkpoint is there: what was saved within the epoch is old."""
+        """Delete the checkpoint saved inside the epoch, which is now old."""
         (Path(runner.work_dir) / STOPPED).unlink(missing_ok=True)
         number = self.asked()
         if number is not None:
@@ -134,7 +134,7 @@ class StopHook(Hook):
 
 
 def get_random_state() -> dict[str, Any]:
-    """Python's, NumPy's and torch's global generators, as tensors and plain values."""
+    """Return the state of Python's, NumPy's and torch's global generators, as tensors and plain values."""
     numpy_state: Any = np.random.get_state()  # noqa: NPY002 - mmdet's transforms draw from the global generator
     name, words, *rest = numpy_state
     return {
@@ -146,7 +146,7 @@ def get_random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put back what ``get_random_state`` gave."""
+    """Restore the state that ``get_random_state`` returned."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, words, *rest = state["numpy"]

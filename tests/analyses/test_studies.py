@@ -13,15 +13,15 @@ import torch
 
 from analyses import published
 from analyses.commands import run_all
-from analyses.studies import STUDIES, Row
+from analyses.studies import STUDIES
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.methods import METHODS
+from imbalance_bench.methods import METHODS, parse
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=lambda s: s.name)
 def test_rows(study) -> None:  # type: ignore[no-untyped-def]
-    folders = [(row.detector("tiny"), row.method.folder(row.variant)) for row in study.rows]
+    folders = [(row.detector("tiny"), row.run.folder) for row in study.rows]
     assert len(set(folders)) == len(folders), "each setting is one run"
     assert len({tuple(row.labels) for row in study.rows}) == 1
 
@@ -39,7 +39,7 @@ def test_rows_are_the_papers(number: int, papers: int) -> None:
 def test_frameworks_are_where_the_paper_prints_them(number: int) -> None:
     printed = published.by_row(number)
     for row in STUDIES[f"table {number}"].rows:
-        if row.run == "baseline":
+        if str(row.run) == "baseline":
             entry = printed.loc[int(row.labels["row"].strip("()"))]
             words = row.labels["framework"].split()
             text = f"{entry['Models']} {entry.get('Backbone', '')} R50"  # Table 6 has no other backbone
@@ -54,41 +54,40 @@ def test_frameworks_take_the_scale_of_the_named_detector() -> None:
 
 
 def test_table_1_has_every_row_and_variant() -> None:
-    rows = {row.run for row in STUDIES["table 1"].rows}
-    assert {f"{m.name}:{v}" for m in METHODS.values() if m.paper_row for v in m.variants} <= rows
-    assert "x2-cls:paper" in rows
+    runs = {row.run for row in STUDIES["table 1"].rows}
+    assert {m.run(variant) for m in METHODS.values() if m.paper_row for variant in m.variants} <= runs
+    assert parse("x2-cls") in runs
 
 
 def test_settings_mean_what_they_say() -> None:
-    by_row = {row.labels["row"]: row.method.options(row.variant) for row in STUDIES["table 4"].rows[1:]}
+    by_row = {row.labels["row"]: row.run.options for row in STUDIES["table 4"].rows[1:]}
     assert [(o["background"], o["others"], o["groups"]) for o in by_row.values()] == [
         (False, False, 4), (True, False, 4), (False, True, 4), (True, True, 2), (True, True, 4), (True, True, 8)
     ]  # fmt: skip
     assert all(options["beta"] == 8 for options in by_row.values())
-    betas = [row.method.options(row.variant)["beta"] for row in STUDIES["figure 4"].rows[1:]]
+    betas = [row.run.options["beta"] for row in STUDIES["figure 4"].rows[1:]]
     assert betas == [0, 0.5, 1, 2, 4, 8, 16, "n", "all"]
-    taus = [r.method.options(r.variant)["tau"] for r in STUDIES["figure 5"].rows if r.method.name.startswith("tau")]
+    taus = [r.run.options["tau"] for r in STUDIES["figure 5"].rows if r.run.method.name.startswith("tau")]
     assert taus == [tau / 10 for tau in range(1, 11)] * 3
 
 
 def test_a_run_comes_after_what_it_starts_from() -> None:
-    graph = run_all.order([Row({}, "bags-tune-all"), Row({}, "bags"), Row({}, "bags:beta=1"), Row({}, "bags:beta=8")])
-    assert [(row.method.name, row.variant) for row in graph] == [
-        ("baseline", "paper"), ("bags", "beta=1"), ("bags-tune-all", "paper"), ("bags", "released")
-    ]  # fmt: skip
+    graph = run_all.order(map(parse, ("bags-tune-all", "bags", "bags:beta=1", "bags:beta=8")))
+    assert list(map(str, graph)) == ["baseline", "bags:beta=1", "bags-tune-all", "bags"]
 
 
 SCRIPT = """
     from dataclasses import replace
     from pathlib import Path
     from imbalance_bench.experiments.benchmark import Benchmark
+    from imbalance_bench.experiments.setup import Setup
     from imbalance_bench.datasets import registry
     from imbalance_bench.detectors.mmdet import catalogue
     from imbalance_bench.schedule import Schedule
 
     schedule = Schedule(epochs=3, lr=0.02, batch_size=16, warmup_iterations=3)
     data = registry.get("emoji-lt-mini", Path({data!r}))
-    bench = Benchmark(data, catalogue.get("tiny"), Path({work!r}), schedule=schedule)
+    bench = Benchmark(Setup(data, catalogue.get("tiny")), Path({work!r}), schedule=schedule)
     bench.run("bags")
     bench.run("tau-norm")
 """

@@ -47,10 +47,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_runs_are_in_the_order_of_the_study(root: Path) -> None:
     runs = tables.study_runs(root, STUDY)
-    assert (
-        runs["run"].tolist()
-        == ["baseline:paper"] * 3 + ["ncm-fc:fixed"] + ["tau-norm:paper"] * 3 + ["bags:released"] * 3
-    )
+    assert runs["run"].tolist() == ["baseline"] * 3 + ["ncm-fc:fixed"] + ["tau-norm"] * 3 + ["bags"] * 3
     assert runs["seed"].tolist() == [0, 1, 2, 0, 0, 1, 2, 0, 1, 2]
     with pytest.raises(InputError, match="no finished run of table 5"):
         tables.study_runs(root, STUDIES["table 5"])
@@ -162,5 +159,5 @@ def test_the_committed_captions_are_those_of_their_runs() -> None:
     folder = Path(__file__).resolve().parents[2] / "results" / "measured" / "emoji-lt-small"
     for number in range(1, 7):
         text, runs = (folder / f"table{number}.md").read_text(), pd.read_csv(folder / f"table{number}.csv")
-        known = runs["run"].isin([row.run for row in STUDIES[f"table {number}"].rows])
+        known = runs["run"].isin([str(row.run) for row in STUDIES[f"table {number}"].rows])
         assert text.rstrip().endswith(tables.caption(runs[known]))

@@ -20,6 +20,7 @@ from imbalance_bench.evaluation import per_category
 from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.experiments.benchmark import Benchmark
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.methods import METHODS
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
@@ -49,33 +50,33 @@ def bench(
 ) -> Benchmark:
     record = catalogue.get(request.param)
     dataset = with_stuff if request.param == "tiny-htc" else mini
-    return Benchmark(dataset, record, tmp_path_factory.mktemp("work"), schedule=SHORT, views=1)
+    return Benchmark(Setup(dataset, record), tmp_path_factory.mktemp("work"), schedule=SHORT, views=1)
 
 
 def test_a_framework_hosts_the_methods(bench: Benchmark) -> None:
     baseline = bench.run("baseline")
-    assert bench.has_stuff == (bench.detector.name == "tiny-htc")
+    assert bench.setup.has_stuff == (bench.setup.detector.name == "tiny-htc")
     # The classifier is the same object everywhere; masks, which take longest, are measured for one method.
     every = [m.name for m in METHODS.values() if m.trains in ("classifier", "nothing")]
-    few = bench.detector.has_masks or bench.detector.name == "tiny-boxes=shared"
+    few = bench.setup.detector.has_masks or bench.setup.detector.name == "tiny-boxes=shared"
     for method in ["bags"] if few else every:
         run = bench.run(method)
         content = checkpoints.load(run.checkpoint)
         classifiers = checkpoints.classifiers_of(content, run.checkpoint)
-        assert len(classifiers) == bench.detector.num_stages
+        assert len(classifiers) == bench.setup.detector.num_stages
         table, metrics = per_category.read(run.per_category), run.record()["metrics"]
         assert metrics["mAP"] == pytest.approx(table["ap"].iloc[:-1].mean())
         norms = torch.stack([c.class_weights().norm(dim=1) for c in classifiers.values()]).mean(dim=0).numpy()
         assert np.allclose(norms, table["weight_norm"], equal_nan=True, rtol=1e-5)
-        assert ("mAP^m" in metrics) == bench.detector.has_masks
-        assert (Detections.load(run.detections).masks is not None) == bench.detector.has_masks
+        assert ("mAP^m" in metrics) == bench.setup.detector.has_masks
+        assert (Detections.load(run.detections).masks is not None) == bench.setup.detector.has_masks
         # All but the classifiers is the baseline's, to the last bit.
         before = checkpoints.load(baseline.checkpoint)["state_dict"]
         same = [name for name in before if ".fc_cls." not in name]
         assert len(same) > 100
         assert all(torch.equal(before[name], content["state_dict"][name]) for name in same)
     # Stages are trained each on its own proposals.
-    if bench.detector.num_stages > 1:
+    if bench.setup.detector.num_stages > 1:
         first, *_, last = (c.state_dict()["weight"] for c in bags_of(bench).values())
         assert not torch.equal(first, last)
 
@@ -87,24 +88,24 @@ def bags_of(bench: Benchmark) -> dict[str, SoftmaxClassifier]:
 
 def test_evaluation_of_the_cache_is_mmdets_own(bench: Benchmark) -> None:
     run = bench.run("bags")
-    model = bench.load_detector(run.checkpoint)
+    model = bench.setup.load_detector(run.checkpoint)
     image_ids, images = [], []
     with torch.no_grad():
-        for batch in bench.loader(bench.validation_set()):
+        for batch in bench.setup.loader(bench.setup.validation_set()):
             for sample in model.test_step(batch):
                 found = sample.pred_instances
                 image_ids.append(int(sample.img_id))
                 images.append((found.bboxes, found.scores, found.labels))
-    precision = evaluate(Detections.from_images(image_ids, images), bench.ground_truth)
+    precision = evaluate(Detections.from_images(image_ids, images), bench.setup.ground_truth)
     ours = per_category.read(run.per_category)["ap"].iloc[:-1]
     assert np.allclose(precision["ap"], ours, atol=2e-3)
     assert precision["ap"].mean() == pytest.approx(ours.mean(), abs=2e-4)
 
 
 def test_a_trained_detector_of_other_classes_is_the_start(bench: Benchmark, tmp_path: Path) -> None:
-    run, stages = bench.run("baseline"), bench.detector.num_stages
+    run, stages = bench.run("baseline"), bench.setup.detector.num_stages
     others = [SoftmaxClassifier(5, 256) for _ in range(stages)]
-    model = build_detector(bench.detector, others, seed=3, stuff=bench.has_stuff)
+    model = build_detector(bench.setup.detector, others, seed=3, stuff=bench.setup.has_stuff)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     said = load_pretrained(model, run.checkpoint)
     theirs = checkpoints.load(run.checkpoint)["state_dict"]
@@ -135,7 +136,7 @@ def test_a_pretrained_detector_keeps_its_first_stages_frozen() -> None:
 
 def test_a_checkpoint_that_is_not_there(mini: DataSet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.pth: no such file"):
-        Benchmark(mini, catalogue.get("tiny"), tmp_path, pretrained=tmp_path / "absent.pth")
+        Benchmark(Setup(mini, catalogue.get("tiny")), tmp_path, pretrained=tmp_path / "absent.pth")
 
 
 def test_what_cannot_host() -> None:
@@ -184,5 +185,5 @@ def test_paper_scale_models_train_as_the_study_did(name: str) -> None:
 
 
 def test_heads_of_a_cascade(bench: Benchmark) -> None:
-    model = bench.load_detector(bench.run("baseline").checkpoint)
-    assert len(box_heads(model)) == bench.detector.num_stages
+    model = bench.setup.load_detector(bench.run("baseline").checkpoint)
+    assert len(box_heads(model)) == bench.setup.detector.num_stages

@@ -44,8 +44,9 @@ def built(method: Method, variant: str) -> Classifier:
         base.weight.copy_(torch.tensor(np.roll(W, -1, axis=0)))
         base.bias.copy_(torch.tensor(np.roll(B, -1)))
     torch.manual_seed(3)
-    classifier = method.build(CATEGORIES, DIMS, base, **method.arguments(variant)).double()
-    chosen = TRUTH_BOX if method.options(variant).get("centres") == "ground-truth" else np.ones(N, dtype=bool)
+    run = method.run(variant)
+    classifier = run.build(CATEGORIES, DIMS, base).double()
+    chosen = TRUTH_BOX if run.fits_ground_truth else np.ones(N, dtype=bool)
     x, labels = features(classifier)[torch.tensor(chosen)], ours(Y[chosen])
     classifier.fit([(x[:20], labels[:20]), (x[20:], labels[20:])])
     return classifier
@@ -236,7 +237,7 @@ def test_repeats_are_the_authors(name: str) -> None:
         expected["paper"].append(r)
         expected["released"].append(1 if r == 1 else 1 + math.ceil(r))
     for variant, repeats in expected.items():
-        options = METHODS[name].options(variant)
+        options = METHODS[name].run(variant).options
         assert options["threshold"] == 0.001
         factors = repeat_factors(images, 12, 0.02, options["repeat"] == "ceil")
         assert factors.tolist() == pytest.approx(repeats)
@@ -268,7 +269,7 @@ def bags(run: str) -> Classifier:
     method = METHODS[name]
     start = built(METHODS["bags"], "beta=1") if method.starts_from.startswith("bags") else SoftmaxClassifier(C, D)
     torch.manual_seed(1)
-    return method.build(CATEGORIES, DIMS, start, **method.arguments(variant)).double()  # type: ignore[arg-type]
+    return method.run(variant).build(CATEGORIES, DIMS, start).double()
 
 
 def members(bounds: tuple[int, ...]) -> list[list[int]]:

@@ -29,7 +29,7 @@ def built(name: str, variant: str | None = None) -> tuple[Classifier, Array, Arr
     base = SoftmaxClassifier(C, D)
     torch.nn.init.normal_(base.weight)
     torch.nn.init.normal_(base.bias)
-    classifier = METHODS[name].build(TABLE, {"fc": D}, base, **METHODS[name].arguments(variant))
+    classifier = METHODS[name].run(variant).build(TABLE, {"fc": D}, base)
     return classifier.train(), base.weight.detach().double().numpy(), base.bias.detach().double().numpy()
 
 

@@ -45,10 +45,9 @@ def features() -> Tensor:
 
 def made(run: str, base: LinearClassifier, categories: CategoryTable = CATEGORIES, **statistics: Any) -> Any:
     """The classifier of ``method`` or ``method:variant``."""
-    name, variant = methods.parse(run)
-    method = METHODS[name]
-    assert set(statistics) == set(method.statistics)
-    return method.build(categories, {"fc": base.feature_dim}, base, **method.arguments(variant), **statistics)
+    parsed = methods.parse(run)
+    assert set(statistics) == set(parsed.method.statistics)
+    return parsed.method.build(categories, {"fc": base.feature_dim}, base, **parsed.arguments, **statistics)
 
 
 def of_logits(*logits: float) -> LinearClassifier:
@@ -107,7 +106,7 @@ def test_logit_adjustment(variant: str, factors: np.ndarray, base: LinearClassif
     for row, logits in zip(found, rows(base, features), strict=True):
         exponentials = np.append(np.exp(logits[:-1]) * factors, np.exp(logits[-1]))
         np.testing.assert_allclose(row, exponentials / exponentials.sum(), rtol=1e-4)
-    assert METHODS["logit-adjust"].default_variant == "norcal"
+    assert METHODS["logit-adjust"].default.variant == "norcal"
 
 
 # FRACAL: mmdet/models/roi_heads/bbox_heads/fracal_bbox_head.py and stat_files of kostas1515/FRACAL
@@ -149,9 +148,9 @@ def test_images_are_counted_in_the_training_file(tmp_path: Path) -> None:
     path = tmp_path / "train.json"
     path.write_text(json.dumps(content))
     table = CategoryTable.from_annotations(path)
-    found = METHODS["fracal"].measured(path, table)
+    found = METHODS["fracal"].statistics["dimensions"](path, table)
     assert table.total_images == 3
-    assert found["dimensions"].tolist() == [1, 1]
+    assert found.tolist() == [1, 1]
 
 
 # LogN: mmdet/models/roi_heads/bbox_heads/logit_norm_head.py of MCG-NJU/LogN
@@ -196,8 +195,10 @@ def test_logn(variant: str, cosine: float | None, features: Tensor) -> None:
 def test_logn_where_it_was_published() -> None:
     published = METHODS["logn-cosine"]
     assert (published.starts_from, published.build) == ("cosine", METHODS["logn"].build)
-    assert published.needs == ("cosine", "baseline")
-    assert 1 - (1 - METHODS["logn"].options("released")["momentum"]) ** (99_388 // 4) == pytest.approx(0.71, abs=0.005)
+    assert [str(run) for run in methods.needs(published.default)] == ["cosine", "baseline"]
+    assert 1 - (1 - METHODS["logn"].run("released").options["momentum"]) ** (99_388 // 4) == pytest.approx(
+        0.71, abs=0.005
+    )
 
 
 # DisAlign: cvpods' disalign_fast_rcnn.py, and fast_rcnn.py beside the configurations of Megvii-BaseDetection/DisAlign

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from imbalance_bench.commands import main, options
+from analyses.commands import main
+from imbalance_bench.commands import options
 from imbalance_bench.datasets import registry
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet

@@ -153,10 +153,10 @@ def test_a_misspelt_name_gets_a_near_one_or_none() -> None:
 @pytest.mark.parametrize("name", ["--dataset", "--detector"])
 def test_names_are_checked_before_mmdet_is_imported(name: str, tmp_path: Path) -> None:
     code = (
-        "import sys; from imbalance_bench.commands.options import benchmark; from pathlib import Path\n"
+        "import sys; from imbalance_bench.commands.options import setup; from pathlib import Path\n"
         "from imbalance_bench.runtime.errors import InputError\n"
         f"given = {{'--dataset': 'emoji-lt-mini', '--detector': 'tiny', {name!r}: 'nosuch'}}\n"
-        "try: benchmark(given['--dataset'], given['--detector'], Path('.'), Path('.'), 0, 'cpu')\n"
+        "try: setup(given['--dataset'], given['--detector'], Path('.'), 0, 'cpu')\n"
         "except InputError as error: print(error, 'mmdet' in sys.modules, 'torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True,

@@ -1,6 +1,7 @@
 """Which ground-truth boxes proposals cover, against a loop over pairs."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,16 +30,22 @@ def scene(rng: np.random.Generator) -> GroundTruth:
     return GroundTruth.read(content | {"categories": []}, CATEGORIES, lvis_style=False)
 
 
-def proposals(rng: np.random.Generator) -> SimpleNamespace:
+def proposals(rng: np.random.Generator, class_specific: bool) -> SimpleNamespace:
     """Of images 12, 10 and 11 (30, 0 and 20 of them), as a cache has them."""
     corner = rng.uniform(0, 50, (50, 2))
     boxes = torch.from_numpy(np.hstack([corner, corner + rng.uniform(5, 40, (50, 2))])).float()
     offsets = np.array([0, 30, 30, 50])
+
+    def boxes_of(position: int) -> Any:
+        own = boxes[offsets[position] : offsets[position + 1]]
+        return (lambda proposal, label: own[proposal] + 3 * label[:, None]) if class_specific else own
+
     return SimpleNamespace(
         image_ids=np.array([12, 10, 11]),
         offsets=offsets,
         rows=lambda position: slice(offsets[position], offsets[position + 1]),
-        boxes=SimpleNamespace(tensor=lambda spans: boxes[spans[0]]),
+        boxes=boxes,
+        boxes_of=boxes_of,
     )
 
 
@@ -52,15 +59,11 @@ def iou(a: list[float], b: list[float]) -> float:
 @pytest.mark.parametrize("class_specific", [False, True])
 def test_best_overlaps_and_recall(class_specific: bool) -> None:
     rng = np.random.default_rng(0)
-    truth, val = scene(rng), proposals(rng)
-
-    def boxes_of_pairs(position: int):
-        return lambda proposal, label: val.boxes.tensor([val.rows(position)])[proposal] + 3 * label[:, None]
-
-    best = best_overlaps(val, truth, boxes_of_pairs if class_specific else None)
+    truth, val = scene(rng), proposals(rng, class_specific)
+    best = best_overlaps(val, truth)
     for box, image, label, found in zip(truth.boxes, truth.images, truth.labels, best, strict=True):
         rows = {12: slice(0, 30), 10: slice(0, 0), 11: slice(30, 50)}[int(truth.image_ids[image])]
-        moved = val.boxes.tensor([rows]) + (3 * int(label) if class_specific else 0)
+        moved = val.boxes[rows] + (3 * int(label) if class_specific else 0)
         exact = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
         assert found == pytest.approx(max([iou(exact, other) for other in moved.tolist()], default=0), rel=1e-4)
     recall = proposal_recall(best, truth)

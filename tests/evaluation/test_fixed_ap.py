@@ -1,6 +1,7 @@
 """AP_fixed and AP_pool: against all detections of a set, the slow way."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def slow(val: ProposalSet, scores: Tensor) -> set[tuple[int, int, float]]:
     found = set()
     for position in range(val.num_images):
         rows = val.rows(position)
-        boxes = val.boxes.tensor([rows])
+        boxes = val.stored_boxes.tensor([rows])
         for label in range(CLASSES):
             own = scores[rows, label]
             found |= {(int(val.image_ids[position]), label, float(own[k])) for k in nms(boxes, own, 0.5)}
@@ -185,10 +186,12 @@ def test_class_specific_boxes(scene: tuple[ProposalSet, Tensor, GroundTruth]) ->
     val, scores, _ = scene
 
     def boxes_of_pairs(position: int):  # type: ignore[no-untyped-def]
-        own = val.boxes.tensor([val.rows(position)])
+        own = val.stored_boxes.tensor([val.rows(position)])
         return lambda proposal, label: own[proposal]
 
-    plain, specific = (collected(scores).detections(val, boxes) for boxes in (None, boxes_of_pairs))
+    plain, specific = (
+        collected(scores).detections(replace(val, boxes_of_pairs=boxes)) for boxes in (None, boxes_of_pairs)
+    )
     assert np.array_equal(plain.boxes, specific.boxes)
     assert np.array_equal(plain.scores, specific.scores)
 

@@ -23,6 +23,7 @@ from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.experiments.run_folder import RunFolder
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.methods import METHODS
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.progress import Reporter
@@ -33,7 +34,7 @@ SHORT = Schedule(epochs=2, lr=0.02, batch_size=16, warmup_iterations=3)
 
 @pytest.fixture(scope="module")
 def bench(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    return Benchmark(mini, catalogue.get("tiny"), tmp_path_factory.mktemp("work"), schedule=SHORT)
+    return Benchmark(Setup(mini, catalogue.get("tiny")), tmp_path_factory.mktemp("work"), schedule=SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +45,15 @@ def baseline(bench: Benchmark) -> RunFolder:
 CLASSIFIER_LEVEL = [
     (method.name, variant)
     for method in METHODS.values()
-    if method.trains in ("classifier", "nothing")
+    if method.default.keeps_detector
     for variant in (*method.variants, *({"bags": ("beta=n,groups=2", "others=false")}.get(method.name, ())))
 ]
-END_TO_END = [m.name for m in METHODS.values() if m.trains not in ("classifier", "nothing") and m.name != "baseline"]
+END_TO_END = [m.name for m in METHODS.values() if not m.default.keeps_detector and m.name != "baseline"]
 
 
 @pytest.mark.parametrize(("method", "variant"), CLASSIFIER_LEVEL)
 def test_classifier_level_methods(bench: Benchmark, baseline: RunFolder, method: str, variant: str) -> None:
-    run = bench.run(method, variant)
+    run = bench.run(f"{method}:{variant}")
     table = per_category.read(run.per_category)
     assert len(table) == 13
     assert table["name"].iloc[-1] == "background"
@@ -74,7 +75,7 @@ def test_classifier_level_methods(bench: Benchmark, baseline: RunFolder, method:
 @pytest.mark.parametrize("method", END_TO_END)
 def test_end_to_end_methods(bench: Benchmark, baseline: RunFolder, method: str) -> None:
     one_epoch = replace(bench, schedule=replace(SHORT, epochs=1), work_dir=bench.work_dir / "end-to-end")
-    short_baseline = one_epoch.folder(METHODS["baseline"])
+    short_baseline = one_epoch.folder("baseline")
     if not short_baseline.is_done:
         shutil.copytree(baseline.path, short_baseline.path)
         record = short_baseline.record()
@@ -122,27 +123,27 @@ def test_other_settings_are_refused(bench: Benchmark, baseline: RunFolder) -> No
 
 def test_groups_that_do_not_exist(bench: Benchmark, baseline: RunFolder) -> None:
     with pytest.raises(InputError, match="2 or 8"):
-        bench.run("bags", "groups=3")
+        bench.run("bags:groups=3")
 
 
 def test_a_folder_in_use_is_refused(bench: Benchmark, baseline: RunFolder) -> None:
-    folder = bench.folder(METHODS["bags"], "paper")
+    folder = bench.folder("bags:paper")
     shutil.rmtree(folder.path, ignore_errors=True)
     with folder.lock(), pytest.raises(InputError, match="in use"):
-        bench.run("bags", "paper")
+        bench.run("bags:paper")
 
 
 def test_evaluation_of_the_cache_is_mmdets_own(bench: Benchmark, baseline: RunFolder) -> None:
     """AP of the cached proposals against AP of ``predict`` on the same checkpoint."""
-    model = bench.load_detector(baseline.checkpoint)
+    model = bench.setup.load_detector(baseline.checkpoint)
     image_ids, found = [], []
     with torch.no_grad():
-        for batch in bench.loader(bench.validation_set()):
+        for batch in bench.setup.loader(bench.setup.validation_set()):
             for sample in model.test_step(batch):
                 image_ids.append(sample.img_id)
                 predicted = sample.pred_instances
                 found.append((predicted.bboxes, predicted.scores, predicted.labels))
-    of_mmdet = evaluate(Detections.from_images(image_ids, found), bench.ground_truth)
+    of_mmdet = evaluate(Detections.from_images(image_ids, found), bench.setup.ground_truth)
     ours = per_category.read(baseline.per_category).iloc[:-1]
     # Proposals come in batches of another size, so scores differ in the last bits, and near-ties change places.
     assert np.allclose(of_mmdet["ap"], ours["ap"], atol=1e-3)
@@ -151,7 +152,7 @@ def test_evaluation_of_the_cache_is_mmdets_own(bench: Benchmark, baseline: RunFo
 
 def test_any_checkpoint_can_be_measured(bench: Benchmark, baseline: RunFolder, tmp_path: Path) -> None:
     run = bench.run("bags")
-    table, metrics, _ = bench.measure(run.checkpoint)
+    table, metrics, _ = bench.measurer.checkpoint(run.checkpoint)
     expected = per_category.read(run.per_category)
     assert np.allclose(table["ap"].astype(float), expected["ap"], atol=1e-6, equal_nan=True)
     assert table["correct"].tolist() == expected["correct"].tolist()
@@ -160,7 +161,7 @@ def test_any_checkpoint_can_be_measured(bench: Benchmark, baseline: RunFolder, t
     state.pop("backbone.conv1.weight")
     torch.save({"state_dict": state}, tmp_path / "part.pth")
     with pytest.raises(InputError, match=r"part\.pth.*not of detector tiny"):
-        bench.measure(tmp_path / "part.pth")
+        bench.measurer.checkpoint(tmp_path / "part.pth")
 
 
 def test_an_interrupted_training_resumes_to_the_same_result(
@@ -179,7 +180,7 @@ def test_an_interrupted_training_resumes_to_the_same_result(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(EpochSeedHook, "before_train_epoch", stop_in_epoch_two)
         again.run("baseline")
-    assert not again.folder(METHODS["baseline"]).is_done
+    assert not again.folder("baseline").is_done
     resumed = checkpoints.load(again.run("baseline").checkpoint)["state_dict"]
     whole = checkpoints.load(baseline.checkpoint)["state_dict"]
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
@@ -191,7 +192,7 @@ def test_an_interrupted_classifier_resumes_to_the_same_result(
     from imbalance_bench.training import on_cache as training
 
     whole = checkpoints.load(bench.run("bags").checkpoint)["state_dict"]
-    folder = bench.folder(METHODS["bags"])
+    folder = bench.folder("bags")
     kept = folder.path.with_name("kept")
     folder.path.rename(kept)
     try:
@@ -218,7 +219,7 @@ def test_a_damaged_start_is_refused(bench: Benchmark, baseline: RunFolder) -> No
     baseline.checkpoint.write_bytes(whole[:-1] + b"\x01")
     try:
         with pytest.raises(InputError, match=r"baseline/checkpoint\.pth: was changed or damaged"):
-            bench.run("tau-norm", "no-bias")
+            bench.run("tau-norm:no-bias")
     finally:
         baseline.checkpoint.write_bytes(whole)
 
@@ -227,13 +228,13 @@ def test_a_changed_detector_makes_its_cache_anew(bench: Benchmark, baseline: Run
     other = RunFolder(tmp_path / "run")
     shutil.copytree(baseline.path, other.path)
     (other.path / "record.json").unlink()  # a run that is done does not change
-    (first,) = bench.proposals(other, "val", "fc_pre_relu")
+    (first,) = bench.cache(other).proposals("val", "fc_pre_relu")
     content = checkpoints.load(baseline.checkpoint)
     state = dict(content["state_dict"])
     state["roi_head.bbox_head.shared_fcs.1.bias"] = state["roi_head.bbox_head.shared_fcs.1.bias"] + 1
     (classifier,) = checkpoints.classifiers_of(content, "x").values()
-    checkpoints.save(other.checkpoint, state, classifier, bench.categories)
-    (second,) = bench.proposals(other, "val", "fc_pre_relu")
+    checkpoints.save(other.checkpoint, state, classifier, bench.setup.categories)
+    (second,) = bench.cache(other).proposals("val", "fc_pre_relu")
     assert first.manifest["shards"] != second.manifest["shards"]
     means = [next(part.chunks(size=len(part)))[0].mean() for part in (first, second)]
     assert np.allclose(means[1] - means[0], 1, atol=1e-3)
@@ -243,13 +244,13 @@ def test_a_damaged_cache_is_made_anew_and_said(baseline: RunFolder, bench: Bench
     other = RunFolder(tmp_path / "run")
     shutil.copytree(baseline.path, other.path)
     said = Console(file=io.StringIO(), width=500)
-    talking = replace(bench, reporter=Reporter(said))
-    (whole,) = talking.proposals(other, "val", "fc_pre_relu")
+    talking = replace(bench, setup=replace(bench.setup, reporter=Reporter(said)))
+    (whole,) = talking.cache(other).proposals("val", "fc_pre_relu")
     (features, *_) = other.path.glob("proposals/val-fc_pre_relu/*/features.bin")
     content = bytearray(features.read_bytes())
     content[len(content) // 2] ^= 64
     features.write_bytes(content)
-    (again,) = talking.proposals(other, "val", "fc_pre_relu")
+    (again,) = talking.cache(other).proposals("val", "fc_pre_relu")
     assert again.manifest == whole.manifest
     assert "'sha256' of the manifest does not match the arrays: made anew" in said.file.getvalue()
 
@@ -261,9 +262,9 @@ def test_table_and_figures(bench: Benchmark, baseline: RunFolder, tmp_path: Path
     runs = tables.study_runs(root, study)
     order = [METHODS[run.partition(":")[0]].paper_row or 1.5 for run in runs["run"]]
     assert order == sorted(order), "in the order of the paper's table"
-    row = runs[runs["run"] == "bags:released"].iloc[0]
+    row = runs[runs["run"] == "bags"].iloc[0]
     assert row["row"] == "(14)"
-    assert row["mAP"] == bench.folder(METHODS["bags"]).record()["metrics"]["mAP"]
+    assert row["mAP"] == bench.folder("bags").record()["metrics"]["mAP"]
     csv, markdown, latex = report.write_study(root, study, tmp_path)
     assert latex.read_text().count(r"\\") == len(runs) + 1
     assert pd.read_csv(csv)["machine"].notna().all()
@@ -271,7 +272,7 @@ def test_table_and_figures(bench: Benchmark, baseline: RunFolder, tmp_path: Path
     for figure in (
         report.draw_weight_norms(bench.root, tmp_path / "norms.png"),
         report.draw_ap_by_bin(root, tmp_path / "ap.png"),
-        report.draw_detections(bench.root, bench.dataset, tmp_path / "sheet.png", images=2),
+        report.draw_detections(bench.root, bench.setup.dataset, tmp_path / "sheet.png", images=2),
     ):
         assert figure.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="no finished run"):
@@ -279,7 +280,7 @@ def test_table_and_figures(bench: Benchmark, baseline: RunFolder, tmp_path: Path
 
 
 def test_contact_sheet_detections(bench: Benchmark, baseline: RunFolder) -> None:
-    truth = detections.ground_truth(bench.dataset.val_annotations, bench.categories)
+    truth = detections.ground_truth(bench.setup.dataset.val_annotations, bench.setup.categories)
     image = detections.images_with_most_tail(truth, 1, [1, 2])[0]
     boxes = truth[truth["image_id"] == image]
     tail_counts = truth[truth["bin"] <= 2].groupby("image_id").size()
@@ -290,9 +291,9 @@ def test_contact_sheet_detections(bench: Benchmark, baseline: RunFolder) -> None
         boxes=truth[detections.BOX].to_numpy(),
         scores=np.ones(len(truth)),
     )
-    best = detections.best(perfect, image, boxes, bench.categories)
+    best = detections.best(perfect, image, boxes, bench.setup.categories)
     assert best["correct"].all()
     assert len(best) == len(boxes)
     wrong = replace(perfect, labels=(perfect.labels + 1) % 12)
-    crossed = detections.best(wrong, image, boxes, bench.categories)
+    crossed = detections.best(wrong, image, boxes, bench.setup.categories)
     assert not crossed["correct"].all()

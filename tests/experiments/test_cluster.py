@@ -18,6 +18,7 @@ from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments.benchmark import Benchmark
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 from imbalance_bench.schedule import Schedule
@@ -37,7 +38,7 @@ def two_workers() -> Iterator[None]:
 
 @pytest.fixture
 def bench(mini: DataSet, tmp_path: Path) -> Benchmark:
-    return Benchmark(mini, catalogue.get("tiny"), tmp_path / "cluster", schedule=SHORT)
+    return Benchmark(Setup(mini, catalogue.get("tiny")), tmp_path / "cluster", schedule=SHORT)
 
 
 def kill_when(sign: Path, lock: Path, killed: list[int]) -> None:
@@ -52,8 +53,8 @@ def kill_when(sign: Path, lock: Path, killed: list[int]) -> None:
 def test_a_plan_with_a_killed_worker_and_a_failure(bench: Benchmark, tmp_path: Path) -> None:
     jobs = [(bench, row) for row in order([Row({}, "tau-norm"), Row({}, "bags-tune-all")])]
     # BAGS with beta = 1 was run with something else: it fails, and with it what starts from it.
-    write_text(bench.folder_of("bags:beta=1").path / "settings.json", '{"dataset": "another"}')
-    baseline, killed = bench.folder_of("baseline").path, list[int]()
+    write_text(bench.folder("bags:beta=1").path / "settings.json", '{"dataset": "another"}')
+    baseline, killed = bench.folder("baseline").path, list[int]()
     killer = threading.Thread(target=kill_when, args=(baseline / "epoch_1.pth", baseline / ".run.lock", killed))
     killer.start()
     errors = {row.run: error for (_, row), error in cluster.run_jobs(jobs, cpus=1)}
@@ -76,7 +77,7 @@ def test_a_plan_with_a_killed_worker_and_a_failure(bench: Benchmark, tmp_path: P
     here.run("tau-norm")
     torch.set_num_threads(threads)
     for name in ("baseline", "tau-norm"):
-        a, b = bench.folder_of(name), here.folder_of(name)
+        a, b = bench.folder(name), here.folder(name)
         assert a.per_category.read_bytes() == b.per_category.read_bytes()
         of_a, of_b = (checkpoints.load(folder.checkpoint)["state_dict"] for folder in (a, b))
         assert all(torch.equal(of_a[key], of_b[key]) for key in of_b)
@@ -89,7 +90,7 @@ def test_a_machine_that_does_not_see_the_work_dir(bench: Benchmark, monkeypatch:
     monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
     with pytest.raises(InputError, match=r"does not see .* every machine of the cluster shares"):
         list(cluster.run_jobs([(bench, Row({}, "baseline"))]))
-    assert not bench.folder_of("baseline").path.exists()
+    assert not bench.folder("baseline").path.exists()
 
 
 def test_what_a_task_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,18 +34,18 @@ RUNS = [
     for method in METHODS.values()
     for run in dict.fromkeys(
         [f"{method.name}:{variant}" for variant in method.variants]
-        + ([f"{method.name}:{method.under_a_cosine}"] if method.under_a_cosine else [])
+        + ([str(method.under_a_cosine)] if method.under_a_cosine else [])
     )
 ]
 
 
 def built(run: str) -> Classifier:
     """As a run of the catalogue builds it, on what it starts from."""
-    name, variant = methods.parse(run)
-    method = METHODS[name]
-    base = None if method.starts_from == "scratch" else built(method.starts_from)
+    parsed = methods.parse(run)
+    method, start = parsed.method, methods.start_of(parsed)
+    base = None if start is None else built(str(start))
     statistics = {statistic: np.full(C, 1.2) for statistic in method.statistics}
-    return method.build(TABLE, WIDTHS, base, **method.arguments(variant), **statistics)
+    return method.build(TABLE, WIDTHS, base, **parsed.arguments, **statistics)
 
 
 def placed(classifier: Classifier, device: str) -> tuple[Classifier, Tensor, Tensor]:
@@ -142,7 +142,7 @@ def test_what_a_gpu_scores_is_measured_as_what_a_cpu_scores(
         stored = [parts["conv" if tap == "conv" else "fc_pre_relu"] for tap in classifier.taps]
         read = proposals.join(stored, [tap == "fc" for tap in classifier.taps])
         with on_device, torch.no_grad():
-            if METHODS[methods.parse(run)[0]].trains == "nothing":
+            if methods.parse(run).trains_nothing:
                 classifier.fit(read.chunks(device="cpu"))
             resident = read.on(device)
             table, metrics, _ = evaluate_classifier([classifier], [resident], truth, fixed=False, device=device)

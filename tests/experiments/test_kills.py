@@ -18,6 +18,7 @@ from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments.benchmark import Benchmark
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.schedule import Schedule
 
 RUNS = ("baseline", "bags")
@@ -55,7 +56,7 @@ def work(data: DataSet, folder: Path, target: str | None = None, listing: Path |
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
-    bench = Benchmark(data, catalogue.get("tiny"), folder, schedule=SHORT, views=1)
+    bench = Benchmark(Setup(data, catalogue.get("tiny")), folder, schedule=SHORT, views=1)
     for run in RUNS:
         bench.run(run)
     if listing is not None:

@@ -1,13 +1,10 @@
 """Run folders: who holds them, and files that are not what they were."""
 
-import errno
-import fcntl
 import json
 import multiprocessing
 import os
 import shutil
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -41,29 +38,9 @@ def test_the_refused_are_told_who_holds_a_folder(tmp_path: Path, monkeypatch: py
         assert f"in use by process {os.getpid()} on {os.uname().nodename} since 2" in message
         assert "(imbalance-bench run-baseline --method bags)" in message and "\n" not in message
         assert run.is_held()
-        with run.lock("proposals"):
-            pass
     assert not run.is_held()
     with run.lock():
         assert (tmp_path / ".run.lock").read_text().count("\n") == 1, "the last holder alone"
-
-
-def test_who_waits_says_for_whom(tmp_path: Path) -> None:
-    run, said, order = RunFolder(tmp_path), list[str](), list[str]()
-
-    def hold() -> None:
-        with run.lock(wait=True, say=said.append):
-            order.append("second")
-
-    with run.lock():
-        other = threading.Thread(target=hold)
-        other.start()
-        while not said:
-            time.sleep(0.01)
-        order.append("first")
-    other.join()
-    assert order == ["first", "second"]
-    assert f"process {os.getpid()}" in said[0] and said[0].endswith("waiting for it") and len(said) == 1
 
 
 def hold_with_a_child(folder: Path, ready: "multiprocessing.connection.Connection") -> None:
@@ -91,18 +68,6 @@ def test_a_folder_is_free_when_its_holder_is_killed_and_a_worker_lives_on(tmp_pa
             pass
     finally:
         os.kill(child, signal.SIGKILL)
-
-
-def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with (
-        pytest.raises(InputError, match=r"no file locks \(No locks available\).* --work-dir"),
-        RunFolder(tmp_path).lock(),
-    ):
-        pass
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "deleted"])

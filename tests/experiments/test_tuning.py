@@ -13,8 +13,9 @@ from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.held_out import hold_out
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments.benchmark import Benchmark
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.experiments.tuning import run_tuned, tune, tuning_folder
-from imbalance_bench.methods import METHODS
+from imbalance_bench.methods import METHODS, candidates
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
 
@@ -25,17 +26,17 @@ SHORT = Schedule(epochs=1, lr=0.02, batch_size=4, warmup_iterations=2)
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     folder = tmp_path_factory.mktemp("tuning")
     data = generate(folder / "data", classes=6, train_images=12, val_images=3, size=(96, 128))
-    return Benchmark(data, catalogue.get("tiny"), folder / "work_dirs", schedule=SHORT, views=1)
+    return Benchmark(Setup(data, catalogue.get("tiny")), folder / "work_dirs", schedule=SHORT, views=1)
 
 
 def test_the_best_on_held_out_images_is_chosen(bench: Benchmark) -> None:
-    chosen = tune(bench, "logit-adjust")
+    chosen = tune(bench, METHODS["logit-adjust"])
     kept = read_json(tuning_folder(bench) / "logit-adjust.json")
-    assert kept["chosen"] == chosen
-    assert list(kept["held_out"]) == METHODS["logit-adjust"].settings_to_try
-    assert kept["held_out"][chosen] == max(kept["held_out"].values())
+    assert kept["chosen"] == chosen.variant
+    assert list(kept["held_out"]) == [run.variant for run in METHODS["logit-adjust"].settings_to_try]
+    assert kept["held_out"][chosen.variant] == max(kept["held_out"].values())
     assert "norcal" in kept["held_out"], "the default is among them"
-    train = read_json(bench.dataset.train_annotations)
+    train = read_json(bench.setup.dataset.train_annotations)
     parts = [read_json(tuning_folder(bench) / f"{name}.json") for name in ("fitting", "held_out")]
     held = {image["id"] for image in parts[1]["images"]}
     assert {image["id"] for image in parts[0]["images"]} == {image["id"] for image in train["images"]} - held
@@ -46,31 +47,31 @@ def test_the_best_on_held_out_images_is_chosen(bench: Benchmark) -> None:
 
 
 def test_a_tuned_run_says_what_was_tried(bench: Benchmark) -> None:
-    folder = run_tuned(bench, "logit-adjust")
+    folder = run_tuned(bench, METHODS["logit-adjust"])
     assert read_json(folder.path / "tuning.json") == read_json(tuning_folder(bench) / "logit-adjust.json")
-    assert folder.record()["settings"]["variant"] == tune(bench, "logit-adjust")
+    assert folder.record()["settings"]["variant"] == tune(bench, METHODS["logit-adjust"]).variant
 
 
 def test_what_was_tried_is_not_tried_again(bench: Benchmark) -> None:
-    chosen = tune(bench, "logit-adjust")
+    chosen = tune(bench, METHODS["logit-adjust"])
     times = {path: path.stat().st_mtime_ns for path in tuning_folder(bench).rglob("record.json")}
     assert times
-    assert tune(bench, "logit-adjust") == chosen
+    assert tune(bench, METHODS["logit-adjust"]) == chosen
     assert {path: path.stat().st_mtime_ns for path in tuning_folder(bench).rglob("record.json")} == times
 
 
 def test_bins_are_those_of_all_training_images(bench: Benchmark) -> None:
-    tune(bench, "logit-adjust")
+    tune(bench, METHODS["logit-adjust"])
     record = json.loads(next(tuning_folder(bench).glob("*/*/*/baseline/record.json")).read_text())
-    assert record["settings"]["bin_edges"] == list(bench.categories.bin_edges)
+    assert record["settings"]["bin_edges"] == list(bench.setup.categories.bin_edges)
     table = pd.read_csv(next(tuning_folder(bench).glob("*/*/*/baseline/per_category.csv")))
-    assert table["instance_count"].iloc[:-1].tolist() == bench.categories.instance_counts.tolist()
+    assert table["instance_count"].iloc[:-1].tolist() == bench.setup.categories.instance_counts.tolist()
 
 
 def test_methods_without_settings_and_beyond_the_classifier(bench: Benchmark) -> None:
-    assert tune(bench, "logn") == METHODS["logn"].default_variant
+    assert tune(bench, METHODS["logn"]) == METHODS["logn"].default
     with pytest.raises(InputError, match="'rfs' trains more"):
-        tune(bench, "rfs")
+        candidates(("rfs",))
 
 
 def test_hold_out() -> None:
@@ -88,9 +89,9 @@ def test_hold_out() -> None:
 def test_the_table_of_all_methods(bench: Benchmark) -> None:
     for run in ("x2-cls", "logit-adjust", "eqlv2"):
         bench.run(run)
-    bench.run("logit-adjust", tune(bench, "logit-adjust"))
+    bench.run(tune(bench, METHODS["logit-adjust"]))
     bench.run("cosine")
-    bench.run("eqlv2", "cosine=20")
+    bench.run("eqlv2:cosine=20")
     runs = beyond.collect(bench.root.parent)
     assert set(runs["method"]) == {"baseline", "x2-cls", "logit-adjust", "eqlv2", "cosine"}
     tuned = runs[runs["kind"] == "tuned"]
@@ -112,11 +113,10 @@ def test_the_table_of_all_methods(bench: Benchmark) -> None:
 def test_the_cosine_option_reaches_the_classifier(bench: Benchmark) -> None:
     names = [name for name, method in METHODS.items() if method.under_a_cosine]
     assert {"bags", "reweight-cls", "focal-cls", "balanced-softmax", "acsl", "loce", "crt"} <= set(names)
-    base = SoftmaxClassifier(bench.categories.num_classes, 8)
+    base = SoftmaxClassifier(bench.setup.categories.num_classes, 8)
     for name in names:
-        options = METHODS[name].arguments("cosine=20")
-        options |= METHODS[name].measured(bench.dataset.train_annotations, bench.categories)
-        built = METHODS[name].build(bench.categories, {"fc": 8}, base, **options)
+        train = bench.setup.dataset.train_annotations
+        built = METHODS[name].run("cosine=20").build(bench.setup.categories, {"fc": 8}, base, train)
         assert built.cosine == 20, name
 
 

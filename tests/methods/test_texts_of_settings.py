@@ -12,7 +12,7 @@ from imbalance_bench.methods import METHODS
 from imbalance_bench.runtime.errors import InputError
 
 NAMES = sorted(METHODS)
-OPTIONS = sorted({option for method in METHODS.values() for option in method.parameters})
+OPTIONS = sorted({option for method in METHODS.values() for option in method.options})
 TEXTS = st.one_of(st.text(max_size=12), st.floats().map(repr), st.integers().map(str), st.sampled_from(["true", "n"]))
 SETTINGS = st.lists(st.tuples(st.sampled_from(OPTIONS), TEXTS), min_size=1, max_size=3).map(
     lambda pairs: ",".join(f"{name}={text}" for name, text in pairs)
@@ -31,13 +31,14 @@ SETTINGS = st.lists(st.tuples(st.sampled_from(OPTIONS), TEXTS), min_size=1, max_
 def test_a_variant_is_refused_or_names_itself(name: str, variant: str) -> None:
     method = METHODS[name]
     try:
-        resolved, options = method.resolve(variant)
+        run = method.run(variant)
     except InputError:
         return
-    assert method.resolve(resolved) == (resolved, options), "the name is read as the same options"
-    assert "/" not in method.folder(variant) and method.folder(variant).isprintable()
-    for option, value in options.items():
-        default = method.parameters[option]
+    again = method.run(run.variant)
+    assert (again, again.settings) == (run, run.settings), "the name is read as the same options"
+    assert "/" not in run.folder and run.folder.isprintable()
+    for option, value in run.settings.items():
+        default = method.options[option].default
         assert type(value) is type(default) or value in ("n", "all")
         assert not isinstance(value, float) or math.isfinite(value)
 
@@ -47,9 +48,9 @@ def test_a_variant_is_refused_or_names_itself(name: str, variant: str) -> None:
 @example(0.123456789)
 def test_every_number_comes_back(tau: float) -> None:
     method = METHODS["tau-norm"]
-    name, _ = method.resolve(f"tau={tau!r}")
-    assert method.options(name)["tau"] == tau
-    assert method.options(f"tau={tau!r}")["tau"] == tau
+    run = method.run(f"tau={tau!r}")
+    assert run.options["tau"] == tau
+    assert method.run(run.variant).options["tau"] == tau
 
 
 @settings(max_examples=300, deadline=None)

@@ -25,7 +25,6 @@ from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.proposals import store as proposals
 from imbalance_bench.runtime import processes as distributed
 from imbalance_bench.runtime.errors import InputError
-from imbalance_bench.runtime.progress import Reporter
 from imbalance_bench.runtime.seeds import epoch_seed
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.end_to_end import build_detector, train_detector
@@ -45,7 +44,12 @@ def one_thread() -> Iterator[None]:
 
 
 def start(script: str, environment: dict[str, str], *launcher: str) -> subprocess.Popen:
-    environment = {**os.environ, **environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = {
+        **os.environ,
+        **environment,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'runtime'}",
+    }
     command = [sys.executable, *launcher, *([script] if launcher else ["-c", script])]
     return subprocess.Popen(
         command, env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -112,7 +116,7 @@ SLURM = """
     import torch
     from imbalance_bench.datasets import registry
     from imbalance_bench.runtime.processes import launched, on_main, rank_and_world
-    from test_distributed import HOSTED, trained
+    from test_processes import HOSTED, trained
 
     torch.set_num_threads(1)
     with launched("slurm"):
@@ -161,7 +165,7 @@ TORCHRUN = """
     import torch
     from imbalance_bench.commands import main
     from imbalance_bench.detectors.mmdet import catalogue
-    from test_distributed import SHORT
+    from test_processes import SHORT
 
     torch.set_num_threads(1)
     object.__setattr__(catalogue.get("tiny"), "schedule", SHORT)
@@ -176,8 +180,8 @@ def test_a_run_by_two_processes(mini: DataSet, tmp_path: Path) -> None:
     status, out, err = torchrun(tmp_path / "script.py", TORCHRUN.format(arguments=arguments))
     assert status == 0, err
     assert out.count("training the detector") == 1 and out.count("run folder:") == 1  # the main process alone speaks
-    bench = Benchmark.named("emoji-lt-mini", "tiny", mini.train_images.parents[1], work, Reporter())
-    baseline, ncm = bench.folder_of("baseline"), bench.folder_of("ncm-fc")
+    bench = Benchmark(Setup.named("emoji-lt-mini", "tiny", mini.train_images.parents[1]), work)
+    baseline, ncm = bench.folder("baseline"), bench.folder("ncm-fc")
     for folder in (baseline, ncm):
         assert folder.record()["provenance"]["processes"] == 2
         assert 0 <= folder.record()["metrics"]["mAP"] <= 1
@@ -191,13 +195,15 @@ def test_a_run_by_two_processes(mini: DataSet, tmp_path: Path) -> None:
         folder = baseline.path / "proposals" / f"{split}-fc_pre_relu"
         together = proposals.read(folder)
         everything = [slice(0, len(together))]
-        features, boxes = together.batch(everything)[0], together.boxes.tensor(everything)
+        features, boxes = together.batch(everything)[0], together.stored_boxes.tensor(everything)
         proposals.remove(folder)
-        (alone,) = bench.proposals(baseline, split, "fc_pre_relu")
+        (alone,) = bench.cache(baseline).proposals(split, "fc_pre_relu")
         assert alone.manifest["made_by"] == together.manifest["made_by"]
         for name in ("image_ids", "offsets", "labels", "ground_truth", "frames"):
             assert np.array_equal(getattr(alone, name), getattr(together, name)), name
-        assert torch.equal(alone.batch(everything)[0], features) and torch.equal(alone.boxes.tensor(everything), boxes)
+        assert torch.equal(alone.batch(everything)[0], features) and torch.equal(
+            alone.stored_boxes.tensor(everything), boxes
+        )
 
 
 COUNTED = """

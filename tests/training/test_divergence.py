@@ -14,7 +14,7 @@ from imbalance_bench.classifiers import GroupSoftmaxClassifier
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments.benchmark import Benchmark
-from imbalance_bench.methods import METHODS
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.divergence import check_losses, check_weights
@@ -28,7 +28,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     """Three iterations an epoch."""
     folder = tmp_path_factory.mktemp("divergence")
     data = generate(folder / "data", classes=8, train_images=6, val_images=2, size=(96, 128))
-    return Benchmark(data, catalogue.get("tiny"), folder / "work", schedule=SHORT, views=1)
+    return Benchmark(Setup(data, catalogue.get("tiny")), folder / "work", schedule=SHORT, views=1)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 2e6])
@@ -61,7 +61,7 @@ def test_on_the_cache(bench: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None
     message = str(error.value)
     assert "training diverged at iteration 5 (epoch 2): " in message and " nan" in message and "\n" not in message
     assert "the state after epoch 1 is kept" in message and "--batch-size" in message
-    folder = bench.folder(METHODS["bags"])
+    folder = bench.folder("bags")
     state = torch.load(folder.path / "classifier0_epoch.pth", weights_only=True)
     assert len(state["losses"]) == 1
     assert all(torch.isfinite(value).all() for value in state["classifier"].values())
@@ -90,7 +90,7 @@ def test_end_to_end(bench: Benchmark, tmp_path: Path, monkeypatch: pytest.Monkey
     else:
         assert "at iteration 6 (epoch 2): roi_head.bbox_head.fc_reg.bias holds NaN" in message
     assert "the checkpoint after epoch 1 is kept" in message and "--batch-size" in message and "\n" not in message
-    folder = bench.folder(METHODS["baseline"])
+    folder = bench.folder("baseline")
     kept = checkpoints.load(folder.path / "epoch_1.pth")
     assert not (folder.path / "epoch_2.pth").exists() and not folder.is_done
     assert all(torch.isfinite(value).all() for value in kept["state_dict"].values() if value.is_floating_point())

@@ -3,30 +3,30 @@
 import pytest
 import torch
 
-from analyses.studies import Row
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments.benchmark import Benchmark
-from imbalance_bench.methods import METHODS
+from imbalance_bench.experiments.setup import Setup
+from imbalance_bench.methods import METHODS, needs, parse
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
 
 SHORT = Schedule(epochs=1, lr=0.02, batch_size=4, warmup_iterations=2)
-TRAINED = [method.name for method in METHODS.values() if "trains" in method.conduct]
+TRAINED = [method.name for method in METHODS.values() if "trains" in method.training_options]
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     folder = tmp_path_factory.mktemp("end-to-end")
     data = generate(folder / "data", classes=6, train_images=12, val_images=3, size=(96, 128))
-    return Benchmark(data, catalogue.get("tiny"), folder / "work_dirs", schedule=SHORT, views=1)
+    return Benchmark(Setup(data, catalogue.get("tiny")), folder / "work_dirs", schedule=SHORT, views=1)
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_loss_trains_the_detector(bench: Benchmark, name: str) -> None:
     start = checkpoints.load(bench.run("baseline").checkpoint)["state_dict"]
-    run = bench.run(name, "trains=all")
+    run = bench.run(f"{name}:trains=all")
     assert run.path.name == f"{name}-trains=all"
     record = run.record()
     assert record["settings"]["options"]["trains"] == "all"
@@ -43,7 +43,7 @@ def test_a_loss_trains_the_detector(bench: Benchmark, name: str) -> None:
 
 def test_the_head_alone(bench: Benchmark) -> None:
     start = checkpoints.load(bench.run("baseline").checkpoint)["state_dict"]
-    weights = checkpoints.load(bench.run("seesaw", "trains=head").checkpoint)["state_dict"]
+    weights = checkpoints.load(bench.run("seesaw:trains=head").checkpoint)["state_dict"]
     assert torch.equal(weights["backbone.layer3.0.conv1.weight"], start["backbone.layer3.0.conv1.weight"])
     head = "roi_head.bbox_head.shared_fcs.0.weight"
     assert not torch.equal(weights[head], start[head])
@@ -51,13 +51,14 @@ def test_the_head_alone(bench: Benchmark) -> None:
 
 def test_scopes() -> None:
     seesaw = METHODS["seesaw"]
-    assert seesaw.at(None) is seesaw
-    assert seesaw.at("p=0.4,trains=all").options("p=0.4,trains=all")["p"] == 0.4
-    row = Row({}, "seesaw:trains=all")
-    assert (row.method.trains, row.method.needs, row.variant) == ("all", ("baseline",), "trains=all")
+    assert seesaw.default.keeps_detector
+    assert seesaw.run("p=0.4,trains=all").options["p"] == 0.4
+    run = parse("seesaw:trains=all")
+    assert (run.trains, run.keeps_detector, run.variant) == ("all", False, "trains=all")
+    assert needs(run) == (parse("baseline"),)
     with pytest.raises(InputError, match="option 'trains' of 'seesaw': 'nothing', expected one of all, all but stem"):
-        seesaw.at("trains=nothing")
+        seesaw.run("trains=nothing")
     with pytest.raises(InputError, match="unknown option 'trains'"):
-        METHODS["tau-norm"].at("trains=all")
+        METHODS["tau-norm"].run("trains=all")
     with pytest.raises(InputError, match="unknown option 'trains'"):
-        METHODS["simcal"].at("trains=all")
+        METHODS["simcal"].run("trains=all")

@@ -26,7 +26,7 @@ QUICK: dict[str, Any] = {"epochs": 2, "lr": 0.1, "batch_size": 64, "device": "cp
 FITS = [
     method.name
     for method in METHODS.values()
-    if method.name == "baseline" or (method.trains in ("classifier", "nothing") and not method.statistics)
+    if method.name == "baseline" or (method.default.keeps_detector and not method.statistics)
 ]
 
 
@@ -99,7 +99,10 @@ NAN = np.where(np.arange(len(LABELS))[:, None] == 7, np.nan, FEATURES)
         ({"method": "bag"}, "unknown method 'bag', did you mean 'bags'"),
         ({"method": "reweight"}, r"'reweight' trains more of a detector than its classifier \(all but stem\)"),
         ({"method": "rfs"}, "'rfs' trains more of a detector"),
-        ({"method": "bags", "variant": "trains=all"}, r"'bags' trains more of a detector than its classifier \(all\)"),
+        (
+            {"method": "bags", "variant": "trains=all"},
+            r"'bags:trains=all' trains more of a detector than its classifier \(all\)",
+        ),
         ({"method": "fracal"}, r"'fracal' reads the training annotations \(dimensions\)"),
         ({"method": "crt"}, "image_ids: 'crt' draws images by their classes"),
         ({"method": "ncm-fc", "variant": "released"}, "takes its centres from ground-truth boxes alone"),

@@ -17,7 +17,7 @@ from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments.benchmark import Benchmark
-from imbalance_bench.methods import METHODS
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.runtime.progress import Reporter
 from imbalance_bench.runtime.signals import Stopped, stoppable
 from imbalance_bench.schedule import Schedule
@@ -44,7 +44,7 @@ def heeded() -> Iterator[None]:
 
 def bench_of(data: DataSet, work_dir: Path, workers: int = 0) -> Benchmark:
     detector = replace(catalogue.get("tiny"), num_workers=workers)
-    return Benchmark(data, detector, work_dir, schedule=SHORT, views=1)
+    return Benchmark(Setup(data, detector), work_dir, schedule=SHORT, views=1)
 
 
 def signal_after(monkeypatch: pytest.MonkeyPatch, iteration: int, number: int) -> None:
@@ -80,13 +80,13 @@ def test_a_training_that_is_asked_to_stop_goes_on_to_the_same_result(
 ) -> None:
     workers, expected = whole
     bench = bench_of(data, tmp_path, workers)
-    folder = bench.folder(METHODS["baseline"]).path
+    folder = bench.folder("baseline").path
     with monkeypatch.context() as patch, stoppable(), pytest.raises(Stopped) as stop:
         signal_after(patch, iteration, signal.SIGTERM)
         bench.run("baseline")
     assert stop.value.status == 143
     assert (folder / STOPPED).exists() == (iteration != 2), "at the end of an epoch its own checkpoint is there"
-    assert not bench.folder(METHODS["baseline"]).is_held()
+    assert not bench.folder("baseline").is_held()
     assert equal(weights(bench), expected)
     assert not (folder / STOPPED).exists()
 
@@ -96,7 +96,8 @@ def test_without_a_terminal_it_says_a_line_an_epoch(
 ) -> None:
     """Of the detector and of a classifier, each epoch once, whether it was interrupted or not."""
     console = Console(file=io.StringIO(), width=200)
-    bench = replace(bench_of(replace(data, photographs=True), tmp_path), reporter=Reporter(console))
+    bench = bench_of(replace(data, photographs=True), tmp_path)
+    bench.setup.reporter = Reporter(console)
     with monkeypatch.context() as patch, stoppable(), pytest.raises(Stopped):
         signal_after(patch, 3, signal.SIGTERM)
         bench.run("baseline")
@@ -110,7 +111,7 @@ def test_frozen_parts_stay_frozen_in_an_epoch_that_is_resumed(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = bench_of(data, tmp_path)
-    before, folder = weights(bench), bench.folder(METHODS["bags-head"]).path
+    before, folder = weights(bench), bench.folder("bags-head").path
     expected = weights(bench, "bags-head")
     folder.rename(tmp_path / "whole")
     with monkeypatch.context() as patch, stoppable(), pytest.raises(Stopped):
@@ -137,9 +138,9 @@ def test_a_damaged_checkpoint_is_passed_over(data: DataSet, tmp_path: Path) -> N
 
 
 def test_a_second_signal_stops_at_once() -> None:
-    from imbalance_bench.runtime.signals import put_off
+    from imbalance_bench.runtime.signals import deferred
 
-    with stoppable(), pytest.raises(Stopped) as stop, put_off() as asked:
+    with stoppable(), pytest.raises(Stopped) as stop, deferred() as asked:
         assert asked() is None
         os.kill(os.getpid(), signal.SIGINT)
         assert asked() == signal.SIGINT
@@ -147,7 +148,7 @@ def test_a_second_signal_stops_at_once() -> None:
         raise AssertionError("not stopped")
     assert stop.value.status == 143
     with stoppable(), pytest.raises(Stopped) as stop:
-        with put_off():
+        with deferred():
             os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("what was put off is delivered")
     assert stop.value.status == 130

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-BoxesOfPairs = Callable[[Tensor, Tensor], Tensor]
-"""((K,) proposals, (K,) labels) -> (K, 4) boxes in the original image."""
+from imbalance_bench.proposals.store import BoxesOfPairs
 
 
 class ClassBoxes:

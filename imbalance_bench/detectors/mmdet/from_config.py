@@ -18,7 +18,7 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
-from imbalance_bench.classifiers import Classifier, SigmoidClassifier, SoftmaxClassifier
+from imbalance_bench.classifiers import LinearClassifier, SigmoidClassifier, SoftmaxClassifier
 from imbalance_bench.detectors.mmdet import hosting, pipelines
 from imbalance_bench.detectors.mmdet.detector import Detector
 from imbalance_bench.detectors.mmdet.passes import box_heads, check_cacheable
@@ -125,7 +125,7 @@ class ForeignDetector(Detector):
         with logged_to(None):
             return MODELS.build(copy.deepcopy(self.user_config.model))
 
-    def stock_classifier(self, num_classes: int, feature_dim: int) -> Classifier:
+    def stock_classifier(self, num_classes: int, feature_dim: int) -> LinearClassifier:
         """An empty classifier that scores as mmdet's own head with this configuration does.
 
         A head whose loss does not say otherwise is scored by a softmax of C + 1 logits, whatever it was trained with.

@@ -123,7 +123,9 @@ def training_proposals(
 
 
 @torch.no_grad()
-def test_proposals(detector: TwoStageDetector, batches: Iterable[dict], tap: str) -> Iterator[list[ImageProposals]]:
+def inference_proposals(
+    detector: TwoStageDetector, batches: Iterable[dict], tap: str
+) -> Iterator[list[ImageProposals]]:
     """All test-time proposals, image by image and stage by stage, with the label that accuracy is measured against.
 
     No ground truth added, no sampling (reference: section 5.2's ACC). Labels are those of the RPN's proposals at

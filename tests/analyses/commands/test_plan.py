@@ -12,7 +12,8 @@ from analyses.commands import plan
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments.benchmark import Benchmark
-from imbalance_bench.methods import METHODS
+from imbalance_bench.experiments.setup import Setup
+from imbalance_bench.methods import parse
 
 Run = Callable[..., tuple[int, str, str]]
 MACHINE = "a fast one, 64 cores"
@@ -52,8 +53,8 @@ def test_the_nearest_record_tells(run: Run, data_root: Path, committed: Path, tm
     assert status == 0 and "7 runs of unknown length: no record of tiny, 'detectors check'" in out
 
     # Of another data set: by train instances and epochs (mini's schedules are stretched).
-    mini = Benchmark.named("emoji-lt-mini", "tiny", data_root, tmp_path, reporter=None, draw=False)  # type: ignore[arg-type]
-    longer = mini.schedule_of(METHODS["bags"]).epochs / 12 * mini.categories.instance_counts.sum() / 100
+    mini = Benchmark(Setup.named("emoji-lt-mini", "tiny", data_root, draw=False), tmp_path)
+    longer = mini.schedule_of(parse("bags")).epochs / 12 * mini.setup.categories.instance_counts.sum() / 100
     record(committed, "seed0/bags", 2.0, "emoji-lt-small")
     out = run(*arguments)[1]
     assert rows(out)["bags:groups=2"] == [f"{2 * longer:.1f}", "s", "committed,", "scaled"]
@@ -95,7 +96,7 @@ def test_a_random_start_is_said(mini: DataSet, tmp_path: Path, run: Run, data_ro
     def said(detector: str, photographs: bool, pretrained: bool) -> str:
         checkpoint = tmp_path / "coco.pth" if pretrained else None
         data = replace(mini, name="my-set", photographs=photographs)
-        return Benchmark(data, catalogue.get(detector), tmp_path, pretrained=checkpoint).random_start or ""
+        return Benchmark(Setup(data, catalogue.get(detector)), tmp_path, pretrained=checkpoint).random_start or ""
 
     (tmp_path / "coco.pth").touch()
     assert said("tiny", False, False) == said("tiny", True, True) == said("faster-rcnn-r50", True, True) == ""

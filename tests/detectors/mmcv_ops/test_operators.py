@@ -178,11 +178,12 @@ def test_a_compiled_module_comes_first() -> None:
     script = """
         import sys, types, pathlib, tempfile, importlib
         import imbalance_bench, mmcv
+        from imbalance_bench.detectors.mmcv_ops import finder
         folder = tempfile.mkdtemp()
         pathlib.Path(folder, "_ext.py").write_text("compiled = True")
         mmcv.__path__.append(folder)
         assert importlib.import_module("mmcv._ext").compiled
-        imbalance_bench.finder.install()
+        finder.install()
         finders = [f for f in sys.meta_path if type(f).__name__ == "StandInFinder"]
         assert len(finders) == 1 and sys.meta_path[-1] is finders[0]
     """

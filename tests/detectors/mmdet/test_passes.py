@@ -15,14 +15,14 @@ from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.detectors.mmdet.class_boxes import ClassBoxes
 from imbalance_bench.detectors.mmdet.hosting import heads
 from imbalance_bench.detectors.mmdet.masks import predict_masks
-from imbalance_bench.detectors.mmdet.passes import box_heads, check_cacheable, test_proposals, training_proposals
+from imbalance_bench.detectors.mmdet.passes import box_heads, check_cacheable, inference_proposals, training_proposals
 from imbalance_bench.detectors.mmdet.tiny import shrink
 from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.experiments.benchmark import Benchmark
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.training.end_to_end import build_detector
 
-test_proposals.__test__ = False  # type: ignore[attr-defined]
 Built = tuple[Benchmark, torch.nn.Module]
 
 
@@ -44,14 +44,14 @@ def built(mini: DataSet, tmp_path_factory: pytest.TempPathFactory, request: pyte
     """Untrained but for scores that are far from uniform, and boxes that move."""
     name, kind = request.param.split()
     record = CLASS_BOXES if name == "class-boxes" else catalogue.get(name)
-    bench = Benchmark(mini, record, tmp_path_factory.mktemp("work"))
+    bench = Benchmark(Setup(mini, record), tmp_path_factory.mktemp("work"))
     torch.manual_seed(0)
     classifiers: list[Classifier] = []
     for _ in range(record.num_stages):
-        classifier = SoftmaxClassifier(12, 256) if kind == "softmax" else bags(bench.categories.bins.tolist())
+        classifier = SoftmaxClassifier(12, 256) if kind == "softmax" else bags(bench.setup.categories.bins.tolist())
         torch.nn.init.normal_(classifier.weight, std=2)
         classifiers.append(classifier)
-    model = build_detector(bench.detector, classifiers).eval()
+    model = build_detector(bench.setup.detector, classifiers).eval()
     for head in box_heads(model):
         torch.nn.init.normal_(head.fc_reg.weight, std=0.3)
     return bench, model
@@ -62,8 +62,8 @@ def bags(bins: list[int]) -> GroupSoftmaxClassifier:
 
 
 def batches(bench: Benchmark, count: int, training: bool = False) -> list[dict]:
-    dataset = bench.training_set(flip=0.0) if training else bench.validation_set()
-    return [batch for batch, _ in zip(bench.loader(dataset), range(count), strict=False)]
+    dataset = bench.setup.training_set(flip=0.0) if training else bench.setup.validation_set()
+    return [batch for batch, _ in zip(bench.setup.loader(dataset), range(count), strict=False)]
 
 
 def test_predictions_come_out_of_cached_proposals(built: Built) -> None:
@@ -72,11 +72,11 @@ def test_predictions_come_out_of_cached_proposals(built: Built) -> None:
     with torch.no_grad():
         predicted = detector.test_step(copy.deepcopy(data[0]))
     hosted = [head.fc_cls for head in box_heads(detector)]
-    for sample, stages in zip(predicted, test_proposals(detector, data, "fc"), strict=True):
+    for sample, stages in zip(predicted, inference_proposals(detector, data, "fc"), strict=True):
         logits = torch.stack([c(image.features) for c, image in zip(hosted, stages, strict=True)]).mean(dim=0)
         last = stages[-1]
         of_boxes = last.boxes
-        if bench.detector.has_class_boxes:
+        if bench.setup.detector.has_class_boxes:
             of_boxes = ClassBoxes(box_heads(detector)[0]).of_image(last.features, last.boxes, last.frame)
         boxes, scores, labels = detect(hosted[-1].scores(logits), of_boxes)
         expected = sample.pred_instances
@@ -95,7 +95,7 @@ def test_predictions_come_out_of_cached_proposals(built: Built) -> None:
 
 def test_masks_are_mmdets_own(built: Built) -> None:
     bench, detector = built
-    if not bench.detector.has_masks:
+    if not bench.setup.detector.has_masks:
         pytest.skip("no mask branch")
     data = batches(bench, 1)
     with torch.no_grad():
@@ -107,17 +107,17 @@ def test_masks_are_mmdets_own(built: Built) -> None:
         assert (masks[image_id] != expected.masks.numpy()).mean() < 1e-4
 
 
-def test_labels_of_test_proposals(built: Built) -> None:
+def test_labels_of_inference_proposals(built: Built) -> None:
     bench, detector = built
     data = batches(bench, 1)
-    for sample, stages in zip(data[0]["data_samples"], test_proposals(detector, data, "conv"), strict=True):
+    for sample, stages in zip(data[0]["data_samples"], inference_proposals(detector, data, "conv"), strict=True):
         truth = set(sample.gt_instances.labels.tolist())
         for image in stages:
             assert image.features.shape == (len(image.labels), 64 * 49)
             assert not image.ground_truth.any()
             assert torch.equal(image.labels, stages[0].labels)
             assert set(image.labels[image.labels != 12].tolist()) <= truth
-    assert any((stages[0].labels < 12).any() for stages in test_proposals(detector, data, "conv"))
+    assert any((stages[0].labels < 12).any() for stages in inference_proposals(detector, data, "conv"))
 
 
 def test_training_proposals_are_what_training_samples(built: Built) -> None:
@@ -145,7 +145,7 @@ def test_training_proposals_are_what_training_samples(built: Built) -> None:
 
 def test_a_stage_starts_from_the_boxes_of_the_one_before(built: Built) -> None:
     bench, detector = built
-    if bench.detector.num_stages == 1:
+    if bench.setup.detector.num_stages == 1:
         pytest.skip("a single stage")
     roi_head = detector.roi_head
     seen: list[torch.Tensor] = []
@@ -157,7 +157,7 @@ def test_a_stage_starts_from_the_boxes_of_the_one_before(built: Built) -> None:
             detector.test_step(copy.deepcopy(data[0]))
     finally:
         del roi_head._bbox_forward
-    images = list(test_proposals(detector, data, "fc"))
+    images = list(inference_proposals(detector, data, "fc"))
     # Images of the embedded set are seen at their own size, so both frames are one.
     for stage in range(1, 3):
         ours = torch.cat([stages[stage - 1].boxes for stages in images])
@@ -166,9 +166,9 @@ def test_a_stage_starts_from_the_boxes_of_the_one_before(built: Built) -> None:
 
 def test_sampling_does_not_depend_on_the_batch(built: Built) -> None:
     bench, detector = built
-    dataset = bench.training_set(flip=0.0)
+    dataset = bench.setup.training_set(flip=0.0)
     data = batches(bench, 1, training=True)
-    alone = bench.loader(torch.utils.data.Subset(dataset, [3]))  # type: ignore[arg-type]
+    alone = bench.setup.loader(torch.utils.data.Subset(dataset, [3]))  # type: ignore[arg-type]
     together = list(training_proposals(detector, data, "fc", seed=0))[3][0]
     ((single, *_),) = training_proposals(detector, alone, "fc", seed=0)
     assert torch.equal(together.labels, single.labels)
