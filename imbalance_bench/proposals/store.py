@@ -125,7 +125,7 @@ class ProposalSet(ByValue):
         return cls(
             features=(ShardedRows.of(rows[order].astype(np.float16 if half else np.float32, copy=False)),),
             labels=own[order],
-            boxes=ShardedRows.of(corners[order].astype(np.float32)),
+            stored_boxes=ShardedRows.of(corners[order].astype(np.float32)),
             ground_truth=np.zeros(count, dtype=bool),
             frames=np.zeros((len(ids), 4), dtype=np.float32),
             offsets=np.append(first, count).astype(np.int64),
