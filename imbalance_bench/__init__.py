@@ -47,7 +47,8 @@ if TYPE_CHECKING:
         SoftmaxClassifier,
         TauNormSelectClassifier,
     )
-    from imbalance_bench.diagnosis import Diagnosis, diagnose
+    from imbalance_bench.diagnosis.diagnose import diagnose
+    from imbalance_bench.diagnosis.result import Diagnosis
     from imbalance_bench.evaluation.average_precision import evaluate
     from imbalance_bench.evaluation.detections import Detections
     from imbalance_bench.evaluation.error_analysis import analyse as analyse_errors
@@ -112,14 +113,14 @@ _HOMES = {
     "Benchmark": "experiments.benchmark",
     "CategoryTable": "categories",
     "Detections": "evaluation.detections",
-    "Diagnosis": "diagnosis",
+    "Diagnosis": "diagnosis.result",
     "GroundTruth": "evaluation.ground_truth",
     "InputError": "runtime.errors",
     "METHODS": "methods",
     "ProposalSet": "proposals.store",
     "RunFolder": "experiments.run_folder",
     "analyse_errors": "evaluation.error_analysis:analyse",
-    "diagnose": "diagnosis",
+    "diagnose": "diagnosis.diagnose",
     "evaluate": "evaluation.average_precision",
     "fit": "training.fit",
     "fixed_ap": "evaluation.fixed_ap",

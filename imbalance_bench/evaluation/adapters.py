@@ -28,7 +28,7 @@ def supervision(found: Any) -> tuple[Image, Names | None]:
         raise InputError("supervision.Detections: 'confidence' or 'class_id' is None, expected both")
     labels = numpy_of(columns[2])
     names = (getattr(found, "data", None) or {}).get("class_name")
-    return _image(*columns, getattr(found, "mask", None)), None if names is None else _named(labels, names)
+    return _image(*columns, masks=getattr(found, "mask", None)), None if names is None else _named(labels, names)
 
 
 def ultralytics(found: Any) -> tuple[Image, Names | None]:
@@ -67,7 +67,7 @@ def detectron2(found: Any) -> tuple[Image, Names | None]:
     boxes = _field(_field(found, "pred_boxes", "detectron2.Instances"), "tensor", "detectron2.Instances.pred_boxes")
     columns = [_field(found, field, "detectron2.Instances") for field in ("scores", "pred_classes")]
     masks = found.pred_masks if hasattr(found, "pred_masks") else None
-    return _image(boxes, *columns, masks), None
+    return _image(boxes, *columns, masks=masks), None
 
 
 Reader = Callable[[Any], tuple[Image, Names | None]]

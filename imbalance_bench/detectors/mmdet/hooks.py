@@ -13,7 +13,7 @@ from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch import Tensor, nn
+from torch import Tensor
 
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.runtime.errors import InputError
@@ -72,7 +72,7 @@ def fit(classifier: Classifier, runner: Runner) -> None:
         dist.broadcast(buffer)
 
 
-def _batches(classifier: Classifier, model: nn.Module, runner: Runner) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(classifier: Classifier, model: Any, runner: Runner) -> Iterator[tuple[Tensor, Tensor]]:
     """(features, labels) of the RoIs that are sampled of the training images, batch by batch."""
     seen: dict[str, Tensor] = {}
     own_loss = classifier.loss
@@ -84,7 +84,7 @@ def _batches(classifier: Classifier, model: nn.Module, runner: Runner) -> Iterat
     with ExitStack() as stack:
         handle = classifier.register_forward_pre_hook(lambda _, inputs: seen.update(features=inputs[0]))
         stack.callback(handle.remove)
-        classifier.loss = note  # type: ignore[method-assign]
+        classifier.loss = note  # type: ignore[method-assign, assignment]
         stack.callback(delattr, classifier, "loss")
         # As many as an epoch has: where training goes by iterations, a sampler may never end.
         for batch in islice(runner.train_dataloader, len(runner.train_dataloader)):

@@ -193,7 +193,7 @@ def test_importing_registers_in_whatever_order(order: str) -> None:
 )
 def test_samplers(sampler: dict[str, Any], mini: DataSet, tmp_path: Path) -> None:
     config = their_config(mini, tmp_path, CLASSIFIERS["bags"])
-    config.train_dataloader.batch_sampler.sampler = sampler
+    config.train_dataloader.sampler = sampler
     config.train_dataloader.dataset.indices = None
     init_default_scope("mmdet")
     with logged_to(None):
