@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
+from imbalance_bench.runtime.arrays import as_array
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import load_json
@@ -105,6 +107,13 @@ class CategoryTable(ByValue):
         bin_edges: lower bounds of bins 2, 3, ...; a property of the data set.
         num_images: training images; 0 where only counts are known.
         listed_ids: the ids in the order of the file they were read from; empty where that is not known.
+
+    Example:
+        >>> table = CategoryTable.from_arrays([4, 120, 2500], names=["ladle", "kite", "chair"])
+        >>> table.num_classes, table.background, table.bin_names
+        (3, 3, ['[0,10)', '[10,100)', '[100,1000)', '[1000,inf)'])
+        >>> table == CategoryTable.from_arrays([4, 120, 2500])
+        False
     """
 
     ids: np.ndarray
@@ -219,6 +228,28 @@ class CategoryTable(ByValue):
             frame.loc[self.background] = [background_id(self.ids), "background", 0, 0, "", 0]
         return frame
 
+    def in_file_order(self) -> CategoryTable:
+        """Return the table in the order of the file it was read from, with ids 1..C: mmdet's data sets label so."""
+        order = np.array([self.ids.tolist().index(listed) for listed in self.listed_ids or self.ids], dtype=np.int64)
+        return replace(
+            self,
+            ids=np.arange(1, self.num_classes + 1),
+            names=tuple(self.names[label] for label in order),
+            image_counts=self.image_counts[order],
+            instance_counts=self.instance_counts[order],
+            frequencies=tuple(self.frequencies[label] for label in order),
+            listed_ids=(),
+        )
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> CategoryTable:
+        """Read the table of a file: ``from_counts`` of a CSV, ``from_annotations`` of any other.
+
+        Raises:
+            InputError: as these.
+        """
+        return cls.from_counts(path) if str(path).endswith(".csv") else cls.from_annotations(path)
+
     @classmethod
     def from_annotations(
         cls, source: str | os.PathLike[str] | Mapping[str, Any], bin_edges: Sequence[int] | None = None
@@ -260,6 +291,49 @@ class CategoryTable(ByValue):
             num_images = _stated(info, "num_images", name)
         edges = tuple(int(edge) for edge in edges)
         return cls(ids, names, image_counts, instance_counts, frequencies, edges, num_images, tuple(listed))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        instance_counts: ArrayLike,
+        *,
+        image_counts: ArrayLike | None = None,
+        names: Sequence[str] | None = None,
+        ids: ArrayLike | None = None,
+        bin_edges: Sequence[int] = LVIS_BIN_EDGES,
+        num_images: int = 0,
+    ) -> CategoryTable:
+        """Make the table from counts in label order.
+
+        Args:
+            instance_counts: (C,) training boxes of each class.
+            image_counts: (C,) training images that hold it; without, as many as boxes.
+            names: C names; without, the ids as text.
+            ids: (C,) category ids that ascend; without, 1..C.
+            bin_edges: lower bounds of bins 2, 3, ..., in training boxes; LVIS's (section 5.1) if not given.
+            num_images: training images, if known.
+
+        Raises:
+            InputError: arrays of other shapes, counts that are negative or no whole numbers, or ids that do not ascend.
+
+        Example:
+            >>> table = CategoryTable.from_arrays([4, 120, 2500], names=["ladle", "kite", "chair"])
+            >>> table.bins.tolist(), table.frequencies
+            ([1, 3, 4], ('r', 'f', 'f'))
+        """
+        instances = as_array("instance_counts", instance_counts, (None,), "integers")
+        shape = (len(instances),)
+        images = instances if image_counts is None else as_array("image_counts", image_counts, shape, "integers")
+        own_ids = np.arange(1, len(instances) + 1) if ids is None else as_array("ids", ids, shape, "integers")
+        for name, counts in (("instance_counts", instances), ("image_counts", images)):
+            if not counts.size or counts.min() < 0:
+                raise InputError(f"{name}: expected at least one count, and none below 0")
+        own_names = tuple(map(str, own_ids if names is None else names))
+        frequencies = tuple(_frequency(None, int(number)) for number in images)
+        try:
+            return cls(own_ids, own_names, images, instances, frequencies, tuple(bin_edges), num_images)
+        except ValueError as error:
+            raise InputError(f"categories: {error}") from error
 
     @classmethod
     def from_counts(cls, path: str | os.PathLike[str], bin_edges: Sequence[int] = LVIS_BIN_EDGES) -> CategoryTable:

@@ -223,3 +223,42 @@ def test_edges_as_text(text: str, separator: str) -> None:
 
 def test_the_letters_of_lvis() -> None:
     assert [lvis_frequency(images) for images in (0, 10, 11, 100, 101)] == ["r", "r", "c", "c", "f"]
+
+
+def test_counts_in_arrays() -> None:
+    table = CategoryTable.from_arrays([0, 9, 10, 1000], image_counts=[0, 9, 8, 500], bin_edges=(10,), num_images=900)
+    assert (table.bins.tolist(), table.frequencies) == ([1, 1, 2, 2], ("r", "r", "r", "f"))
+    assert (table.ids.tolist(), table.names, table.total_images) == ([1, 2, 3, 4], ("1", "2", "3", "4"), 900)
+    for given, message in (
+        ({"instance_counts": []}, "instance_counts: expected at least one count"),
+        ({"instance_counts": [1.5]}, "instance_counts: values are float64, expected integers"),
+        ({"instance_counts": [1], "image_counts": [-1]}, "image_counts: expected at least one count, and none below 0"),
+        ({"instance_counts": [1, 2], "ids": [4, 3]}, "categories: category ids must ascend strictly"),
+        ({"instance_counts": [1, 2], "names": ["a"]}, "categories: category columns differ in length"),
+        (
+            {"instance_counts": [1, 2], "bin_edges": (9, 3)},
+            "categories: bin edges are .9, 3., expected whole numbers that ascend from 1",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            CategoryTable.from_arrays(**given)  # type: ignore[arg-type]
+
+
+def test_the_order_of_the_file() -> None:
+    listed = [{"id": i, "name": f"c{i}", "instance_count": n, "image_count": n} for i, n in ((9, 3), (2, 400), (5, 20))]
+    table = CategoryTable.from_annotations({"categories": listed, "annotations": [], "images": []})
+    assert table.names == ("c2", "c5", "c9")
+    ordered = table.in_file_order()
+    assert (ordered.names, ordered.instance_counts.tolist(), ordered.ids.tolist()) == (
+        ("c9", "c2", "c5"),
+        [3, 400, 20],
+        [1, 2, 3],
+    )
+    assert ordered.frequencies == ("r", "f", "c") and ordered.in_file_order() == ordered
+
+
+def test_a_file_of_either_kind(tmp_path: Path) -> None:
+    (tmp_path / "counts.csv").write_text("name,instance_count\na,3\nb,50\n")
+    (tmp_path / "train.json").write_text('{"categories": [{"id": 4, "name": "a"}], "annotations": [], "images": []}')
+    assert CategoryTable.read(tmp_path / "counts.csv").instance_counts.tolist() == [3, 50]
+    assert CategoryTable.read(tmp_path / "train.json").ids.tolist() == [4]

@@ -8,11 +8,19 @@ from __future__ import annotations
 import abc
 import inspect
 import math
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.runtime.errors import InputError
+
+Reduction = Literal["mean", "none"]
+"""Of a loss over the RoIs of a batch: their mean, or one value for each, whose mean that is."""
+COUNTS = "counts"
+"""In a configuration the value of an argument that training counts give."""
 
 CLASSIFIERS: dict[str, type[Classifier]] = {}
 """Every concrete Classifier by class name; filled as the classes are defined."""
@@ -29,10 +37,24 @@ class Classifier(nn.Module, abc.ABC):
             connected layer and its ReLU), ``fc_pre_relu`` (before that ReLU), ``conv`` (flattened RoIAlign).
         num_classes: C.
         feature_dim: d, the width of ``features``.
+        needs_fit: scores mean nothing before ``fit``.
+        base_buffers: where the weight and bias of the trained softmax classifier are kept that this one stands on.
+        attended: somebody calls ``begin_epoch`` and ``fit`` in a training: ``training.on_cache``, or in mmengine's
+            Runner the ``ClassifierHook``.
+
+    Example:
+        >>> classifier = build({"type": "SoftmaxClassifier", "num_classes": 2, "feature_dim": 4})
+        >>> classifier(torch.ones(5, 4)).shape, classifier.class_weights().shape
+        (torch.Size([5, 3]), torch.Size([3, 4]))
+        >>> classifier.config()
+        {'type': 'SoftmaxClassifier', 'num_classes': 2, 'feature_dim': 4, 'loss_weights': None, 'cosine': None}
     """
 
     taps: tuple[str, ...] = ("fc",)
     has_background_row: ClassVar[bool] = True
+    needs_fit: ClassVar[bool] = False
+    base_buffers: ClassVar[tuple[str, ...]] = ()
+    attended = False
 
     def __init__(self, num_classes: int, feature_dim: int) -> None:
         super().__init__()
@@ -51,8 +73,14 @@ class Classifier(nn.Module, abc.ABC):
         """(N, d) features -> (N, K) logits; K is the classifier's own width."""
 
     @abc.abstractmethod
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Scalar losses, to be summed, of (N, K) logits and (N,) labels."""
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
+        """Losses, to be summed, of (N, K) logits and (N,) labels.
+
+        Scalars; or (``none``) of shape (N,), whose means are these, so that RoIs can be weighed.
+
+        Raises:
+            InputError: the RoIs of this loss cannot be told apart.
+        """
 
     @abc.abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
@@ -82,6 +110,33 @@ class Classifier(nn.Module, abc.ABC):
     def begin_epoch(self, done: float) -> None:
         """Told before each epoch of training what share of it is done; for losses that change on the way."""
 
+    @property
+    def changes_over_epochs(self) -> bool:
+        """Whether ``begin_epoch`` changes the loss."""
+        return False
+
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the constructor arguments that training counts can give, by name; none here.
+
+        Args:
+            categories: in the order of the labels.
+            given: the other arguments.
+        """
+        return {}
+
+    @property
+    def lacks_base(self) -> bool:
+        """Whether the trained classifier that this one stands on is not there yet."""
+        return bool(self.base_buffers) and not bool(getattr(self, self.base_buffers[0]).any())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Take the trained classifier from the checkpoint of a detector that has a plain one in this place."""
+        for name, own in zip(("weight", "bias"), self.base_buffers, strict=False):
+            if prefix + name in state_dict:
+                state_dict.setdefault(prefix + own, state_dict[prefix + name])
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def config(self) -> dict[str, Any]:
         """``type`` and constructor arguments: ``build(config())`` makes an empty twin."""
         names = [name for name in inspect.signature(type(self)).parameters if name != "self"]
@@ -89,19 +144,54 @@ class Classifier(nn.Module, abc.ABC):
 
 
 def build(config: dict[str, Any]) -> Classifier:
-    """The classifier that ``config`` (``Classifier.config()``) describes, freshly initialised.
+    """Make the classifier that ``config`` (``Classifier.config()``) describes, freshly initialised.
+
+    With ``categories`` (a table, or a path as of ``CategoryTable.read``), training counts give the arguments that are
+    left out and have no default, and those given as ``"counts"``.
 
     Raises:
         ValueError: an unknown type, or arguments that the type does not take.
+        InputError: ``categories`` cannot be read, or counts do not give an argument.
+
+    Example:
+        >>> table = CategoryTable.from_arrays([4, 120, 2500])
+        >>> build({"type": "GroupSoftmaxClassifier", "feature_dim": 8, "categories": table}).groups
+        [1, 2, 3]
     """
     arguments = dict(config)
     name = arguments.pop("type", None)
     if name not in CLASSIFIERS:
         raise ValueError(f"unknown classifier type {name!r}, expected one of {', '.join(sorted(CLASSIFIERS))}")
+    arguments = _counted(CLASSIFIERS[name], arguments)
     try:
         return CLASSIFIERS[name](**arguments)
     except TypeError as error:
         raise ValueError(f"classifier {name}: {error}") from error
+
+
+def _counted(kind: type[Classifier], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Constructor arguments with those in place that counts give."""
+    source = arguments.pop("categories", None)
+    asked = [name for name, value in arguments.items() if isinstance(value, str) and value == COUNTS]
+    if source is None:
+        if asked:
+            raise InputError(f"classifier {kind.__name__}: {asked[0]}='{COUNTS}' needs 'categories', which is missing")
+        return arguments
+    table = source if isinstance(source, CategoryTable) else CategoryTable.read(source)
+    parameters = inspect.signature(kind).parameters.items()
+    asked += [name for name, p in parameters if p.default is inspect.Parameter.empty and name not in arguments]
+    found = {"num_classes": table.num_classes, **kind.arguments_from(table, arguments)}
+    for name in asked:
+        if name in found:
+            arguments[name] = found[name]
+        elif name in arguments:
+            raise InputError(f"classifier {kind.__name__}: training counts do not give '{name}'")
+    return arguments
+
+
+def reduced(losses: Tensor, reduction: Reduction) -> Tensor:
+    """Return (N,) losses as they are (``none``), or their mean."""
+    return losses.mean() if reduction == "mean" else losses
 
 
 class LinearClassifier(Classifier, base=True):
@@ -116,6 +206,12 @@ class LinearClassifier(Classifier, base=True):
         width: K.
         cosine: where not None, ``z = cosine * cos(W, h) + b`` (mmdet's NormedLinear), under any loss: the norms of W,
             which grow with the training instances, no longer count.
+
+    Example:
+        >>> from imbalance_bench.classifiers import SoftmaxClassifier
+        >>> classifier = SoftmaxClassifier(num_classes=2, feature_dim=4, cosine=20.0)
+        >>> classifier.class_weights().norm(dim=1).round().tolist()
+        [20.0, 20.0, 20.0]
     """
 
     def __init__(self, num_classes: int, feature_dim: int, width: int, cosine: float | None = None) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import LinearClassifier
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers.base import LinearClassifier, Reduction
 from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 
 
@@ -23,11 +25,19 @@ class DualHeadClassifier(SoftmaxClassifier):
         num_classes: C.
         feature_dim: d.
         tail: C, whether a class is scored by the calibrated one.
+
+    Example:
+        >>> classifier = DualHeadClassifier(num_classes=2, feature_dim=4, tail=[True, False])
+        >>> classifier.scores(torch.tensor([[2.0, 0.0, 0.0, 0.0, 0.0, 0.0]]))  # calibrated logits, then those before
+        tensor([[0.7870, 0.3333, 0.3333]])
     """
 
     original_weight: Tensor
     original_bias: Tensor
     tail_mask: Tensor
+    base_buffers: ClassVar[tuple[str, ...]] = ("original_weight", "original_bias")
+
+    BELOW = 100
 
     def __init__(self, num_classes: int, feature_dim: int, tail: Sequence[bool]) -> None:
         super().__init__(num_classes, feature_dim)
@@ -37,6 +47,11 @@ class DualHeadClassifier(SoftmaxClassifier):
         self.register_buffer("original_weight", torch.zeros_like(self.weight.detach()))
         self.register_buffer("original_bias", torch.zeros_like(self.bias.detach()))
         self.register_buffer("tail_mask", torch.tensor([*self.tail, False]), persistent=False)
+
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``tail``: classes of fewer than ``BELOW`` train instances."""
+        return {"tail": (categories.instance_counts < cls.BELOW).tolist()}
 
     @classmethod
     def from_base(cls, base: LinearClassifier, tail: Sequence[bool]) -> DualHeadClassifier:
@@ -52,9 +67,9 @@ class DualHeadClassifier(SoftmaxClassifier):
             [super().forward(features), functional.linear(features, self.original_weight, self.original_bias)], dim=1
         )
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls`` of the calibrated one."""
-        return super().loss(logits[:, : self.num_classes + 1], labels)
+        return super().loss(logits[:, : self.num_classes + 1], labels, reduction)
 
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1); need not sum to 1."""

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from imbalance_bench.classifiers.base import Reduction
 from imbalance_bench.classifiers.sigmoid_losses import FCBLClassifier
 from imbalance_bench.classifiers.softmax_losses import EquilibriumClassifier
+from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.processes import rows_of_processes, sum_over_processes
 
 
@@ -97,11 +99,15 @@ class _FeatureSampling(nn.Module, abc.ABC):
             self._batch = features.detach()
         return super().forward(features)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """That of the base class, in training with drawn features among the RoIs."""
         if self.training:
+            if reduction == "none":
+                raise InputError(
+                    f"{type(self).__name__} adds drawn RoIs to those of a batch, so these cannot be weighed"
+                )
             if len(self._batch) != len(labels):
-                raise ValueError(f"{len(labels)} labels, but {len(self._batch)} features came last through 'forward'")
+                raise InputError(f"{len(labels)} labels, but {len(self._batch)} features came last through 'forward'")
             self.remember(self._batch, labels)
             features, drawn = self.drawn()
             found, sure = drawn < self.num_classes, logits.new_full((logits.shape[1],), -SURE)
@@ -111,7 +117,7 @@ class _FeatureSampling(nn.Module, abc.ABC):
             losses = super().loss(torch.cat([logits, more]), torch.cat([labels, drawn]))  # type: ignore[misc]
             scale = (len(labels) + len(drawn)) / (len(labels) + found.sum())
             return {name: scale * value for name, value in losses.items()}
-        return super().loss(logits, labels)  # type: ignore[misc]
+        return super().loss(logits, labels, reduction)  # type: ignore[misc]
 
 
 class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):
@@ -130,6 +136,12 @@ class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):
         classes: drawn each time.
         each: features of each.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = LOCEClassifier(num_classes=2, feature_dim=4, queue=3)
+        >>> classifier.fit([(torch.ones(4, 4), torch.tensor([0, 0, 1, 2]))])
+        >>> classifier.memory.filled
+        tensor([2, 1, 0])
     """
 
     def __init__(
@@ -190,6 +202,12 @@ class BACLClassifier(_FeatureSampling, FCBLClassifier):
         classes: drawn each time.
         each: features of each.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = BACLClassifier(num_classes=2, feature_dim=4)
+        >>> _ = classifier.loss(classifier(torch.ones(3, 4)), torch.tensor([0, 0, 2]))
+        >>> classifier.seen, classifier.feature_mean[0]
+        (tensor([ True, False]), tensor([1., 1., 1., 1.]))
     """
 
     feature_mean: Tensor

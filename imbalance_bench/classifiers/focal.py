@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import LinearClassifier
+from imbalance_bench.classifiers.base import LinearClassifier, Reduction
 from imbalance_bench.classifiers.sigmoid import SigmoidClassifier
 
 
@@ -22,6 +22,14 @@ class SigmoidFocalClassifier(SigmoidClassifier):
         gamma: exponent of the modulating factor.
         alpha: weight of positives; negatives weigh 1 - alpha.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = SigmoidFocalClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.8808, 0.5000, 0.1192]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.1304)}
     """
 
     def __init__(
@@ -35,11 +43,14 @@ class SigmoidFocalClassifier(SigmoidClassifier):
         super().__init__(num_classes, feature_dim, cosine=cosine)
         self.gamma, self.alpha = gamma, alpha
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls`` over (N, C) logits."""
         target = functional.one_hot(labels, self.num_classes + 1)[:, :-1].to(logits.dtype)
         positives = target.sum().clamp(min=1)
-        return {"loss_cls": focal_terms(logits, target, self.gamma, self.alpha).sum() / positives}
+        terms = focal_terms(logits, target, self.gamma, self.alpha)
+        if reduction == "none":
+            return {"loss_cls": terms.sum(dim=1) * (len(labels) / positives)}
+        return {"loss_cls": terms.sum() / positives}
 
 
 class ReleasedFocalClassifier(LinearClassifier):
@@ -55,20 +66,29 @@ class ReleasedFocalClassifier(LinearClassifier):
         feature_dim: d.
         gamma: exponent of the modulating factor.
         alpha: weight of positives; negatives weigh 1 - alpha.
+
+    Example:
+        >>> classifier = ReleasedFocalClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.7870, 0.1065, 0.1065]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.4992)}
     """
 
     def __init__(self, num_classes: int, feature_dim: int, gamma: float = 2.0, alpha: float = 0.25) -> None:
         super().__init__(num_classes, feature_dim, num_classes + 1)
         self.gamma, self.alpha = gamma, alpha
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls`` over (N, C + 1) logits."""
         width = self.num_classes + 1
         one_hot = functional.one_hot((labels + 1) % width, width)  # background first
         misread_ids = one_hot.flatten()[: len(labels)]
         target = torch.zeros_like(logits)
         target[:, -1] = misread_ids.to(logits.dtype)
-        return {"loss_cls": focal_terms(logits, target, self.gamma, self.alpha).mean()}
+        terms = focal_terms(logits, target, self.gamma, self.alpha)
+        return {"loss_cls": terms.mean(dim=1) if reduction == "none" else terms.mean()}
 
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1) softmax probabilities, as the released test code takes them."""

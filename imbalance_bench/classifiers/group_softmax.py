@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import LinearClassifier
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers.base import LinearClassifier, Reduction
+from imbalance_bench.classifiers.groups import groups_by_count
 
 
 class _GroupEntropies(torch.autograd.Function):
@@ -79,6 +81,15 @@ def _on_rows_that_count(
     return torch.stack(losses)
 
 
+def _shares(logits: Tensor, slices: list[tuple[int, int]], targets: Tensor, counted: Tensor) -> list[Tensor]:
+    """(N,) of each group, whose means are its entropies: a RoI's own where it counts, times N over those that do."""
+    weights = counted.to(logits) * (len(logits) / counted.sum(dim=1, keepdim=True).clamp(min=1))
+    return [
+        weight * functional.cross_entropy(logits.narrow(1, start, length), target, reduction="none")
+        for (start, length), target, weight in zip(slices, targets, weights, strict=True)
+    ]
+
+
 class GroupSoftmaxClassifier(LinearClassifier):
     """Softmax within groups of classes of similar size, calibrated by *others* and a background group.
 
@@ -106,6 +117,17 @@ class GroupSoftmaxClassifier(LinearClassifier):
         background: add group 0 and rescale by its p(foreground) (Table 4, b).
         background_loss: ``"softmax"``: 2-way, as released and in section 4.2; ``"sigmoid"``: one logit, section 4.1.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = GroupSoftmaxClassifier(num_classes=3, feature_dim=4, groups=[1, 2, 2])
+        >>> classifier.slices  # of groups 1 and 2, behind [background, foreground]
+        [(2, 2), (4, 3)]
+        >>> logits, labels = torch.zeros(2, 7), torch.tensor([0, 3])
+        >>> classifier.scores(logits)
+        tensor([[0.2500, 0.1667, 0.1667, 0.5000],
+                [0.2500, 0.1667, 0.1667, 0.5000]])
+        >>> classifier.loss(logits, labels)
+        {'loss_bg': tensor(0.6931), 'loss_group1': tensor(0.6931), 'loss_group2': tensor(0.)}
     """
 
     column_of_label: Tensor
@@ -161,7 +183,12 @@ class GroupSoftmaxClassifier(LinearClassifier):
         """Whether a logit of its own scores background."""
         return self.background
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``groups``: one a bin of training instances (section 4.1)."""
+        return {"groups": groups_by_count(categories.instance_counts, categories.bin_edges)}
+
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_bg`` over all RoIs and ``loss_group1..N`` over sampled ones (Eq. 5), each of weight 1."""
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
@@ -181,10 +208,12 @@ class GroupSoftmaxClassifier(LinearClassifier):
             counted = torch.cat([torch.ones_like(foreground)[None], counted])
         elif self.background:
             binary, target = logits[:, 0], (~foreground).to(logits.dtype)
-            losses["loss_bg"] = functional.binary_cross_entropy_with_logits(binary, target)
+            losses["loss_bg"] = functional.binary_cross_entropy_with_logits(binary, target, reduction=reduction)
         names = [f"loss_group{n}" for n in range(1, len(self.slices) + 1)]
         if softmax_background:
             names.insert(0, "loss_bg")
+        if reduction == "none":
+            return losses | dict(zip(names, _shares(logits, slices, targets, counted), strict=True))
         entropies = _GroupEntropies.apply(logits, slices, targets, counted)
         return losses | dict(zip(names, entropies.unbind(), strict=True))
 

@@ -6,14 +6,16 @@ Where the change is known beforehand it is folded into W and b, so that the resu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import Classifier, LinearClassifier
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers.base import Classifier, LinearClassifier, Reduction
 from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 
 
@@ -128,10 +130,22 @@ class LogNClassifier(LinearClassifier):
         feature_dim: d.
         momentum: of the moving averages; 0 for mean and variance of all RoIs, their limit.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = LogNClassifier(num_classes=2, feature_dim=2, momentum=0)
+        >>> with torch.no_grad():
+        ...     _ = classifier.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 3.0], [0.0, 0.0]]))
+        >>> classifier.fit([(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), torch.tensor([0, 1]))])
+        >>> classifier.logit_variance, classifier.class_weights()
+        (tensor([1., 9.]), tensor([[1., 0.],
+                [0., 1.],
+                [0., 0.]]))
     """
 
     logit_mean: Tensor
     logit_variance: Tensor
+
+    needs_fit: ClassVar[bool] = True
 
     ROIS = 512
 
@@ -182,9 +196,9 @@ class LogNClassifier(LinearClassifier):
         shift, deviation = self._change()
         return (super().forward(features) - shift) / deviation
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls``: cross entropy."""
-        return {"loss_cls": functional.cross_entropy(logits, labels)}
+        return {"loss_cls": functional.cross_entropy(logits, labels, reduction=reduction)}
 
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1) softmax probabilities."""
@@ -217,11 +231,21 @@ class LogitTransformClassifier(Classifier):
         gate: train ``s`` too; else it is 1.
         background: change background's logit too.
         loss_weights: C + 1 weights of the cross entropy, background last; None for none.
+
+    Example:
+        >>> from imbalance_bench.classifiers import SoftmaxClassifier
+        >>> base = SoftmaxClassifier(num_classes=2, feature_dim=4)
+        >>> classifier = LogitTransformClassifier.from_base(base)
+        >>> torch.equal(classifier(torch.ones(3, 4)), base(torch.ones(3, 4)))  # before it is trained
+        True
+        >>> [name for name, parameter in classifier.named_parameters() if parameter.requires_grad]
+        ['scale']
     """
 
     frozen_weight: Tensor
     frozen_bias: Tensor
     loss_weight_vector: Tensor
+    base_buffers: ClassVar[tuple[str, ...]] = ("frozen_weight", "frozen_bias")
 
     def __init__(
         self,
@@ -257,6 +281,11 @@ class LogitTransformClassifier(Classifier):
         classifier.frozen_bias.copy_(base.class_biases())
         return classifier
 
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``loss_weights`` of DisAlign."""
+        return {"loss_weights": generalized_weights(categories.instance_counts)}
+
     def forward(self, features: Tensor) -> Tensor:
         """(N, d) -> (N, C + 1)."""
         logits = functional.linear(features, self.frozen_weight, self.frozen_bias)
@@ -267,10 +296,13 @@ class LogitTransformClassifier(Classifier):
             aligned = confidence * aligned + (1 - confidence) * before
         return torch.cat([aligned, kept], dim=1)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls``: cross entropy, its weighted mean over RoIs: divided by the sum of their weights."""
         weight = None if self.loss_weights is None else self.loss_weight_vector.to(logits)
-        return {"loss_cls": functional.cross_entropy(logits, labels, weight)}
+        losses = functional.cross_entropy(logits, labels, weight, reduction=reduction)
+        if reduction == "none" and weight is not None:
+            losses = losses * (len(labels) / weight[labels].sum())
+        return {"loss_cls": losses}
 
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1) softmax probabilities."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import Classifier, LinearClassifier
+from imbalance_bench.classifiers.base import Classifier, LinearClassifier, Reduction
 
 
 class NCMClassifier(Classifier):
@@ -30,11 +31,22 @@ class NCMClassifier(Classifier):
         scale: inverse temperature s of the cosines.
         taps: ``("fc",)`` or ``("fc_pre_relu",)``, on which centres and trained classifier share their
             features (a ReLU is applied for the latter), or ``("conv", "fc")``.
+
+    Example:
+        >>> classifier = NCMClassifier(num_classes=2, feature_dim=2, base_dim=2, scale=20.0)
+        >>> classifier.fit([(torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1]))])
+        >>> classifier.centres
+        tensor([[2., 0.],
+                [0., 1.]])
+        >>> classifier.scores(classifier(torch.tensor([[5.0, 0.0]])))
+        tensor([[6.6667e-01, 1.3741e-09, 3.3333e-01]])
     """
 
     centres: Tensor
     base_weight: Tensor
     base_bias: Tensor
+    needs_fit: ClassVar[bool] = True
+    base_buffers: ClassVar[tuple[str, ...]] = ("base_weight", "base_bias")
 
     def __init__(
         self,
@@ -93,10 +105,10 @@ class NCMClassifier(Classifier):
         background = base[:, -1:] - base[:, :-1].logsumexp(dim=1, keepdim=True)
         return torch.cat([self.scale * cosines, background], dim=1)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls``: cross entropy of the scores, for monitoring; nothing here is trained."""
         scores = self.scores(logits).clamp(min=torch.finfo(logits.dtype).tiny)
-        return {"loss_cls": functional.nll_loss(scores.log(), labels)}
+        return {"loss_cls": functional.nll_loss(scores.log(), labels, reduction=reduction)}
 
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1)."""

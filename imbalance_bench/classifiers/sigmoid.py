@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import LinearClassifier
+from imbalance_bench.classifiers.base import LinearClassifier, Reduction
 
 BACKGROUNDS = ("none", "objectness", "own")
 
@@ -38,6 +38,14 @@ class SigmoidClassifier(LinearClassifier):
             background; detections are the same). ``objectness``: one more sigmoid is background's, and a class's score
             is p_c (1 - p_bg). ``own``: that sigmoid is a class like the others.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = SigmoidClassifier(num_classes=2, feature_dim=4, background="objectness")
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.4404, 0.2500, 0.5000]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(1.5132)}
     """
 
     def __init__(
@@ -64,7 +72,7 @@ class SigmoidClassifier(LinearClassifier):
         """
         return Weights()
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls`` over (N, K) logits."""
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()  # the sum over a batch's classes is beyond half precision
@@ -74,7 +82,8 @@ class SigmoidClassifier(LinearClassifier):
         if self.training:
             self.observe(logits.detach(), labels, target, weight)
         terms = self.terms(logits if weights.shift is None else logits + weights.shift, target)
-        return {"loss_cls": (weight * terms).sum() / max(len(logits), 1)}
+        weighted = weight * terms
+        return {"loss_cls": weighted.sum(dim=1) if reduction == "none" else weighted.sum() / max(len(logits), 1)}
 
     def observe(self, logits: Tensor, labels: Tensor, target: Tensor, weight: Tensor) -> None:
         """Take a training batch into what the next one's weights depend on; nothing here."""
@@ -123,6 +132,14 @@ class GumbelClassifier(SigmoidClassifier):
         num_classes: C.
         feature_dim: d.
         cosine: of LinearClassifier, whose weights start at random.
+
+    Example:
+        >>> classifier = GumbelClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.8734, 0.3679, 0.1266]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.5940)}
     """
 
     def __init__(self, num_classes: int, feature_dim: int, cosine: float | None = None) -> None:

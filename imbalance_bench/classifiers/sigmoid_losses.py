@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.categories import FREQUENCIES
+from imbalance_bench.categories import FREQUENCIES, CategoryTable
 from imbalance_bench.classifiers.sigmoid import SigmoidClassifier, Weights
 from imbalance_bench.runtime.processes import sum_over_processes
 
@@ -30,6 +30,14 @@ class EQLv2Classifier(SigmoidClassifier):
         mu: ratio at which half of the negatives count.
         alpha: how much more positives weigh at most.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = EQLv2Classifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(1.5132)}
+        >>> classifier.positive_gradients, classifier.negative_gradients
+        (tensor([0.1192, 0.0000]), tensor([0.0000, 0.5000]))
     """
 
     positive_gradients: Tensor
@@ -79,9 +87,17 @@ class EQLClassifier(SigmoidClassifier):
         feature_dim: d.
         tail: C, whether a class is spared.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = EQLClassifier(num_classes=2, feature_dim=4, tail=[False, True])
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)  # of the first class alone
+        {'loss_cls': tensor(0.1269)}
     """
 
     tail_mask: Tensor
+
+    IMAGES = 100
 
     def __init__(self, num_classes: int, feature_dim: int, tail: Sequence[bool], cosine: float | None = None) -> None:
         super().__init__(num_classes, feature_dim, cosine=cosine)
@@ -89,6 +105,11 @@ class EQLClassifier(SigmoidClassifier):
             raise ValueError(f"expected {num_classes} entries of 'tail', got {len(tail)}")
         self.tail = [bool(value) for value in tail]
         self.register_buffer("tail_mask", torch.tensor(self.tail), persistent=False)
+
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``tail``: classes in ``IMAGES`` training images or fewer, LVIS's rare and common ones."""
+        return {"tail": (categories.image_counts <= cls.IMAGES).tolist()}
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
         """Negatives of tail classes weigh nothing in foreground RoIs."""
@@ -101,6 +122,12 @@ class DropLossClassifier(EQLClassifier):
 
     A background RoI's are dropped with the share of other classes among the batch's foreground RoIs; where there is no
     foreground none are, as in its authors' code, whose share is NaN there.
+
+    Example:
+        >>> classifier = DropLossClassifier(num_classes=2, feature_dim=4, tail=[False, True])
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.1269)}
     """
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
@@ -127,6 +154,12 @@ class FederatedClassifier(SigmoidClassifier):
         sampled: classes of a batch, at least, background among them.
         power: of the counts.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = FederatedClassifier(num_classes=2, feature_dim=4, counts=[4, 120], sampled=1)
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)  # of the class in the batch alone
+        {'loss_cls': tensor(0.1269)}
     """
 
     rates: Tensor
@@ -147,6 +180,11 @@ class FederatedClassifier(SigmoidClassifier):
         # 0^0 is 1, and would let in a class without images.
         rates = torch.tensor([count**power if count else 0.0 for count in self.counts], dtype=torch.float)
         self.register_buffer("rates", rates, persistent=False)
+
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``counts`` of training images."""
+        return {"counts": categories.image_counts.tolist()}
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
         """1 for the classes that count, 0 for the others."""
@@ -172,6 +210,14 @@ class ECMClassifier(SigmoidClassifier):
         feature_dim: d.
         counts: C, train images.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = ECMClassifier(num_classes=2, feature_dim=4, counts=[4, 120])
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.4404, 0.2500, 0.5000]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.8191)}
     """
 
     shift: Tensor
@@ -190,6 +236,11 @@ class ECMClassifier(SigmoidClassifier):
         self.register_buffer("shift", torch.tensor(-np.log(ratio) / 4, dtype=torch.float), persistent=False)
         weights = ratio * np.log1p(1 / ratio)
         self.register_buffer("weight_vector", torch.tensor(weights, dtype=torch.float), persistent=False)
+
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``counts`` of training images."""
+        return {"counts": categories.image_counts.tolist()}
 
     def terms(self, logits: Tensor, target: Tensor) -> Tensor:
         """Weighted binary cross entropies with margins, background's too."""
@@ -210,6 +261,14 @@ class ACSLClassifier(SigmoidClassifier):
         frequencies: C letters r, c, f.
         threshold: of confusion.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = ACSLClassifier(num_classes=2, feature_dim=4, frequencies="rf")
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.8808, 0.5000, 0.5000]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.1269)}
     """
 
     group_of_column: Tensor
@@ -233,6 +292,11 @@ class ACSLClassifier(SigmoidClassifier):
         groups = torch.tensor([FREQUENCIES.index(letter) for letter in [*frequencies, "f"]])
         self.register_buffer("group_of_column", groups, persistent=False)
         self.register_buffer("one_in", torch.tensor([self.ONE_IN[letter] for letter in FREQUENCIES]), persistent=False)
+
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``frequencies``: the table's letters."""
+        return {"frequencies": list(categories.frequencies)}
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
         """Confused classes in foreground RoIs, drawn groups of classes in background RoIs."""
@@ -258,6 +322,15 @@ class FCBLClassifier(SigmoidClassifier):
         alpha: of the margins.
         threshold: of scores; 0 lets all negatives count.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = FCBLClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.8201)}
+        >>> classifier.confusion
+        tensor([[0.8808, 0.1192, 1.0000],
+                [0.0000, 0.0000, 0.0000]])
     """
 
     confusion: Tensor

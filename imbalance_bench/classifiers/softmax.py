@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import LinearClassifier
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers.base import LinearClassifier, Reduction, reduced
 
 
 class SoftmaxClassifier(LinearClassifier):
@@ -22,6 +24,14 @@ class SoftmaxClassifier(LinearClassifier):
         feature_dim: d.
         loss_weights: C + 1 weights, background last; None for the plain loss.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = SoftmaxClassifier(num_classes=2, feature_dim=4, loss_weights=[0.1, 2.0, 1.0])
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.7870, 0.1065, 0.1065]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.0240)}
     """
 
     loss_weight_vector: Tensor
@@ -41,12 +51,17 @@ class SoftmaxClassifier(LinearClassifier):
         # Rebuilt from the configuration, so not part of the state: the state dict stays mmdet's own.
         self.register_buffer("loss_weight_vector", vector, persistent=False)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``loss_weights`` of Re-weight (Table 1 rows 6 and 7)."""
+        return {"loss_weights": class_balanced_weights(categories.instance_counts)}
+
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls``: weighted cross entropy over (N, C + 1) logits."""
         if self.loss_weights is None:
-            return {"loss_cls": functional.cross_entropy(logits, labels)}
+            return {"loss_cls": functional.cross_entropy(logits, labels, reduction=reduction)}
         losses = functional.cross_entropy(logits, labels, reduction="none")
-        return {"loss_cls": (losses * self.loss_weight_vector[labels]).mean()}
+        return {"loss_cls": reduced(losses * self.loss_weight_vector[labels], reduction)}
 
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1) softmax probabilities."""

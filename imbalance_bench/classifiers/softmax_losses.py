@@ -5,16 +5,19 @@ Balanced softmax's authors have a sigmoid of it for detection, which stands here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import LinearClassifier
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers.base import LinearClassifier, Reduction, reduced
+from imbalance_bench.classifiers.logit_transforms import log_counts
 from imbalance_bench.classifiers.sigmoid import SigmoidClassifier, Weights
-from imbalance_bench.classifiers.softmax import SoftmaxClassifier
+from imbalance_bench.classifiers.softmax import SoftmaxClassifier, class_balanced_weights
 from imbalance_bench.runtime.processes import sum_over_processes
 
 
@@ -36,6 +39,17 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
         margin: only the target's logit is shifted, and the bias stays 0.
         deferred_weights: C + 1 loss weights, background last, that hold from ``DEFERRED`` of the training on.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> shift = ldam_margins([4, 120], scale=30.0)
+        >>> [round(value, 2) for value in shift]
+        [-15.0, -6.41, 0.0]
+        >>> classifier = ShiftedSoftmaxClassifier(2, 4, shift, margin=True, cosine=30.0)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.7870, 0.1065, 0.1065]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(13.6931)}
     """
 
     shift_vector: Tensor
@@ -59,14 +73,32 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
         self.register_buffer("shift_vector", torch.tensor(self.shift), persistent=False)
         self.bias.requires_grad_(not margin)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``shift``: LDAM's with ``margin``, of a cosine classifier's scale, else balanced softmax's; DRW's weights."""
+        counts = categories.instance_counts
+        margins = ldam_margins(counts, scale=given.get("cosine") or 1.0)
+        return {
+            "shift": margins if given.get("margin") else log_counts(counts, unit=None),
+            "deferred_weights": class_balanced_weights(counts, 0.9999, clip=None),
+        }
+
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls`` over (N, C + 1) logits."""
         if self.margin:
             shifted = logits.scatter_add(1, labels[:, None], self.shift_vector[labels][:, None].to(logits))
         else:
             shifted = logits + self.shift_vector
         weight = self.loss_weight_vector.to(logits) if self._weighted else None
-        return {"loss_cls": functional.cross_entropy(shifted, labels, weight)}
+        losses = functional.cross_entropy(shifted, labels, weight, reduction=reduction)
+        if reduction == "none" and weight is not None:
+            losses = losses * (len(labels) / weight[labels].sum())
+        return {"loss_cls": losses}
+
+    @property
+    def changes_over_epochs(self) -> bool:
+        """Where there are deferred weights."""
+        return self.loss_weights is not None
 
     def begin_epoch(self, done: float) -> None:
         """Weights hold from ``DEFERRED`` on."""
@@ -85,6 +117,14 @@ class BalancedSigmoidClassifier(SigmoidClassifier):
         feature_dim: d.
         shift: C.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = BalancedSigmoidClassifier(2, 4, log_odds([4, 120], images=200))
+        >>> logits, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.8808, 0.5000, 0.1192]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(2.9486)}
     """
 
     shift_vector: Tensor
@@ -95,6 +135,11 @@ class BalancedSigmoidClassifier(SigmoidClassifier):
             raise ValueError(f"expected {num_classes} shifts, got {len(shift)}")
         self.shift = [float(value) for value in shift]
         self.register_buffer("shift_vector", torch.tensor(self.shift), persistent=False)
+
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``shift``: log odds that a train image holds the class."""
+        return {"shift": log_odds(categories.image_counts, categories.total_images)}
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
         """All terms weigh 1; foreground is shifted."""
@@ -135,6 +180,14 @@ class EquilibriumClassifier(SoftmaxClassifier):
         momentum: of the averages, a box.
         background_score: stands for background's mean score.
         cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = EquilibriumClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.0304)}
+        >>> classifier.mean_scores
+        tensor([0.0877, 0.0100, 0.0100])
     """
 
     mean_scores: Tensor
@@ -151,11 +204,12 @@ class EquilibriumClassifier(SoftmaxClassifier):
         self.momentum, self.background_score = momentum, background_score
         self.register_buffer("mean_scores", torch.full((num_classes + 1,), background_score))
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls`` over (N, C + 1) logits; the averages take this batch in first, where training."""
         if self.training:
             self._update(logits.detach(), labels)
-        return {"loss_cls": functional.cross_entropy(logits + self.mean_scores.log().to(logits), labels)}
+        shifted = logits + self.mean_scores.log().to(logits)
+        return {"loss_cls": functional.cross_entropy(shifted, labels, reduction=reduction)}
 
     def counts_as(self, labels: Tensor) -> Tensor:
         """(N,) boxes that each RoI counts as in the averages: one."""
@@ -188,6 +242,16 @@ class SeesawClassifier(LinearClassifier):
         q: strength of compensation.
         cosine: of LinearClassifier.
         least: scores below it do not count in the ratio.
+
+    Example:
+        >>> classifier = SeesawClassifier(num_classes=2, feature_dim=4)
+        >>> logits, labels = torch.tensor([[2.0, 0.0, 1.0, 0.0]]), torch.tensor([0])
+        >>> classifier.scores(logits)
+        tensor([[0.6439, 0.0871, 0.2689]])
+        >>> classifier.loss(logits, labels)
+        {'loss_cls': tensor(0.1269), 'loss_objectness': tensor(0.3133)}
+        >>> classifier.counts
+        tensor([1., 0., 0.])
     """
 
     counts: Tensor
@@ -205,7 +269,7 @@ class SeesawClassifier(LinearClassifier):
         self.p, self.q, self.least = p, q, least
         self.register_buffer("counts", torch.zeros(num_classes + 1))
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls`` among classes over the RoIs of the batch, and ``loss_objectness``."""
         if self.training:
             seen = torch.zeros_like(self.counts).scatter_add_(0, labels, torch.ones_like(labels, dtype=torch.float))
@@ -215,8 +279,8 @@ class SeesawClassifier(LinearClassifier):
         target = labels.clamp(max=self.num_classes - 1)
         losses = functional.cross_entropy(classes + self._log_factors(classes, target), target, reduction="none")
         return {
-            "loss_cls": losses.masked_fill(is_background, 0).mean(),
-            "loss_objectness": functional.cross_entropy(objectness, is_background.long()),
+            "loss_cls": reduced(losses.masked_fill(is_background, 0), reduction),
+            "loss_objectness": functional.cross_entropy(objectness, is_background.long(), reduction=reduction),
         }
 
     def _log_factors(self, classes: Tensor, target: Tensor) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imbalance_bench.classifiers.base import Classifier, LinearClassifier
+from imbalance_bench.categories import CategoryTable
+from imbalance_bench.classifiers.base import Classifier, LinearClassifier, Reduction
 from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 
 
@@ -60,6 +62,12 @@ class TauNormSelectClassifier(Classifier):
         feature_dim: d.
         tail: labels; where not None, tau-normalised scores are taken only if they predict one of these classes
             (as released).
+
+    Example:
+        >>> from imbalance_bench.classifiers import SoftmaxClassifier
+        >>> classifier = TauNormSelectClassifier.from_base(SoftmaxClassifier(num_classes=2, feature_dim=4), tau=1.0)
+        >>> classifier.class_weights().norm(dim=1).round().tolist()
+        [1.0, 1.0, 1.0]
     """
 
     base_weight: Tensor
@@ -79,6 +87,11 @@ class TauNormSelectClassifier(Classifier):
         mask = torch.zeros(num_classes + 1, dtype=torch.bool)
         mask[list(range(num_classes + 1)) if self.tail is None else self.tail] = True
         self.register_buffer("tail_mask", mask, persistent=False)
+
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``tail``: labels of the tail's classes."""
+        return {"tail": categories.tail_labels}
 
     @classmethod
     def from_base(
@@ -103,10 +116,10 @@ class TauNormSelectClassifier(Classifier):
         base = functional.linear(features, self.base_weight, self.base_bias)
         return torch.cat([base, functional.linear(features, self.tau_weight, self.tau_bias)], dim=1)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """``loss_cls``: cross entropy of the scores, for monitoring; nothing here is trained."""
         scores = self.scores(logits).clamp(min=torch.finfo(logits.dtype).tiny)
-        return {"loss_cls": functional.nll_loss(scores.log(), labels)}
+        return {"loss_cls": functional.nll_loss(scores.log(), labels, reduction=reduction)}
 
     def scores(self, logits: Tensor) -> Tensor:
         """(N, C + 1), each row a softmax."""

@@ -38,6 +38,7 @@ from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.experiments.tuning import choose, drop_checkpoint, with_checkpoint
 from imbalance_bench.methods import candidates, get
+from imbalance_bench.runtime.devices import resolve_device
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import sha256, write_text
 from imbalance_bench.runtime.progress import Reporter, duration
@@ -65,6 +66,7 @@ def diagnose(
     save_fixes: bool = False,
     export: str | None = None,
     seed: int = 0,
+    device: str = "auto",
     called: str | None = None,
     label_order: str = "names",
     reporter: Reporter | None = None,
@@ -93,6 +95,7 @@ def diagnose(
         save_fixes: keep the checkpoints of all fixes.
         export: method whose detector is written to ``out/export-<method>``, as mmdet configuration and checkpoint.
         seed: of everything random.
+        device: where detector and classifiers run: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         called: the command line that asks for this, for the page; None: this call.
         label_order: what tells which class a label is: the checkpoint's class ``names``, or the annotations' ``file``.
         reporter: shows progress.
@@ -102,6 +105,11 @@ def diagnose(
 
     Raises:
         InputError: something given is missing, wrong, or does not fit the rest; or ``out`` was made of other things.
+
+    Example:
+        >>> diagnose("faster-rcnn.py", "faster-rcnn.pth", "train.json", "val.json", "images")
+        Traceback (most recent call last):
+        imbalance_bench.runtime.errors.InputError: faster-rcnn.py: no such file, expected the config
     """
     asked = {name: value for name, value in locals().items() if name not in ("called", "reporter")}
     reporter, out, start = reporter or Reporter(), Path(out), time.monotonic()
@@ -109,6 +117,7 @@ def diagnose(
         Path(config), Path(checkpoint), Path(train_annotations), Path(val_annotations), Path(images),
         Path(val_images or images), max_images, bin_edges, skip_missing, seed, verify_images, label_order,
     )  # fmt: skip
+    place = resolve_device(device)
     tried = candidates(methods)
     if export is not None and export not in (method.name for method in tried):
         raise InputError(f"option '--export' is '{export}', expected one of the methods that are tried")
@@ -121,6 +130,7 @@ def diagnose(
         for note in inputs.notes:
             reporter.say(f"  {note}", style="dim")
         bench, tuning = open_benches(given, inputs, out / RUNS, reporter)
+        bench.setup.device = tuning.setup.device = place
         before = {path: path.stat().st_mtime_ns for path in (out / RUNS).glob("*/*/*/*/record.json")}
         if before:
             reporter.say(f"  going on: {len(before)} runs are done already")

@@ -43,6 +43,11 @@ class Diagnosis(ByValue):
         reliability: of ``evaluation.predictions.reliability``.
         fixes: index ``method``, best tail gain first, the detector as it is last of all; ``title``, ``settings``,
             ``mAP``, ``tail``, ``head``, ``AP1``.., gains with bounds and whether they are real, ``accuracy``...
+
+    Example:
+        >>> Diagnosis.read("diagnosis")  # that of an earlier call
+        Traceback (most recent call last):
+        imbalance_bench.runtime.errors.InputError: diagnosis/diagnosis.json: no such file, expected a JSON file
     """
 
     folder: Path

@@ -39,6 +39,18 @@ def evaluate(
         InputError: a detection of an image or label that the ground truth lacks, no masks for ``segm``, or the
             official package is not installed.
         ValueError: an unknown evaluator, or ``lvis`` on other annotations.
+
+    Example:
+        >>> from imbalance_bench.categories import CategoryTable
+        >>> table = CategoryTable.from_arrays([4, 120], names=["ladle", "kite"])
+        >>> box = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 10, 10]}
+        >>> truth = GroundTruth.read({"images": [{"id": 7}], "annotations": [box]}, table)
+        >>> found = Detections.from_arrays([7, 7], [[0, 0, 10, 10], [0, 0, 10, 8]], [0.9, 0.4], [1, 0])
+        >>> evaluate(found, truth)[["val_instances", "ap", "ap50"]].round(2)
+               val_instances   ap  ap50
+        label
+        0                  1  0.7   1.0
+        1                  0  NaN   NaN
     """
     run = {"hotcoco": average_precision_by_iou, "lvis": references.official}
     if evaluator not in run or (evaluator == "lvis" and not truth.lvis_style):
@@ -75,7 +87,7 @@ def average_precision_by_iou(
     run.params.area_rng, run.params.area_rng_lbl = [list(AREA_ALL)], ["all"]
     run.evaluate()
     run.accumulate()
-    curves = run.eval
+    curves: dict[str, Any] = run.eval or {}
     return curves["precision"][:, :, :, 0, 0].mean(axis=1), curves["recall"][:, :, 0, 0]
 
 
@@ -85,7 +97,8 @@ def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
     if truth.judged is not None and truth.open is not None:
         for field, table in zip(LISTS, (truth.judged, truth.open), strict=True):
             places, labels = np.nonzero(table)
-            for image, part in zip(images, np.split(labels, np.searchsorted(places, range(1, len(images)))), strict=True):
+            parts = np.split(labels, np.searchsorted(places, range(1, len(images))))
+            for image, part in zip(images, parts, strict=True):
                 image[field] = part.tolist()
     return hotcoco.COCO.from_arrays(
         images,
@@ -96,7 +109,7 @@ def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
         # All that hotcoco has to know of an area is whether it counts.
         area=np.where(truth.ignored, -1.0, 1.0),
         iscrowd=truth.crowd,
-        segmentation=truth.masks if truth.iou_type == "segm" else None,
+        segmentation=list(truth.masks or ()) if truth.iou_type == "segm" else None,
     )
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.evaluation import coco_results
+from imbalance_bench.evaluation import adapters, coco_results
 from imbalance_bench.evaluation.rle import Masks
+from imbalance_bench.runtime.arrays import as_array
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import load_json, write_atomically
@@ -35,6 +37,11 @@ class Detections(ByValue):
         scores: (D,), the same: in single precision, scores of a file that differ could tie.
         masks: of each detection, or None.
         notes: what was found when they were read, a line each.
+
+    Example:
+        >>> found = Detections.from_arrays([7, 7], [[0, 0, 8, 8], [2, 2, 6, 6]], [0.9, 0.4], [0, 3])
+        >>> found.labels.tolist(), found.scores.tolist()
+        ([0, 3], [0.9, 0.4])
     """
 
     image_ids: np.ndarray
@@ -82,6 +89,193 @@ class Detections(ByValue):
             np.concatenate([np.zeros(0, np.float32), *(scores for _, scores, _ in parts)]),
             Masks.join([mask for *_, masks in images for mask in masks]) if with_masks else None,
         )
+
+    @classmethod
+    def from_arrays(
+        cls, image_ids: ArrayLike, boxes: ArrayLike, scores: ArrayLike, labels: ArrayLike, *, masks: Masks | None = None
+    ) -> Detections:
+        """Take detections as arrays or tensors of any framework.
+
+        Args:
+            image_ids: (D,) whole numbers.
+            boxes: (D, 4) xyxy in pixels of the original image.
+            scores: (D,).
+            labels: (D,) whole numbers 0..C-1 in category order.
+            masks: of each, or None.
+
+        Raises:
+            InputError: arrays of other shapes or kinds, or values that are NaN or infinite.
+
+        Example:
+            >>> found = Detections.from_arrays([7, 7], [[0, 0, 8, 8], [2, 2, 6, 6]], [0.9, 0.4], [0, 3])
+            >>> len(found), found.boxes.shape
+            (2, (2, 4))
+        """
+        ids = as_array("image_ids", image_ids, (None,), "integers")
+        try:
+            return cls(
+                ids,
+                as_array("labels", labels, (len(ids),), "integers"),
+                as_array("boxes", boxes, (len(ids), 4), "numbers"),
+                as_array("scores", scores, (len(ids),), "numbers"),
+                masks,
+            )
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(f"detections: {error}") from error
+
+    @classmethod
+    def from_coco(
+        cls, results: str | os.PathLike[str] | Sequence[Mapping[str, Any]], categories: CategoryTable
+    ) -> Detections:
+        """Take COCO results: a list of objects with ``image_id``, ``category_id``, ``score``, ``bbox`` (xywh).
+
+        Args:
+            results: a JSON file (also packed as .gz), or its content; with ``segmentation`` (RLE) masks are read.
+            categories: gives category ids their labels.
+
+        Raises:
+            InputError: not such results, with the place of what is wrong, or an unknown category.
+
+        Example:
+            >>> table = CategoryTable.from_arrays([4, 120], ids=[3, 18])
+            >>> results = [{"image_id": 7, "category_id": 18, "score": 0.9, "bbox": [2, 2, 4, 4]}]
+            >>> found = Detections.from_coco(results, table)
+            >>> found.labels.tolist(), found.boxes.tolist()
+            ([1], [[2.0, 2.0, 6.0, 6.0]])
+        """
+        if isinstance(results, str | os.PathLike):
+            return _labelled(coco_results.columns(load_json(results), str(results)), categories, str(results))
+        return _labelled(coco_results.columns(list(results), "results"), categories, "results")
+
+    @classmethod
+    def from_supervision(
+        cls,
+        detections: Any,
+        image_ids: int | Sequence[int] | np.ndarray,
+        *,
+        categories: CategoryTable | None = None,
+        names: adapters.Names | None = None,
+    ) -> Detections:
+        """Take ``supervision.Detections``, with their masks.
+
+        Args:
+            detections: of one image, or a list of one an image.
+            image_ids: id of the image, or of each.
+            categories: labels are found in it by the names of classes; without, the library's number is the label.
+            names: of the library's classes by number, if ``data['class_name']`` does not say them.
+
+        Raises:
+            InputError: not such objects, not as many ids, or a class that ``categories`` does not have.
+
+        Example:
+            >>> from types import SimpleNamespace
+            >>> theirs = SimpleNamespace(  # supervision.Detections
+            ...     xyxy=np.array([[0, 0, 8, 8.0]]), confidence=np.array([0.9]), class_id=np.array([1]), mask=None
+            ... )
+            >>> Detections.from_supervision(theirs, image_ids=7).labels
+            array([1])
+        """
+        return cls.from_images(*adapters.read(adapters.supervision, detections, image_ids, categories, names))
+
+    @classmethod
+    def from_ultralytics(
+        cls,
+        results: Any,
+        image_ids: int | Sequence[int] | np.ndarray,
+        *,
+        categories: CategoryTable | None = None,
+        names: adapters.Names | None = None,
+    ) -> Detections:
+        """Take what an ultralytics model returns: a ``Results`` an image; its masks are not read.
+
+        Args:
+            results: of one image, or a list of one an image.
+            image_ids, categories, names: as of ``from_supervision``, with its errors; names are those of the results.
+
+        Example:
+            >>> from types import SimpleNamespace
+            >>> boxes = SimpleNamespace(xyxy=np.array([[0, 0, 8, 8.0]]), conf=np.array([0.9]), cls=np.array([0.0]))
+            >>> results = [SimpleNamespace(boxes=boxes, names={0: "kite", 1: "ladle"})]  # ultralytics Results
+            >>> table = CategoryTable.from_arrays([4, 120], names=["ladle", "kite"])
+            >>> Detections.from_ultralytics(results, image_ids=[7], categories=table).labels
+            array([1])
+        """
+        return cls.from_images(*adapters.read(adapters.ultralytics, results, image_ids, categories, names))
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        outputs: Any,
+        image_ids: int | Sequence[int] | np.ndarray,
+        *,
+        categories: CategoryTable | None = None,
+        names: adapters.Names | None = None,
+    ) -> Detections:
+        """Take what a torchvision detector returns: a dictionary an image, with its masks, cut at .5.
+
+        Args:
+            outputs: of one image, or a list of one an image.
+            image_ids, categories, names: as of ``from_supervision``, with its errors; labels count from 1; names are
+                ``weights.meta['categories']``.
+
+        Example:
+            >>> outputs = [{"boxes": np.array([[0, 0, 8, 8.0]]), "scores": np.array([0.9]), "labels": np.array([1])}]
+            >>> Detections.from_torchvision(outputs, image_ids=[7]).labels
+            array([0])
+        """
+        return cls.from_images(*adapters.read(adapters.torchvision, outputs, image_ids, categories, names, first=1))
+
+    @classmethod
+    def from_transformers(
+        cls,
+        results: Any,
+        image_ids: int | Sequence[int] | np.ndarray,
+        *,
+        categories: CategoryTable | None = None,
+        names: adapters.Names | None = None,
+    ) -> Detections:
+        """Take what ``post_process_object_detection`` of transformers returns, given ``target_sizes``.
+
+        Args:
+            results: of one image, or a list of one an image.
+            image_ids, categories, names: as of ``from_supervision``, with its errors; names are
+                ``model.config.id2label``.
+
+        Example:
+            >>> results = [{"boxes": np.array([[0, 0, 8, 8.0]]), "scores": np.array([0.9]), "labels": np.array([17])}]
+            >>> table = CategoryTable.from_arrays([4, 120], names=["cat", "dog"])
+            >>> names = {17: "cat", 18: "dog"}  # model.config.id2label
+            >>> Detections.from_transformers(results, image_ids=[7], categories=table, names=names).labels
+            array([0])
+        """
+        return cls.from_images(*adapters.read(adapters.transformers, results, image_ids, categories, names))
+
+    @classmethod
+    def from_detectron2(
+        cls,
+        outputs: Any,
+        image_ids: int | Sequence[int] | np.ndarray,
+        *,
+        categories: CategoryTable | None = None,
+        names: adapters.Names | None = None,
+    ) -> Detections:
+        """Take what a detectron2 model returns: ``Instances``, or the dictionary around them, with their masks.
+
+        Args:
+            outputs: of one image, or a list of one an image.
+            image_ids, categories, names: as of ``from_supervision``, with its errors; names are
+                ``MetadataCatalog.get(name).thing_classes``.
+
+        Example:
+            >>> from types import SimpleNamespace
+            >>> boxes = SimpleNamespace(tensor=np.array([[0, 0, 8, 8.0]]))
+            >>> found = SimpleNamespace(pred_boxes=boxes, scores=np.array([0.9]), pred_classes=np.array([1]))
+            >>> Detections.from_detectron2([{"instances": found}], image_ids=[7]).labels
+            array([1])
+        """
+        return cls.from_images(*adapters.read(adapters.detectron2, outputs, image_ids, categories, names))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed npz file, whole or not at all."""

@@ -69,6 +69,16 @@ def analyse(detections: Detections, truth: GroundTruth, max_detections: int = 30
     Raises:
         InputError: as ``GroundTruth.check``.
         ValueError: ground truth of masks.
+
+    Example:
+        >>> from imbalance_bench.categories import CategoryTable
+        >>> table = CategoryTable.from_arrays([4, 120], names=["ladle", "kite"])
+        >>> box = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 10, 10]}
+        >>> truth = GroundTruth.read({"images": [{"id": 7}], "annotations": [box]}, table)
+        >>> found = Detections.from_arrays([7, 7], [[0, 0, 10, 10], [0, 0, 10, 8]], [0.9, 0.4], [1, 0])
+        >>> errors = analyse(found, truth)
+        >>> [KINDS[kind] if kind >= 0 else "right" for kind in errors.kinds]
+        ['right', 'classification']
     """
     found = assign(detections, truth, max_detections)
     taken, ignored = found.boxes[0], found.ignored[0]

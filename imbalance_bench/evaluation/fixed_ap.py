@@ -20,11 +20,31 @@ NO_LIMIT = 1 << 31
 
 
 def fixed_ap(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, float]:
-    """Return (C,) AP_fixed, NaN of a class without ground truth, and AP_pool, of detections without a limit an image.
+    """Return AP_fixed of each category and AP_pool of all together (arXiv 2102.01066).
 
-    AP_pool ranks what was matched class by class, which no evaluator does: it is from ``matching``.
+    Args:
+        detections: of the ground truth's images, without a limit an image, but of each class no more than its best
+            10,000.
+        truth: boxes or masks.
+
+    Returns:
+        (C,) AP_fixed, a fraction, NaN of a class without ground truth; and AP_pool.
+
+    Raises:
+        InputError: as ``GroundTruth.check``.
+
+    Example:
+        >>> from imbalance_bench.categories import CategoryTable
+        >>> table = CategoryTable.from_arrays([4, 120], names=["ladle", "kite"])
+        >>> box = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 10, 10]}
+        >>> truth = GroundTruth.read({"images": [{"id": 7}], "annotations": [box]}, table)
+        >>> found = Detections.from_arrays([7, 7], [[0, 0, 10, 10], [0, 0, 10, 8]], [0.9, 0.4], [1, 0])
+        >>> of_each, pooled = fixed_ap(found, truth)
+        >>> of_each.round(2).tolist(), round(pooled, 2)
+        ([0.7, nan], 0.35)
     """
     ap = evaluate(detections, truth, max_detections=NO_LIMIT)["ap"].to_numpy()
+    # No evaluator ranks all classes together: AP_pool is from ``matching``.
     return ap, float(average_precision(pooled(match(detections, truth, NO_LIMIT)))[0])
 
 

@@ -66,6 +66,13 @@ class GroundTruth(ByValue):
         open: (I, C) bool, not all boxes of the category are annotated in the image; None: all are.
         content: the checked annotations that all this was made of, as the packages read them.
         listed: what the annotations held before the rules left anything out.
+
+    Example:
+        >>> table = CategoryTable.from_arrays([4, 120], names=["ladle", "kite"])
+        >>> box = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 10, 10]}
+        >>> truth = GroundTruth.read({"images": [{"id": 7}], "annotations": [box]}, table)
+        >>> truth.labels.tolist(), truth.images.tolist(), truth.lvis_style
+        ([0], [0], False)
     """
 
     categories: CategoryTable

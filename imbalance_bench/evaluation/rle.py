@@ -68,6 +68,11 @@ class Masks(ByValue):
         return cls(np.frombuffer(b"".join(blocks), dtype=np.uint8), offsets, sizes)
 
 
+def encode(bitmaps: np.ndarray) -> list[dict[str, Any]]:
+    """Return (N, height, width) masks of 0 and 1 as compressed RLEs, for ``Masks.join``."""
+    return [coco_mask.encode(np.asfortranarray(bitmap, dtype=np.uint8)) for bitmap in bitmaps]
+
+
 def _size(mask: Any) -> Sequence[int]:
     """Height and width of an RLE.
 

@@ -28,6 +28,16 @@ def weight_norms(weights: Tensor | np.ndarray, biases: Tensor | np.ndarray, cate
 
     Raises:
         ValueError: shapes that do not fit the categories.
+
+    Example:
+        >>> table = CategoryTable.from_arrays([4, 120], names=["ladle", "kite"])
+        >>> weights = np.array([[0.0, 1.0], [3.0, 4.0], [6.0, 8.0]])
+        >>> weight_norms(weights, np.zeros(3), table)[["name", "instance_count", "rank", "weight_norm"]]
+                     name  instance_count  rank  weight_norm
+        label
+        0           ladle               4     2          1.0
+        1            kite             120     1          5.0
+        2      background               0     0         10.0
     """
     rows, bias = _array(weights), _array(biases)
     expected = categories.num_classes + 1

@@ -61,6 +61,11 @@ class Benchmark:
         views: cached views of each training image; odd ones are flipped.
         also: runs on the same detector, whose training images classifiers are fitted to as well.
         fixed: measure AP_fixed and AP_pool too.
+
+    Example:
+        >>> bench = Benchmark(Setup.named("emoji-lt-mini", "tiny", Path("data"), draw=False), Path("work_dirs"))
+        >>> bench.folder("bags").path.as_posix()  # bench.run("bags") trains it there, and before it what it needs
+        'work_dirs/emoji-lt-mini/tiny/seed0/bags'
     """
 
     setup: Setup

@@ -21,6 +21,11 @@ class RunFolder:
 
     Files: ``settings.json`` (there once the run has begun), ``record.json`` (settings, provenance, metrics, checksums
     of the following; there once it is done), ``checkpoint.pth``, ``per_category.csv``, ``detections.npz``; logs.
+
+    Example:
+        >>> run = RunFolder(Path("work_dirs/emoji-lt-small/tiny/seed0/bags"))
+        >>> run.is_done, run.per_category.name
+        (False, 'per_category.csv')
     """
 
     path: Path

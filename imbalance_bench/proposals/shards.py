@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+EQUAL_ROWS = 1 << 14
+"""Compared at once."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class ShardedRows:
-    """A (P, d) array in files, or, after ``to``, in a device's memory.
+    """A (P, d) array in files, or (``of``, ``to``) in memory.
 
     Files are read with ``pread`` and not mapped: pages once read would count as the process's memory, all of them in
     an epoch.
@@ -39,13 +42,34 @@ class ShardedRows:
         self._handles = [os.open(path, os.O_RDONLY) for path in self.files]
 
     @classmethod
+    def of(cls, array: np.ndarray) -> ShardedRows:
+        """An array in memory, which is not copied."""
+        rows = cls([], [len(array)], array.shape[1], array.dtype)
+        rows._resident = torch.from_numpy(array)
+        return rows
+
+    @classmethod
     def concatenate(cls, parts: Sequence[ShardedRows]) -> ShardedRows:
-        """Join arrays of one width, row after row, on disk."""
+        """Join arrays of one width, row after row, on disk if all of them are."""
+        if not all(part.files for part in parts):
+            return cls.of(np.concatenate([part.tensor([slice(0, len(part))]).numpy() for part in parts]))
         files, rows = ([item for part in parts for item in getattr(part, name)] for name in ("files", "_rows"))
         return cls(files, rows, parts[0].dim, parts[0].dtype)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ShardedRows):
+            return NotImplemented
+        if (len(self), self.dim, self.dtype) != (len(other), other.dim, other.dtype):
+            return False
+        if self.files and self.files == other.files:
+            return True
+        spans = [slice(start, min(start + EQUAL_ROWS, len(self))) for start in range(0, len(self), EQUAL_ROWS)]
+        return all(torch.equal(self.tensor([span]).cpu(), other.tensor([span]).cpu()) for span in spans)
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def nbytes(self) -> int:
@@ -55,7 +79,7 @@ class ShardedRows:
     def tensor(self, spans: Sequence[slice], device: torch.device | str = "cpu") -> Tensor:
         """Read the rows of some spans, (N, d), in the stored precision."""
         if self._resident is not None:
-            return torch.cat([self._resident[span] for span in spans])
+            return torch.cat([self._resident[span] for span in spans]).to(device)
         out = np.empty((sum(span.stop - span.start for span in spans), self.dim), self.dtype)
         filled = 0
         for span in spans:

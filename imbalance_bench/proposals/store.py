@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from imbalance_bench.proposals.shards import ShardedRows
+from imbalance_bench.runtime.arrays import as_array
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import feed, json_text, remove_partials, write_json, write_text
@@ -59,6 +61,12 @@ class ProposalSet(ByValue):
         manifest: what made it.
         relu: whether a ReLU is applied to each tap on reading.
         boxes_of_pairs: where each class has a box regressor, what decodes the boxes of an image, by its position.
+
+    Example:
+        >>> import numpy as np
+        >>> found = ProposalSet.from_arrays(np.eye(3), [0, 1, 1], image_ids=[7, 7, 4])
+        >>> [(features.shape, labels.tolist()) for features, labels in found.chunks(size=2)]
+        [(torch.Size([2, 3]), [1, 0]), (torch.Size([1, 3]), [1])]
     """
 
     features: tuple[ShardedRows, ...]
@@ -71,6 +79,60 @@ class ProposalSet(ByValue):
     manifest: dict[str, Any]
     relu: tuple[bool, ...] = (False,)
     boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        features: ArrayLike,
+        labels: ArrayLike,
+        *,
+        image_ids: ArrayLike | None = None,
+        boxes: ArrayLike | None = None,
+        relu: bool = False,
+    ) -> ProposalSet:
+        """Make a set of proposals in memory from arrays or tensors of any framework.
+
+        Args:
+            features: (P, d) numbers, one row a proposal.
+            labels: (P,) whole numbers: 0..C-1 in category order, C for background.
+            image_ids: (P,) image of each proposal; without, every proposal is an image of its own. Proposals are put
+                in the order of their images.
+            boxes: (P, 4) xyxy in pixels of the original image; without, zeros, so that no AP can be measured.
+            relu: whether a ReLU is applied to the features on reading.
+
+        Raises:
+            InputError: arrays of other shapes, kinds or lengths, or NaN or infinity among the features.
+
+        Example:
+            >>> import numpy as np
+            >>> found = ProposalSet.from_arrays(np.eye(3), [0, 1, 1], image_ids=[7, 4, 7])
+            >>> len(found), found.num_images, found.labels.tolist(), found.image_ids.tolist()
+            (3, 2, [1, 0, 1], [4, 7])
+        """
+        rows = as_array("features", features, (None, None), "numbers")
+        count = len(rows)
+        if not np.isfinite(rows).all():
+            row = np.flatnonzero(~np.isfinite(rows).all(axis=1))[0]
+            raise InputError(f"features: row {row} holds NaN or infinity, expected finite numbers")
+        own = as_array("labels", labels, (count,), "integers").astype(np.int32)
+        if count and own.min() < 0:
+            raise InputError(f"labels: {own.min()} is among them, expected 0..C-1, and C for background")
+        images = np.arange(count) if image_ids is None else as_array("image_ids", image_ids, (count,), "integers")
+        corners = np.zeros((count, 4)) if boxes is None else as_array("boxes", boxes, (count, 4), "numbers")
+        order = np.argsort(images, kind="stable")
+        ids, first = np.unique(images[order], return_index=True)
+        half = rows.dtype == np.float16
+        return cls(
+            features=(ShardedRows.of(rows[order].astype(np.float16 if half else np.float32, copy=False)),),
+            labels=own[order],
+            stored_boxes=ShardedRows.of(corners[order].astype(np.float32)),
+            ground_truth=np.zeros(count, dtype=bool),
+            frames=np.zeros((len(ids), 4), dtype=np.float32),
+            offsets=np.append(first, count).astype(np.int64),
+            image_ids=ids.astype(np.int64),
+            manifest={},
+            relu=(relu,),
+        )
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -14,6 +14,11 @@ class InputError(ValueError):
 
     The message is one line that names the file, the field and what was expected; the command line prints it
     as it is and exits with status 2. Names and other packages' messages that break lines are joined.
+
+    Example:
+        >>> look_up({"bags": 1, "eqlv2": 2}, "bag", "method")
+        Traceback (most recent call last):
+        imbalance_bench.runtime.errors.InputError: unknown method 'bag', did you mean 'bags'? (known: bags, eqlv2)
     """
 
     def __init__(self, message: str) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from torch import Tensor
 
 from imbalance_bench.runtime.errors import InputError
@@ -50,27 +48,3 @@ def _diverged(where: str, kept: str) -> InputError:
         f"training diverged {where}; {kept}. A lower learning rate may help: a smaller --batch-size lowers it in "
         "proportion (with another --work-dir)"
     )
-
-
-class DivergenceHook(Hook):
-    """Checks the losses of every iteration, and the weights of every checkpoint before it is written.
-
-    mmdet's CheckInvalidLossHook says neither which loss nor when, and lets a checkpoint pass between its checks. Other
-    hooks have read the losses off the GPU by now, so looking at each of them costs nothing.
-    """
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Check the losses of the iteration."""
-        losses = {name: float(value) for name, value in outputs.items() if "loss" in name}
-        check_losses(losses, runner.iter + 1, runner.epoch + 1, self._kept(runner))
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Check the weights that are about to be saved."""
-        iteration, epoch = checkpoint["meta"]["iter"], runner.epoch + 1
-        check_weights(checkpoint["state_dict"], iteration, epoch, self._kept(runner))
-
-    @staticmethod
-    def _kept(runner: Runner) -> str:
-        if runner.epoch == 0:
-            return "no epoch was finished before"
-        return f"{runner.work_dir}: the checkpoint after epoch {runner.epoch} is kept"

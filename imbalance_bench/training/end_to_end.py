@@ -28,6 +28,7 @@ from imbalance_bench.categories import CategoryTable
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.mmdet.detector import Detector
+from imbalance_bench.detectors.mmdet.hooks import ClassifierHook
 from imbalance_bench.detectors.mmdet.passes import box_heads
 from imbalance_bench.runtime.errors import InputError, first, look_up
 from imbalance_bench.runtime.memory import keep_freed_memory
@@ -36,7 +37,7 @@ from imbalance_bench.runtime.progress import Advance, Reporter, logged_to
 from imbalance_bench.runtime.seeds import epoch_seed
 from imbalance_bench.runtime.signals import deferred
 from imbalance_bench.schedule import Schedule
-from imbalance_bench.training.divergence import DivergenceHook
+from imbalance_bench.training.divergence import check_losses, check_weights
 from imbalance_bench.training.resuming import WHOLE_FILES, ResumableLoop, StopHook, latest_checkpoint
 
 _STEM = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
@@ -177,7 +178,7 @@ def train_detector(
         hooks: list[Hook] = [
             EpochSeedHook(seed),
             MeanLossHook(),
-            LossProgressHook(),
+            ClassifierHook(),
             ProgressHook(advance, reporter),
             DivergenceHook(),
             StopHook(asked, reporter.say),
@@ -285,19 +286,6 @@ class MetaHook(Hook):
         checkpoint["meta"] |= self.meta
 
 
-class LossProgressHook(Hook):
-    """Tells hosted classifiers what share of the epochs is done."""
-
-    def before_train(self, runner: Runner) -> None:
-        """Which they are."""
-        self.classifiers = [module for module in runner.model.modules() if isinstance(module, Classifier)]
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Before every iteration, for a resumed run begins within an epoch."""
-        for classifier in self.classifiers:
-            classifier.begin_epoch(runner.epoch / runner.max_epochs)
-
-
 class FrozenNormHook(Hook):
     """Batch norm that is not trained keeps its statistics."""
 
@@ -347,3 +335,27 @@ class ProgressHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Epoch done."""
         self.end_epoch(runner.epoch + 1, sum(self.losses) / len(self.losses))
+
+
+class DivergenceHook(Hook):
+    """Checks the losses of every iteration, and the weights of every checkpoint before it is written.
+
+    mmdet's CheckInvalidLossHook says neither which loss nor when, and lets a checkpoint pass between its checks. Other
+    hooks have read the losses off the GPU by now, so looking at each of them costs nothing.
+    """
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Losses."""
+        losses = {name: float(value) for name, value in outputs.items() if "loss" in name}
+        check_losses(losses, runner.iter + 1, runner.epoch + 1, self._kept(runner))
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Weights."""
+        iteration, epoch = checkpoint["meta"]["iter"], runner.epoch + 1
+        check_weights(checkpoint["state_dict"], iteration, epoch, self._kept(runner))
+
+    @staticmethod
+    def _kept(runner: Runner) -> str:
+        if runner.epoch == 0:
+            return "no epoch was finished before"
+        return f"{runner.work_dir}: the checkpoint after epoch {runner.epoch} is kept"

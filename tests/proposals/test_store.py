@@ -13,6 +13,7 @@ from torch import Tensor
 
 from imbalance_bench.proposals import store as proposals
 from imbalance_bench.proposals.shards import ahead
+from imbalance_bench.proposals.store import ProposalSet
 from imbalance_bench.runtime.errors import InputError
 
 
@@ -261,3 +262,18 @@ def test_read_ahead_keeps_order_and_errors() -> None:
     assert list(ahead(lambda n: n * n, range(20))) == [n * n for n in range(20)]
     with pytest.raises(ZeroDivisionError):
         list(ahead(lambda n: 1 // n, range(3, -1, -1)))
+
+
+def test_arrays_are_proposals_too() -> None:
+    rows = np.arange(12, dtype=np.float64).reshape(6, 2)
+    labels, images = [0, 2, 1, 2, 2, 0], np.array([8, 3, 8, 5, 3, 8])
+    found = ProposalSet.from_arrays(rows, labels, image_ids=images, boxes=np.tile(rows, 2))
+    assert (found.image_ids.tolist(), found.offsets.tolist()) == ([3, 5, 8], [0, 2, 3, 6])
+    features, own, boxes = found.image(2)
+    assert features.tolist() == [[0, 1], [4, 5], [10, 11]] and own.tolist() == [0, 1, 0]
+    assert boxes[:, 2:].equal(features)
+    assert found == ProposalSet.from_arrays(rows, labels, image_ids=images, boxes=np.tile(rows, 2))
+    alone = ProposalSet.from_arrays(rows, labels, relu=True)
+    assert alone.num_images == 6 and alone.features[0].to("cpu").tensor([slice(1, 3)]).tolist() == [[2, 3], [4, 5]]
+    both = proposals.concatenate([found, alone])
+    assert torch.equal(both.batch([slice(0, 12)])[0][6:], alone.batch([slice(0, 6)])[0])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 import imbalance_bench
@@ -80,3 +81,12 @@ def test_values_of_all_kinds() -> None:
     for one, other in ((frame, frame + 1), (frame, None), (None, np.zeros(2)), (np.zeros(2), [0, 0]), ({"a": 1}, {})):
         assert Of(one) != Of(other)
         assert Of(other) != Of(one)
+
+
+def test_what_can_be_changed_in_place_has_no_hash() -> None:
+    """An array can be, also in a frozen record: a hash of its values would not stay, one of its place would not be of
+    its value.
+    """
+    for record in (table(1, 2), detections([0.1]), checkpoint(2.0)):
+        with pytest.raises(TypeError, match=f"unhashable type: '{type(record).__name__}'"):
+            hash(record)

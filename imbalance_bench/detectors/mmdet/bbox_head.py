@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from mmdet.registry import MODELS
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier, build
 from imbalance_bench.detectors.mmdet.class_boxes import share_boxes
+from imbalance_bench.runtime.errors import InputError
 
 
 def branch_features(head: ConvFCBBoxHead, roi_features: Tensor) -> dict[str, Tensor]:
@@ -72,9 +76,50 @@ class _HostedLoss(nn.Module):
         # In a tuple, so that the classifier stands in the state dict once, as fc_cls.
         self._classifier = (classifier,)
 
-    def forward(self, cls_score: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """Losses of the hosted classifier; every sampled RoI weighs 1 (``pos_weight=-1``)."""
-        return self._classifier[0].loss(cls_score, labels)
+    def forward(
+        self,
+        cls_score: Tensor,
+        labels: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: float | None = None,
+        reduction_override: str | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Tensor]:
+        """Return the losses of the hosted classifier, weighed and divided as mmdet's own are.
+
+        A RoI of weight 0 is left out, as if it had not been sampled.
+
+        Args:
+            cls_score: (N, K) logits.
+            labels: (N,), background C.
+            weight: (N,) of each RoI; None for 1.
+            avg_factor: what the sum over RoIs is divided by; None for N.
+            reduction_override: ``mean`` (also None), ``sum``, or ``none``: then one loss ``loss_cls`` (N,) for each
+                RoI, of all parts, for samplers that look at losses.
+            kwargs: of other losses of mmdet; not read.
+
+        Raises:
+            InputError: the classifier's loss cannot be told for each RoI, and weights differ or ``none`` is asked for.
+        """
+        (classifier,) = self._classifier
+        if reduction_override == "none":
+            return {"loss_cls": _of_each(classifier, cls_score, labels, weight)}
+        if classifier.training and not classifier.attended:
+            _say_what_is_missing(classifier)
+        number = len(labels)
+        scale = 1.0 if reduction_override == "sum" else 1 / (number if avg_factor is None else avg_factor)
+        if weight is not None and not bool((weight == 1).all()):
+            kept = weight > 0
+            cls_score, labels, weight = cls_score[kept], labels[kept], weight[kept].to(cls_score)
+            if not len(labels):
+                return {"loss_cls": cls_score.sum()}
+            if bool((weight != weight[0]).any()):
+                losses = classifier.loss(cls_score, labels, "none")
+                return {name: scale * (weight * value).sum() for name, value in losses.items()}
+            scale *= float(weight[0])
+        scale *= len(labels)
+        losses = classifier.loss(cls_score, labels)
+        return losses if scale == 1 else {name: scale * value for name, value in losses.items()}
 
     def get_activation(self, cls_score: Tensor) -> Tensor:
         """(N, C + 1) scores."""
@@ -87,6 +132,34 @@ class _HostedLoss(nn.Module):
             return {"acc": 100 * (predicted == labels).float().mean()}
 
 
+def _of_each(classifier: Classifier, logits: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
+    """(N,) loss of each RoI; where nothing is trained by it, no state of the loss takes it in."""
+    training = classifier.training
+    classifier.train(training and torch.is_grad_enabled())
+    try:
+        losses = torch.stack(list(classifier.loss(logits, labels, "none").values())).sum(dim=0)
+    finally:
+        classifier.train(training)
+    return losses if weight is None else losses * weight
+
+
+def _say_what_is_missing(classifier: Classifier) -> None:
+    """Warn, once, of a training in which nobody tells the epochs or fits what must be fitted."""
+    classifier.attended = True
+    missing = []
+    if classifier.changes_over_epochs:
+        missing.append("its loss changes over the epochs")
+    if classifier.needs_fit:
+        missing.append("its statistics are taken at the end of the training")
+    if missing:
+        print_log(
+            f"{type(classifier).__name__}: {' and '.join(missing)}, which nothing here does; add "
+            "custom_hooks = [dict(type='ClassifierHook')] to the configuration",
+            "current",
+            logging.WARNING,
+        )
+
+
 @MODELS.register_module()
 class ClassifierBBoxHead(ConvFCBBoxHead):
     """mmdet's convolutional and fully connected box head around any Classifier.
@@ -94,8 +167,9 @@ class ClassifierBBoxHead(ConvFCBBoxHead):
     The classifier is the module ``fc_cls``, so a softmax classifier's state dict is that of mmdet's own head.
 
     Args:
-        classifier: configuration of the Classifier (``Classifier.config()``); its ``feature_dim`` may be left
-            out, and is then the width of the taps it reads.
+        classifier: configuration of the Classifier (``Classifier.config()``); ``num_classes`` and ``feature_dim`` may
+            be left out, and are then the head's. With ``categories``, the training annotations (or a CSV of counts),
+            groups, counts and the like are taken from there, in the order of the file, as mmdet's data sets label.
         shared_boxes: beside the class-specific box regressors stands one that all classes share (``SharedRows``).
         kwargs: of mmdet's ConvFCBBoxHead.
     """
@@ -105,6 +179,14 @@ class ClassifierBBoxHead(ConvFCBBoxHead):
         if shared_boxes:
             share_boxes(self.fc_reg)
         config = {"feature_dim": self.cls_last_dim, "num_classes": self.num_classes, **classifier}
+        if "categories" in config:
+            table = CategoryTable.read(config["categories"]).in_file_order()
+            if table.num_classes != self.num_classes:
+                raise InputError(
+                    f"{config['categories']}: field 'categories' has {table.num_classes} classes, the box head "
+                    f"{self.num_classes} (num_classes)"
+                )
+            config["categories"] = table
         hosted = build(config)
         if hosted.num_classes != self.num_classes:
             raise ValueError(f"classifier has {hosted.num_classes} classes, the box head has {self.num_classes}")
