@@ -54,9 +54,7 @@ def evaluate(
     path: PathArgument,
     annotations: AnnotationsOption = None,
     train_annotations: TrainAnnotationsOption = None,
-    evaluator: Annotated[
-        str, typer.Option("--evaluator", help="arrays (ours), faster (faster-coco-eval) or lvis (official).")
-    ] = "arrays",
+    evaluator: Annotated[str, typer.Option("--evaluator", help="hotcoco, or lvis (the official package).")] = "hotcoco",
     iou_type: Annotated[str, typer.Option("--iou-type", help="bbox, or segm where detections carry masks.")] = "bbox",
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
@@ -70,8 +68,8 @@ def evaluate(
 
     Example: imbalance-bench evaluate work_dirs/emoji-lt-small/tiny/seed0/bags
     """
-    if evaluator not in ("arrays", "faster", "lvis"):
-        raise InputError(f"option '--evaluator' is '{evaluator}', expected arrays, faster or lvis")
+    if evaluator not in ("hotcoco", "lvis"):
+        raise InputError(f"option '--evaluator' is '{evaluator}', expected hotcoco or lvis")
     if iou_type not in ("bbox", "segm"):
         raise InputError(f"option '--iou-type' is '{iou_type}', expected bbox or segm")
     from imbalance_bench.evaluation import average_precision as detection

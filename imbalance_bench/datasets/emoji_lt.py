@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hotcoco import mask as coco_mask
 from PIL import Image, ImageDraw, ImageFont
-from pycocotools import mask as coco_mask
 
 from imbalance_bench.datasets.emoji_profile import Profile, share_out
 from imbalance_bench.runtime.files import sha256, write_json

@@ -80,8 +80,6 @@ def analyse(detections: Detections, truth: GroundTruth, max_detections: int = 30
         >>> [KINDS[kind] if kind >= 0 else "right" for kind in errors.kinds]
         ['right', 'classification']
     """
-    if truth.iou_type != "bbox":
-        raise ValueError("errors are told by the overlap of boxes, expected ground truth of iou_type 'bbox'")
     found = assign(detections, truth, max_detections)
     taken, ignored = found.boxes[0], found.ignored[0]
     own, own_box, other, other_box = _best_overlaps(detections, found, truth)

@@ -188,11 +188,14 @@ class GroundTruth(ByValue):
 
         Boxes without area do not count where boxes are compared. Otherwise than federated all rows count.
         """
+        rows = np.arange(len(detections))
         if self.judged is None:
-            return np.arange(len(detections))
-        rows = np.lexsort((-detections.scores.astype(np.float64), detections.image_ids))
-        rows = np.sort(rows[place_in_run(detections.image_ids[rows]) < max_per_image])
-        rows = rows[self.judged[np.searchsorted(self.image_ids, detections.image_ids[rows]), detections.labels[rows]]]
+            return rows
+        images = np.searchsorted(self.image_ids, detections.image_ids)
+        if np.bincount(images, minlength=1).max() > max_per_image:
+            rows = np.lexsort((-detections.scores.astype(np.float64), images))
+            rows = np.sort(rows[place_in_run(images[rows]) < max_per_image])
+        rows = rows[self.judged[images[rows], detections.labels[rows]]]
         if self.iou_type == "bbox":
             sides = detections.boxes[rows, 2:].astype(np.float64) - detections.boxes[rows, :2]
             rows = rows[sides.prod(axis=1) > 0]

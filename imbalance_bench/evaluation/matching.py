@@ -1,7 +1,8 @@
-"""Detections matched to ground truth, and the AP that follows: all categories and all IoUs at once, from arrays.
+"""Which box each detection takes, and the AP of many draws of images that follows from it.
 
-What a detection matches depends on its own image and category alone, so matching is done once for a set of images; a
-draw of images (``bootstrap``) changes nothing but how often each detection and each box counts.
+For what asks more than an AP of each category (``average_precision``): intervals over images, AP of all categories
+pooled, kinds of errors. What a detection takes depends on its own image and category alone, so boxes are matched once;
+a draw of images changes nothing but how often each detection and each box counts.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth, outside, place_in_run
@@ -79,14 +79,17 @@ class Matches(ByValue):
 
 
 def assign(detections: Detections, truth: GroundTruth, max_detections: int = 300) -> Assignment:
-    """Match detections to ground truth by the rules of ``detection.evaluate``.
+    """Match boxes by the rules of ``average_precision.evaluate``.
 
     In each image and category the best detection comes first, and each takes the box it overlaps most of those still
     free; boxes that count before ignored ones, of equal overlaps the last, as in the evaluators.
 
     Raises:
         InputError: as ``GroundTruth.check``.
+        ValueError: ground truth of masks.
     """
+    if truth.iou_type != "bbox":
+        raise ValueError("detections are matched by their boxes, expected ground truth of iou_type 'bbox'")
     truth.check(detections)
     rows = truth.counted(detections, max_detections)
     scores, labels = detections.scores[rows].astype(np.float64), detections.labels[rows]
@@ -100,10 +103,10 @@ def assign(detections: Detections, truth: GroundTruth, max_detections: int = 300
     assigned = _assign(detection, box, iou, len(rows), truth)
     has_box = assigned >= 0
     corners = detections.boxes[rows].astype(np.float64)
-    leniently = outside((corners[:, 2:] - corners[:, :2]).prod(axis=1)) if truth.iou_type == "bbox" else False
+    leniently = outside((corners[:, 2:] - corners[:, :2]).prod(axis=1))
     if truth.open is not None:
         # Where nobody looked for all boxes, a detection without one is ignored.
-        leniently = leniently | truth.open[images, labels]
+        leniently |= truth.open[images, labels]
     ignored = np.append(truth.ignored, False)[assigned] | (
         ~has_box & leniently
     )  # index -1, no box, is the appended one
@@ -114,7 +117,7 @@ def match(detections: Detections, truth: GroundTruth, max_detections: int = 300)
     """``assign``, by category and in the order of the ranking.
 
     Raises:
-        InputError: as ``GroundTruth.check``.
+        InputError, ValueError: as ``assign``.
     """
     found = assign(detections, truth, max_detections)
     true, counted = (found.boxes >= 0) & ~found.ignored, ~truth.ignored
@@ -169,7 +172,7 @@ def _overlapping_pairs(
         repeats = counts[block]
         detection = np.repeat(np.arange(block.start, block.stop), repeats)
         box = np.arange(len(detection)) - np.repeat(np.cumsum(repeats) - repeats - first[block], repeats)
-        iou = (box_iou if truth.iou_type == "bbox" else _mask_iou)(detections, rows[detection], truth, box)
+        iou = box_iou(detections, rows[detection], truth, box)
         enough = np.flatnonzero(iou >= IOU_THRESHOLDS[0])
         found.append((detection[enough], box[enough], iou[enough]))
     detection, box, iou = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -198,25 +201,6 @@ def box_iou(detections: Detections, rows: np.ndarray, truth: GroundTruth, box: n
     return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
 
 
-def _mask_iou(detections: Detections, rows: np.ndarray, truth: GroundTruth, box: np.ndarray) -> np.ndarray:
-    """(P,) overlap of masks; the pairs of a group hold each of its detections with each of its boxes."""
-    iou = np.empty(len(rows))
-    groups = truth.labels[box] * len(truth.image_ids) + truth.images[box]
-    starts = [*np.flatnonzero(np.diff(groups, prepend=-1)), len(groups)]
-    masks = detections.masks
-    assert masks is not None  # GroundTruth.check
-    for start, stop in pairwise(starts):
-        boxes = np.unique(box[start:stop])
-        found = rows[start : stop : len(boxes)]
-        overlap = coco_mask.iou(
-            [masks.rle(row) for row in found.tolist()],
-            [truth.masks[b] for b in boxes],
-            [int(crowd) for crowd in truth.crowd[boxes]],
-        )
-        iou[start:stop] = overlap.ravel()
-    return iou
-
-
 def _assign(
     detection: np.ndarray, box: np.ndarray, iou: np.ndarray, num_detections: int, truth: GroundTruth
 ) -> np.ndarray:
@@ -243,18 +227,6 @@ def _assign(
         left = (assigned[who] < 0) & ~gone[what]
         who, what, crowd = who[left], what[left], crowd[left]
     return assigned.reshape(len(IOU_THRESHOLDS), num_detections)
-
-
-def average_precision_by_iou(
-    detections: Detections, truth: GroundTruth, max_detections: int = 300
-) -> tuple[np.ndarray, np.ndarray]:
-    """(10, C) AP and (10, C) recall at the last detection, at each IoU; NaN without a box that counts."""
-    matches = match(detections, truth, max_detections)
-    once = np.ones((len(matches.image_ids), 1), np.int32)
-    ap = np.stack([_category_ap(category, once)[:, 0] for category in matches.categories], axis=1)
-    boxes = np.array([len(category.truth_images) for category in matches.categories], dtype=np.float64)
-    hits = np.stack([category.true.sum(axis=1) for category in matches.categories], axis=1)
-    return ap, hits / np.where(boxes > 0, boxes, np.nan)
 
 
 def average_precision(matches: Matches, image_weights: np.ndarray | None = None) -> np.ndarray:

@@ -14,10 +14,11 @@ from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.evaluation.accuracy import ProposalAccuracy
 from imbalance_bench.evaluation.average_precision import evaluate
+from imbalance_bench.evaluation.best_of_each_class import BestOfEachClass
 from imbalance_bench.evaluation.calibration import calibration_error
 from imbalance_bench.evaluation.coverage import best_overlaps, proposal_recall
 from imbalance_bench.evaluation.detections import Detections
-from imbalance_bench.evaluation.fixed_ap import BestOfEachClass, fixed_ap
+from imbalance_bench.evaluation.fixed_ap import fixed_ap
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.grouping import bin_groups, summarize_accuracy, summarize_ap, summarize_recall
 from imbalance_bench.evaluation.postprocess import detect

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
+from hotcoco import mask as coco_mask
 
 from imbalance_bench.runtime.equality import ByValue
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("imbalance-bench", "torch", "torchvision", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine",
-            "faster-coco-eval", "numpy", "pillow")  # fmt: skip
+            "hotcoco", "numpy", "pillow")  # fmt: skip
 
 
 def provenance() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The benchmarks run, at a size where nothing is measured, and what they check of themselves holds."""
 
+import importlib.util
 import math
 import sys
 from pathlib import Path
@@ -44,15 +45,30 @@ def test_scoring_finds_what_mmdet_finds() -> None:
     assert row["ratio"] > 0
 
 
-def test_lvis_evaluation_agrees_with_both_packages(tmp_path: Path) -> None:
+def test_lvis_evaluation_agrees_with_all_packages(tmp_path: Path) -> None:
+    import ap_peers
     import lvis_evaluation
 
     lvis_evaluation.generate(tmp_path, images=12, detections=40, classes=30)
-    (first, second), ap = lvis_evaluation.ours(tmp_path, 2)
-    assert min(first, second) > 0
+    measured = {
+        (name, source): ap_peers.measure(tmp_path, name, source)
+        for name, (_, module, sources) in ap_peers.PEERS.items()
+        if importlib.util.find_spec(module) is not None
+        for source in sources
+    }
+    assert len(measured) >= 7  # ours, hotcoco, faster-coco-eval, lvis
+    ap = measured["ours", "arrays"]["ap"]
     assert 0.001 < ap < 0.9
-    for package in (lvis_evaluation.faster, lvis_evaluation.official):
-        assert package(tmp_path)[1] == pytest.approx(ap, abs=1e-9)
+    for one in measured.values():
+        assert one["ap"] == pytest.approx(ap, abs=1e-9)
+        assert one["seconds"] > 0 and one["mib"] > 10
+
+
+def test_lvis_evaluation_measures_each_package_in_a_process_of_its_own() -> None:
+    import lvis_evaluation
+
+    rows = lvis_evaluation.measure(images=6, detections=20, classes=10, repeats=1)
+    assert {"hotcoco", "faster-coco-eval", "official lvis"} <= {row["alternative"] for row in rows}
 
 
 def test_large_cache_trains_alike_in_both_ways(tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def bad_inputs(
         "another width": (("evaluate", wide, *MINI, *folders[2:]), "expected 1 of 12"),
         "no detections": (("evaluate", tmp_path, *MINI, *folders[2:]), "record.json"),
         "results": (("evaluate", text, *MINI, *folders[2:]), "not readable as JSON"),
-        "evaluator": (("evaluate", checkpoint, "--evaluator", "coco"), "expected arrays, faster or lvis"),
+        "evaluator": (("evaluate", checkpoint, "--evaluator", "coco"), "expected hotcoco or lvis"),
         "half": (("evaluate", checkpoint, "--annotations", text), "go together"),
         "no runs": (("table", 1, *MINI, "--work-dir", tmp_path), "no runs there yet"),
         "table": (("table", 7, *MINI), "Tables 1 to 6"),

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from packages import faster
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.evaluation import average_precision as detection
 from imbalance_bench.evaluation import matching
 from imbalance_bench.evaluation.bootstrap import bootstrap, mean_ap
 from imbalance_bench.evaluation.detections import Detections
@@ -22,8 +22,7 @@ COPIES = 10  # room for copies between two image ids
 
 def evaluate(detections, annotations, categories, *, lvis_style, max_detections=300):
     """By faster-coco-eval, which shares no code with what is tested."""
-    truth = GroundTruth.read(annotations, categories, lvis_style=lvis_style)
-    return detection.evaluate(detections, truth, evaluator="faster", max_detections=max_detections)
+    return faster(detections, GroundTruth.read(annotations, categories, lvis_style=lvis_style), max_detections)
 
 
 def match(detections, annotations, categories, *, lvis_style, max_detections=300):

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from packages import faster
 from torch import Tensor
 from torchvision.ops import nms
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.detectors.mmdet.passes import ImageProposals
-from imbalance_bench.evaluation import average_precision as detection
-from imbalance_bench.evaluation import fixed_ap as unlimited
-from imbalance_bench.evaluation import references
+from imbalance_bench.evaluation import best_of_each_class, references
+from imbalance_bench.evaluation.best_of_each_class import BEFORE_NMS, BestOfEachClass
 from imbalance_bench.evaluation.detections import Detections
-from imbalance_bench.evaluation.fixed_ap import NO_LIMIT, BestOfEachClass, fixed_ap
+from imbalance_bench.evaluation.fixed_ap import NO_LIMIT, fixed_ap
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.matching import IOU_THRESHOLDS, match
 from imbalance_bench.proposals import store as proposals
@@ -65,7 +65,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[ProposalSet, Tensor
     return proposals.read(folder), torch.tensor(np.array(scores), dtype=torch.float32), truth
 
 
-def collected(scores: Tensor, limit: int = unlimited.BEFORE_NMS, parts: int = 50) -> BestOfEachClass:
+def collected(scores: Tensor, limit: int = BEFORE_NMS, parts: int = 50) -> BestOfEachClass:
     best = BestOfEachClass(CLASSES, limit)
     for start in range(0, len(scores), parts):
         best.add(scores[start : start + parts], start)
@@ -96,7 +96,7 @@ def test_the_best_of_each_class_are_kept(
     scene: tuple[ProposalSet, Tensor, GroundTruth], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     val, scores, _ = scene
-    monkeypatch.setattr(unlimited, "PER_CLASS", 9)
+    monkeypatch.setattr(best_of_each_class, "PER_CLASS", 9)
     found = collected(scores).detections(val)
     every = slow(val, scores)
     for label in range(CLASSES):
@@ -115,7 +115,7 @@ def test_fixed_ap_is_ap_without_a_limit(scene: tuple[ProposalSet, Tensor, Ground
     val, scores, truth = scene
     found = collected(scores).detections(val)
     ap, _ = fixed_ap(found, truth)
-    expected = detection.evaluate(found, truth, evaluator="faster", max_detections=100_000)["ap"]
+    expected = faster(found, truth, max_detections=100_000)["ap"]
     np.testing.assert_allclose(ap, expected, atol=1e-9)
     assert np.isnan(ap[3])
 

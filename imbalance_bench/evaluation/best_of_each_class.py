@@ -1,0 +1,87 @@
+"""The detections that AP_fixed asks for: the best of each class over a whole set, from the scores of its proposals."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from imbalance_bench.evaluation.detections import Detections
+from imbalance_bench.proposals.store import ProposalSet
+
+PER_CLASS = 10_000
+"""Detections of a class over the set."""
+BEFORE_NMS = 2 * PER_CLASS
+"""Proposals of a class that are suppressed among each other; exact where NMS leaves half of them."""
+
+
+class BestOfEachClass:
+    """The best proposals of each class over a set, as their scores come by in parts.
+
+    Args:
+        num_classes: C.
+        limit: kept of each class.
+    """
+
+    def __init__(self, num_classes: int, limit: int = BEFORE_NMS) -> None:
+        self.limit = limit
+        self._scores = torch.empty((num_classes, 0))
+        self._rows = torch.empty((num_classes, 0), dtype=torch.long)
+
+    def add(self, scores: Tensor, first: int) -> None:
+        """Scores (n, C + 1) of the proposals from row ``first`` on."""
+        foreground = scores[:, :-1].T.float().cpu()
+        rows = torch.arange(first, first + len(scores)).expand_as(foreground)
+        self._scores, self._rows = torch.cat([self._scores, foreground], 1), torch.cat([self._rows, rows], 1)
+        if self._scores.shape[1] > self.limit:
+            self._scores, best = self._scores.topk(self.limit, dim=1)
+            self._rows = self._rows.gather(1, best)
+
+    def detections(self, val: ProposalSet, iou_threshold: float = 0.5) -> Detections:
+        """Class-wise NMS in each image, and of what it leaves the best ``PER_CLASS`` of each class.
+
+        Args:
+            val: whose rows these are.
+            iou_threshold: of NMS.
+        """
+        labels = torch.arange(len(self._rows))[:, None].expand_as(self._rows).flatten().numpy()
+        rows, scores = self._rows.flatten().numpy(), self._scores.flatten().numpy()
+        positive = scores > 0
+        labels, rows, scores = labels[positive], rows[positive], scores[positive]
+        images = np.searchsorted(val.offsets, rows, side="right") - 1
+        order = np.lexsort((-scores, labels, images))
+        labels, rows, scores, images = labels[order], rows[order], scores[order], images[order]
+        kept, boxes = [], []
+        bounds = np.searchsorted(images, np.arange(val.num_images + 1))
+        for position, (start, stop) in enumerate(pairwise(bounds.tolist())):
+            if start == stop:
+                continue
+            own = torch.from_numpy(rows[start:stop] - val.offsets[position])
+            boxes_of = val.boxes_of(position)
+            pairs = own, torch.from_numpy(labels[start:stop])
+            found = boxes_of[own] if isinstance(boxes_of, Tensor) else boxes_of(*pairs)
+            keep = _class_wise_nms(found, scores[start:stop], labels[start:stop], iou_threshold)
+            kept.append(start + keep)
+            boxes.append(found[keep].numpy())
+        chosen = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
+        corners = np.concatenate(boxes) if boxes else np.zeros((0, 4), dtype=np.float32)
+        # Of each class the best, over all images.
+        by_class = np.lexsort((-scores[chosen], labels[chosen]))
+        starts = np.searchsorted(labels[chosen][by_class], labels[chosen][by_class])
+        within = np.sort(by_class[np.arange(len(by_class)) - starts < PER_CLASS])
+        chosen, corners = chosen[within], corners[within]
+        return Detections(val.image_ids[images[chosen]], labels[chosen], corners, scores[chosen])
+
+
+def _class_wise_nms(boxes: Tensor, scores: np.ndarray, labels: np.ndarray, iou_threshold: float) -> np.ndarray:
+    """Places that are left; candidates are sorted by label, so a class is a run."""
+    bounds = np.flatnonzero(np.diff(labels, prepend=-1, append=labels[-1] + 1))
+    values, corners = torch.from_numpy(scores).double(), boxes.double()
+    left = [
+        start + nms(corners[start:stop], values[start:stop], iou_threshold).numpy()
+        for start, stop in pairwise(bounds.tolist())
+    ]
+    return np.sort(np.concatenate(left))
