@@ -14,7 +14,7 @@ from imbalance_bench.detectors.mmdet.from_config import ForeignDetector
 from imbalance_bench.detectors.mmdet.hosting import evaluate_as_lvis, heads
 from imbalance_bench.runtime.files import write_text
 
-HOST = "imbalance_bench.detectors.mmdet.bbox_head"
+HOST = "imbalance_bench"
 
 
 def is_plain(classifiers: Sequence[Classifier]) -> bool:

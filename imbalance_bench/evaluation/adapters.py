@@ -50,7 +50,7 @@ def torchvision(found: Any) -> tuple[Image, Names | None]:
     masks = found.get("masks")
     if masks is not None:
         masks = numpy_of(masks)[:, 0] > 0.5
-    return _image(boxes, scores, labels, masks), None
+    return _image(boxes, scores, labels, masks=masks), None
 
 
 def transformers(found: Any) -> tuple[Image, Names | None]:
@@ -142,7 +142,7 @@ def _named(labels: np.ndarray, names: ArrayLike) -> dict[int, str]:
     return dict(zip(labels.tolist(), map(str, numpy_of(names).tolist()), strict=True))
 
 
-def _image(boxes: Any, scores: Any, labels: Any, masks: Any = None) -> Image:
+def _image(boxes: Any, scores: Any, labels: Any, *, masks: Any = None) -> Image:
     """Checked columns of one image; masks (N, H, W) as run lengths."""
     corners = as_array("boxes", boxes, (None, 4), "numbers")
     count = len(corners)

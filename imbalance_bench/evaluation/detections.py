@@ -120,10 +120,8 @@ class Detections(ByValue):
                 as_array("scores", scores, (len(ids),), "numbers"),
                 masks,
             )
-        except InputError:
-            raise
         except ValueError as error:
-            raise InputError(f"detections: {error}") from error
+            raise error if isinstance(error, InputError) else InputError(f"detections: {error}") from error
 
     @classmethod
     def from_coco(
@@ -177,7 +175,7 @@ class Detections(ByValue):
             >>> Detections.from_supervision(theirs, image_ids=7).labels
             array([1])
         """
-        return cls.from_images(*adapters.read(adapters.supervision, detections, image_ids, categories, names))
+        return cls._adapted(adapters.supervision, detections, image_ids, categories, names)
 
     @classmethod
     def from_ultralytics(
@@ -202,7 +200,7 @@ class Detections(ByValue):
             >>> Detections.from_ultralytics(results, image_ids=[7], categories=table).labels
             array([1])
         """
-        return cls.from_images(*adapters.read(adapters.ultralytics, results, image_ids, categories, names))
+        return cls._adapted(adapters.ultralytics, results, image_ids, categories, names)
 
     @classmethod
     def from_torchvision(
@@ -225,7 +223,7 @@ class Detections(ByValue):
             >>> Detections.from_torchvision(outputs, image_ids=[7]).labels
             array([0])
         """
-        return cls.from_images(*adapters.read(adapters.torchvision, outputs, image_ids, categories, names, first=1))
+        return cls._adapted(adapters.torchvision, outputs, image_ids, categories, names, first=1)
 
     @classmethod
     def from_transformers(
@@ -250,7 +248,7 @@ class Detections(ByValue):
             >>> Detections.from_transformers(results, image_ids=[7], categories=table, names=names).labels
             array([0])
         """
-        return cls.from_images(*adapters.read(adapters.transformers, results, image_ids, categories, names))
+        return cls._adapted(adapters.transformers, results, image_ids, categories, names)
 
     @classmethod
     def from_detectron2(
@@ -275,7 +273,20 @@ class Detections(ByValue):
             >>> Detections.from_detectron2([{"instances": found}], image_ids=[7]).labels
             array([1])
         """
-        return cls.from_images(*adapters.read(adapters.detectron2, outputs, image_ids, categories, names))
+        return cls._adapted(adapters.detectron2, outputs, image_ids, categories, names)
+
+    @classmethod
+    def _adapted(cls, *read: Any, **options: Any) -> Detections:
+        """Join what ``adapters.read`` gives.
+
+        Raises:
+            InputError: as that, or values that are NaN or infinite.
+        """
+        ids, images = adapters.read(*read, **options)
+        try:
+            return cls.from_images(ids, images)
+        except ValueError as error:
+            raise InputError(f"detections: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed npz file, whole or not at all."""

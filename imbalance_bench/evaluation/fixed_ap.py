@@ -22,6 +22,8 @@ NO_LIMIT = 1 << 31
 def fixed_ap(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, float]:
     """Return AP_fixed of each category and AP_pool of all together (arXiv 2102.01066).
 
+    AP_pool ranks what was matched class by class, which no evaluator does: it is from ``matching``.
+
     Args:
         detections: of the ground truth's images, without a limit an image, but of each class no more than its best
             10,000.
@@ -44,7 +46,6 @@ def fixed_ap(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, fl
         ([0.7, nan], 0.35)
     """
     ap = evaluate(detections, truth, max_detections=NO_LIMIT)["ap"].to_numpy()
-    # No evaluator ranks all classes together: AP_pool is from ``matching``.
     return ap, float(average_precision(pooled(match(detections, truth, NO_LIMIT)))[0])
 
 

@@ -117,6 +117,8 @@ def test_values_that_cannot_be() -> None:
         Detections.from_torchvision(torchvision(1) | {"labels": torch.tensor([0.5])}, 7)
     with pytest.raises(InputError, match="scores: shape is"):
         Detections.from_torchvision(torchvision(1) | {"scores": torch.rand(2)}, 7)
+    with pytest.raises(InputError, match="detections: field 'scores' holds NaN or infinity"):
+        Detections.from_torchvision(torchvision(1) | {"scores": torch.tensor([torch.nan])}, 7)
     with pytest.raises(InputError, match="some images have them and others do not"):
         Detections.from_torchvision([torchvision(1), {k: v for k, v in torchvision(1).items() if k != "masks"}], [1, 2])
 
