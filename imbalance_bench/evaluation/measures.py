@@ -232,11 +232,11 @@ class LogitSpread:
     def columns(self) -> Columns:
         """Compute both measures of each label, background last.
 
-        Logits Magnitude of class c (LoMa, arXiv 2403.00250, section 3): the mean of z_c over the samples of c less its
-        mean over those of the other classes. Regularized Standard Deviation (RSD, Definition 2 there): the standard
-        deviation of z_c over the samples of c, divided by LoMa. The paper holds these, balanced over classes, for what
-        matters in the place of the weight norm. Samples are validation proposals here; the others are foreground ones,
-        as the paper's classifiers know no background.
+        Logits Magnitude of class c (LoMa, arXiv 2403.00250): the mean of z_c over the samples of c less its mean over
+        those of the other classes. Regularized Standard Deviation (RSD, there): the standard deviation of z_c, divided
+        by LoMa. The paper puts them in the place of the weight norm. Both are as its abstract and summaries of it say;
+        its equations could not be read. That the deviation is over the samples of c is a choice made here, and so is
+        that samples are validation proposals and the others foreground ones: those classifiers know no background.
 
         Returns:
             ``logit_magnitude``, NaN without a proposal or a logit, and ``logit_rsd``, NaN below two proposals.
