@@ -44,21 +44,21 @@ def evaluate(
     if evaluator not in run or (evaluator == "lvis" and not truth.lvis_style):
         raise ValueError(f"evaluator {evaluator!r}: expected 'hotcoco', or 'lvis' on federated annotations")
     truth.check(detections)
-    counted = ~truth.ignored
-    pairs = pd.DataFrame({"label": truth.labels[counted], "image": truth.images[counted]})
-    by_label = pairs.groupby("label")["image"].agg(["size", "nunique"])
-    by_label = by_label.reindex(range(truth.categories.num_classes), fill_value=0)
+    width = truth.categories.num_classes
+    labels, images = truth.labels[~truth.ignored], truth.images[~truth.ignored]
+    # Boxes are sorted by label, then image.
+    first_of_image = np.diff(labels * len(truth.image_ids) + images, prepend=-1) > 0
     ap, recall = run[evaluator](detections, truth, max_detections)
     frame = pd.DataFrame(
         {
-            "val_instances": by_label["size"].to_numpy(),
-            "val_images": by_label["nunique"].to_numpy(),
+            "val_instances": np.bincount(labels, minlength=width),
+            "val_images": np.bincount(labels[first_of_image], minlength=width),
             "ap": ap.mean(axis=0),
             "ap50": ap[0],
             "ap75": ap[5],
             "recall": recall.mean(axis=0),
         },
-        index=pd.RangeIndex(truth.categories.num_classes, name="label"),
+        index=pd.RangeIndex(width, name="label"),
     )
     frame.loc[frame["val_instances"] == 0, ["ap", "ap50", "ap75", "recall"]] = np.nan
     return frame
@@ -85,7 +85,9 @@ def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
     if truth.judged is not None and truth.open is not None:
         for field, table in zip(LISTS, (truth.judged, truth.open), strict=True):
             places, labels = np.nonzero(table)
-            for image, part in zip(images, np.split(labels, np.searchsorted(places, range(1, len(images)))), strict=True):
+            for image, part in zip(
+                images, np.split(labels, np.searchsorted(places, range(1, len(images)))), strict=True
+            ):
                 image[field] = part.tolist()
     return hotcoco.COCO.from_arrays(
         images,
