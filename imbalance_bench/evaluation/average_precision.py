@@ -75,20 +75,20 @@ def average_precision_by_iou(
     run.params.area_rng, run.params.area_rng_lbl = [list(AREA_ALL)], ["all"]
     run.evaluate()
     run.accumulate()
-    curves = run.eval
+    curves: Any = run.eval
     return curves["precision"][:, :, :, 0, 0].mean(axis=1), curves["recall"][:, :, 0, 0]
 
 
 def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
     """Hand ground truth over; images and categories are numbered by their places, for hotcoco takes no negative id."""
-    images: list[dict[str, Any]] = [{"id": place} for place in range(len(truth.image_ids))]
-    if truth.judged is not None and truth.open is not None:
-        for field, table in zip(LISTS, (truth.judged, truth.open), strict=True):
-            places, labels = np.nonzero(table)
-            for image, part in zip(
-                images, np.split(labels, np.searchsorted(places, range(1, len(images)))), strict=True
-            ):
-                image[field] = part.tolist()
+    tables: dict[str, Any] = {} if truth.judged is None else dict(zip(LISTS, (truth.judged, truth.open), strict=True))
+    images: list[dict[str, Any]] = [
+        {"id": place, **{field: [] for field in tables}} for place in range(len(truth.image_ids))
+    ]
+    for field, table in tables.items():
+        for place, label in np.argwhere(table).tolist():
+            images[place][field].append(label)
+    masks: list[Any] = truth.masks
     return hotcoco.COCO.from_arrays(
         images,
         [{"id": label, "name": name} for label, name in enumerate(truth.categories.names)],
@@ -98,7 +98,7 @@ def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
         # All that hotcoco has to know of an area is whether it counts.
         area=np.where(truth.ignored, -1.0, 1.0),
         iscrowd=truth.crowd,
-        segmentation=truth.masks if truth.iou_type == "segm" else None,
+        segmentation=masks if truth.iou_type == "segm" else None,
     )
 
 
