@@ -56,21 +56,21 @@ def evaluate(
     if evaluator not in run or (evaluator == "lvis" and not truth.lvis_style):
         raise ValueError(f"evaluator {evaluator!r}: expected 'hotcoco', or 'lvis' on federated annotations")
     truth.check(detections)
-    counted = ~truth.ignored
-    pairs = pd.DataFrame({"label": truth.labels[counted], "image": truth.images[counted]})
-    by_label = pairs.groupby("label")["image"].agg(["size", "nunique"])
-    by_label = by_label.reindex(range(truth.categories.num_classes), fill_value=0)
+    width = truth.categories.num_classes
+    labels, images = truth.labels[~truth.ignored], truth.images[~truth.ignored]
+    # Boxes are sorted by label, then image.
+    first_of_image = np.diff(labels * len(truth.image_ids) + images, prepend=-1) > 0
     ap, recall = run[evaluator](detections, truth, max_detections)
     frame = pd.DataFrame(
         {
-            "val_instances": by_label["size"].to_numpy(),
-            "val_images": by_label["nunique"].to_numpy(),
+            "val_instances": np.bincount(labels, minlength=width),
+            "val_images": np.bincount(labels[first_of_image], minlength=width),
             "ap": ap.mean(axis=0),
             "ap50": ap[0],
             "ap75": ap[5],
             "recall": recall.mean(axis=0),
         },
-        index=pd.RangeIndex(truth.categories.num_classes, name="label"),
+        index=pd.RangeIndex(width, name="label"),
     )
     frame.loc[frame["val_instances"] == 0, ["ap", "ap50", "ap75", "recall"]] = np.nan
     return frame
@@ -87,19 +87,20 @@ def average_precision_by_iou(
     run.params.area_rng, run.params.area_rng_lbl = [list(AREA_ALL)], ["all"]
     run.evaluate()
     run.accumulate()
-    curves: dict[str, Any] = run.eval or {}
+    curves: Any = run.eval
     return curves["precision"][:, :, :, 0, 0].mean(axis=1), curves["recall"][:, :, 0, 0]
 
 
 def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
     """Hand ground truth over; images and categories are numbered by their places, for hotcoco takes no negative id."""
-    images: list[dict[str, Any]] = [{"id": place} for place in range(len(truth.image_ids))]
-    if truth.judged is not None and truth.open is not None:
-        for field, table in zip(LISTS, (truth.judged, truth.open), strict=True):
-            places, labels = np.nonzero(table)
-            parts = np.split(labels, np.searchsorted(places, range(1, len(images))))
-            for image, part in zip(images, parts, strict=True):
-                image[field] = part.tolist()
+    tables: dict[str, Any] = {} if truth.judged is None else dict(zip(LISTS, (truth.judged, truth.open), strict=True))
+    images: list[dict[str, Any]] = [
+        {"id": place, **{field: [] for field in tables}} for place in range(len(truth.image_ids))
+    ]
+    for field, table in tables.items():
+        for place, label in np.argwhere(table).tolist():
+            images[place][field].append(label)
+    masks: list[Any] = truth.masks
     return hotcoco.COCO.from_arrays(
         images,
         [{"id": label, "name": name} for label, name in enumerate(truth.categories.names)],
@@ -109,7 +110,7 @@ def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
         # All that hotcoco has to know of an area is whether it counts.
         area=np.where(truth.ignored, -1.0, 1.0),
         iscrowd=truth.crowd,
-        segmentation=list(truth.masks or ()) if truth.iou_type == "segm" else None,
+        segmentation=masks if truth.iou_type == "segm" else None,
     )
 
 

@@ -127,6 +127,13 @@ def test_without_a_limit(seed, tmp_path):
 
 
 @pytest.mark.parametrize("lvis_style", [False, True])
+def test_no_images(lvis_style):
+    truth = GroundTruth.read({"images": [], "annotations": []}, CATEGORIES, lvis_style=lvis_style)
+    frame = evaluate(Detections.from_images([], []), truth)
+    assert frame[MEASURES].isna().all(axis=None) and frame["val_images"].tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("lvis_style", [False, True])
 def test_ids_of_any_sign_and_size(lvis_style):
     """hotcoco takes none below 0, and a column of numbers in double precision holds none beyond 2**53."""
     content, found = scene(0)
