@@ -17,7 +17,7 @@ from imbalance_bench.checkpoints.formats import Checkpoint, read
 from imbalance_bench.classifiers import GroupSoftmaxClassifier, NCMClassifier, SigmoidFocalClassifier, SoftmaxClassifier
 from imbalance_bench.runtime.errors import InputError
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[1] / "data"
 COUNTS = np.array([500, 3, 70, 4000, 2, 5])
 MMDET = "roi_head.bbox_head.fc_cls"
 ROI = "roi_heads.box_predictor.cls_score"
@@ -155,10 +155,7 @@ def test_released_bags_by_hand() -> None:
 
 
 def test_released_bags_on_lvis() -> None:
-    path = SHARED / "lvis_v0.5_train_counts.csv"
-    if not path.exists():
-        pytest.skip("shared/data is not there")
-    categories = CategoryTable.from_counts(path)
+    categories = CategoryTable.from_counts(DATA / "lvis_v0.5_train_counts.csv")
     places = np.array(taken(only(find(checkpoint(linear("bbox_head.fc_cls", 1236)), categories))))
     assert places[-1] == 0
     # Slices (start, length) of the released code; the first row of each is others.
