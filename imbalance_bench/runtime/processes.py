@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from mmengine import dist
 from torch import Tensor
 
 from imbalance_bench.runtime.errors import InputError
@@ -42,6 +41,8 @@ def launched(launcher: str) -> Iterator[None]:
         return
     if launcher not in LOCAL_RANK:
         raise InputError(f"option '--launcher' is '{launcher}', expected none, {', '.join(LOCAL_RANK)}")
+    from mmengine import dist
+
     on_gpus = torch.cuda.is_available()
     if not on_gpus:
         # mmengine makes this GPU the process's own before it joins; a negative number stands for none.
@@ -66,13 +67,17 @@ def launched(launcher: str) -> Iterator[None]:
 
 def rank_and_world() -> tuple[int, int]:
     """Return this process's rank and the number of processes; (0, 1) inside ``on_main``."""
-    return (0, 1) if _alone else dist.get_dist_info()
+    if _alone or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
     """Sum a tensor over all processes; with one process, or inside ``on_main``, return it unchanged."""
     if rank_and_world()[1] == 1:
         return tensor
+    from mmengine import dist
+
     total = tensor.contiguous()  # of a slice of a tensor, gloo would sum what lies beside it
     dist.all_reduce(total)
     return total
@@ -83,6 +88,8 @@ def rows_of_processes(tensor: Tensor) -> Tensor:
     rank, world = rank_and_world()
     if world == 1:
         return tensor
+    from mmengine import dist
+
     numbers = torch.zeros(world, dtype=torch.long, device=tensor.device)
     numbers[rank] = len(tensor)
     numbers = sum_over_processes(numbers)
@@ -101,6 +108,8 @@ def on_main(work: Callable[[], T]) -> T:
     rank, world = rank_and_world()
     if world == 1:
         return work()
+    from mmengine import dist
+
     global _alone
     result: list[Any] = [None, True]
     failure: BaseException | None = None
@@ -124,6 +133,8 @@ def on_main(work: Callable[[], T]) -> T:
 
 def wait_for_all() -> None:
     """Wait until every process has reached this call."""
+    from mmengine import dist
+
     with _all_there():
         dist.barrier()
 
