@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from reading import ROOT, arguments
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 
 FROM_A_WHEEL = ("help", "weight-norms", "evaluate", "errors", "published", "methods")
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
