@@ -42,10 +42,12 @@ CONTAINERS = ("state_dict", "model", "model_state_dict", "blobs", "module", "net
 AVERAGED = ("ema_state_dict", "state_dict_ema", "model_ema", "ema")
 """Keys of averaged weights, which come last."""
 SAFETENSORS_DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8",
-    "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?", "C64": "<c8",
-    **{name: [(name, code)] for name, code in (("BF16", "<u2"), ("F8_E4M3", "u1"), ("F8_E5M2", "u1"))},
-}  # fmt: skip
+    name: np.dtype(code)
+    for name, code in {
+        "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8",
+        "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?", "C64": "<c8",
+    }.items()
+} | {name: np.dtype([(name, code)]) for name, code in (("BF16", "<u2"), ("F8_E4M3", "u1"), ("F8_E5M2", "u1"))}  # fmt: skip
 """Types of safetensors in numpy. What it has no type for is kept as its bits, in a field of that name."""
 _FLOAT8 = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
@@ -247,10 +249,10 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 def _states(content: dict[Any, Any], path: Path, place: str = "") -> Iterator[tuple[str, dict[str, Stored]]]:
     """Dictionaries of tensors at the top and below the keys where frameworks put them, two levels down."""
-    tensors = {}
+    tensors: dict[str, Stored] = {}
     for name, value in content.items():
         try:
-            tensor = value.numbers() if isinstance(value, pickles.Array) else value
+            tensor: Any = value.numbers() if isinstance(value, pickles.Array) else value
         except UNREADABLE as error:
             raise InputError(f"{path}: field '{place}{name}' is not an array of numpy ({error})") from error
         if isinstance(name, str) and hasattr(tensor, "shape"):  # beside plain values and stand-ins, tensors alone
