@@ -47,7 +47,9 @@ SAFETENSORS_DTYPES = {
         "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8",
         "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?", "C64": "<c8",
     }.items()
-} | {name: np.dtype([(name, code)]) for name, code in (("BF16", "<u2"), ("F8_E4M3", "u1"), ("F8_E5M2", "u1"))}  # fmt: skip
+} | {
+    name: np.dtype([(name, code)]) for name, code in (("BF16", "<u2"), ("F8_E4M3", "u1"), ("F8_E5M2", "u1"))
+}  # fmt: skip
 """Types of safetensors in numpy. What it has no type for is kept as its bits, in a field of that name."""
 _FLOAT8 = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
