@@ -17,7 +17,7 @@ demo: setup
 	@$(BIN)/python cli.py demo
 
 test: setup lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: setup
 	@$(BIN)/python benchmarks/run.py
@@ -32,4 +32,4 @@ format: setup
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .import_linter_cache .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

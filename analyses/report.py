@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from imbalance_bench import plotting
 from imbalance_bench.categories import bin_names
 from imbalance_bench.datasets.emoji_profile import LVIS_V05, lvis_counts_by_rank
-from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.evaluation import examples as detections
 from imbalance_bench.evaluation import per_category
-from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS
 from imbalance_bench.runtime.files import write_text
 
 from . import coco_lt, figures, tables
 from .studies import STUDIES, Study
+
+if TYPE_CHECKING:
+    from imbalance_bench.datasets.registry import DataSet
 
 COMPARED = ("baseline", "bags")
 """Runs that the weight-norm figure and the contact sheet show, if not others are named."""
@@ -109,6 +109,11 @@ def draw_figure6(data_dir: Path, path: Path) -> Path:
 
 def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str] = COMPARED, images: int = 6) -> Path:
     """Contact sheet of the validation images with most tail objects: ground truth and what each run finds."""
+    from PIL import Image
+
+    from imbalance_bench.evaluation import examples as detections
+    from imbalance_bench.evaluation.detections import Detections
+
     categories = dataset.categories()
     truth = detections.ground_truth(dataset.val_annotations, categories)
     folders = {name: RunFolder(seed / name) for name in runs}

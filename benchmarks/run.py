@@ -14,11 +14,11 @@ import pandas as pd
 import typer
 from timing import COLUMNS, Rows, alone, show
 
-from analyses import speed
 from imbalance_bench.plotting import save
 from imbalance_bench.runtime.errors import look_up
 from imbalance_bench.runtime.files import write_text
 from imbalance_bench.runtime.provenance import provenance
+from imbalance_bench_analyses import speed
 
 BENCHMARKS: dict[str, tuple[str, dict[str, Any]]] = {
     "cached_training": ("cached_training", {}),

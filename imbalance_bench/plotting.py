@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -35,6 +34,8 @@ _KIND_COLOURS = {
 
 def use_style() -> None:
     """Fonts and lines of a printed paper."""
+    import seaborn as sns  # a second of imports, which errors of usage need not wait for
+
     sns.set_theme(context="paper", style="ticks", font_scale=1.05)
     matplotlib.rcParams.update(
         {"figure.dpi": 110, "savefig.bbox": "tight", "axes.spines.top": False,
@@ -84,6 +85,8 @@ def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], t
         bin_names: intervals of the first table's bins.
         title: above.
     """
+    import seaborn as sns
+
     use_style()
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(7.2, 4.4), sharex=True, height_ratios=(3, 1), layout="constrained"

@@ -19,8 +19,24 @@ from imbalance_bench.datasets.registry import DataSet
 
 Run = Callable[..., tuple[int, str, str]]
 
+SLOW = (
+    "experiments/", "training/", "diagnosis/test_diagnose.py", "analyses/test_studies.py", "datasets/test_emoji_lt.py",
+    "checkpoints/test_frameworks.py", "commands/test_commands.py", "commands/test_diagnose_command.py",
+    "commands/test_exits.py", "detectors/mmdet/test_passes.py", "runtime/test_processes.py", "test_fuzz.py",
+    "test_notebooks.py", "test_odd_data.py",
+)  # fmt: skip
+"""Modules of tests that train, draw or start other processes, by their place; they are marked ``slow``."""
+
 matplotlib.use("Agg")
 torch.set_num_threads(1 if os.environ.get("PYTEST_XDIST_WORKER") else 2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the slow modules."""
+    root = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(root).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from imbalance_bench.categories import CategoryTable, bin_index, lvis_frequency,
 from imbalance_bench.diagnosis.conclusions import ap_groups
 from imbalance_bench.runtime.errors import InputError
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "lvis_v0.5_train_counts.csv"
+LVIS = Path(__file__).resolve().parent / "data" / "lvis_v0.5_train_counts.csv"
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -46,9 +46,8 @@ def test_bins_take_their_lower_edge() -> None:
     assert bin_index(counts, (10, 100, 1000)).tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="LVIS's own counts are not here")
 def test_bins_of_lvis() -> None:
-    counts = pd.read_csv(SHARED)
+    counts = pd.read_csv(LVIS)
     table = CategoryTable(
         counts["id"].to_numpy(), tuple(counts["name"]), counts["image_count"].to_numpy(),
         counts["instance_count"].to_numpy(), tuple(counts["frequency"]),
@@ -190,9 +189,8 @@ def test_counts_that_are_wrong(tmp_path: Path, text: str, expectation: str) -> N
         CategoryTable.from_counts(tmp_path / "absent.csv")
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="shared/data is not there")
 def test_counts_of_lvis_from_a_csv() -> None:
-    table = CategoryTable.from_counts(SHARED)
+    table = CategoryTable.from_counts(LVIS)
     assert np.bincount(table.bins).tolist() == [0, 294, 453, 302, 181]
     assert [table.frequencies.count(letter) for letter in "rcf"] == [454, 461, 315]
 

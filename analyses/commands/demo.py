@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -80,8 +82,9 @@ def demo(
         say(f"  {path}")
     say(f"  {bench.root}/<method>: checkpoint, per-category table, detections, record")
     say("\nnext", style="bold")
+    program = "python cli.py" if Path(sys.argv[0]).name == "cli.py" else "imbalance-bench"
     where = f"--dataset {on.dataset.name}"
     checkpoint = bench.root / "bags" / "checkpoint.pth"
-    say(f"  python cli.py run-baseline --method bags --variant paper {where}")
-    say(f"  python cli.py weight-norms {checkpoint}")
-    say("  python cli.py methods")
+    say(f"  {program} run-baseline --method bags --variant paper {where}")
+    say(f"  {program} weight-norms {checkpoint}")
+    say(f"  {program} methods")

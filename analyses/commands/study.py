@@ -50,8 +50,6 @@ def table(
 
     Example: imbalance-bench table 1 --dataset emoji-lt-small
     """
-    from ..studies import STUDIES
-
     if number not in range(1, 7):
         raise InputError(f"table {number}: the paper has Tables 1 to 6")
     if published:
@@ -61,6 +59,8 @@ def table(
 
         _print_published(paper.printed(number), number)
         return
+    from ..studies import STUDIES
+
     root, study = _finished(dataset, detector, work_dir), STUDIES[f"table {number}"]
     print_study(root, study, versus)
     if output is not None:

@@ -7,25 +7,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.checkpoints import own as checkpoints
-from imbalance_bench.checkpoints.formats import Checkpoint, values
+from imbalance_bench.checkpoints.formats import Checkpoint, Stored, values
 from imbalance_bench.checkpoints.frameworks import BACKGROUNDS, WEIGHT, candidates, chosen
 from imbalance_bench.checkpoints.label_order import LabelOrder, class_names, label_order
-from imbalance_bench.classifiers import (
-    Classifier,
-    GroupSoftmaxClassifier,
-    LinearClassifier,
-    group_edges,
-    groups_by_count,
-)
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from imbalance_bench.classifiers import Classifier
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +44,8 @@ class FoundClassifier(ByValue):
     framework: str
     width: int
     background_row: int | None
-    weights: Tensor
-    biases: Tensor
+    weights: np.ndarray
+    biases: np.ndarray
     categories: CategoryTable | None = None
     notes: tuple[str, ...] = ()
 
@@ -87,10 +82,11 @@ def find(
     place, names = _names(checkpoint, key, own)
     state = checkpoint.states[place]
     if own:
-        for name, tensor in state.items():
-            if checkpoints.CLASSIFIER_PREFIX.search(name) and tensor.is_floating_point():
+        tensors = checkpoints.tensors({name: state[name] for name in names}, path)
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point():
                 values(tensor, place + name, path)
-        content = {"state_dict": state, "meta": checkpoint.meta}
+        content = {"state_dict": tensors, "meta": checkpoint.meta}
         classifiers = checkpoints.classifiers_of(content, path)
         found = [_own(checkpoint, stage, classifier, categories, by) for stage, classifier in classifiers.items()]
     else:
@@ -107,7 +103,7 @@ def _names(checkpoint: Checkpoint, key: str | None, own: bool) -> tuple[str, lis
         if key is not None:
             names = [name for name in state if key in (name, place + name)]
         elif own:
-            names = list(filter(checkpoints.CLASSIFIER_PREFIX.search, state))
+            names = list(filter(checkpoints.is_classifier, state))
         else:
             names = sorted(filter(WEIGHT.search, state), key=checkpoints.stage_order)
             # mmdet 2 keeps the other of averaged and plain weights beside the ones to use, as 'ema_...'.
@@ -126,6 +122,8 @@ def _own(
     checkpoint: Checkpoint, stage: str, classifier: Classifier, categories: CategoryTable | None, by: str
 ) -> FoundClassifier:
     """A classifier of this suite, which knows its rows itself."""
+    from imbalance_bench.classifiers import LinearClassifier
+
     weights, biases = classifier.class_weights(), classifier.class_biases()
     width, row = len(weights), len(weights) - 1
     if isinstance(classifier, LinearClassifier):
@@ -136,8 +134,8 @@ def _own(
         framework=f"imbalance-bench, {type(classifier).__name__}",
         width=width,
         background_row=row if classifier.has_background_row else None,
-        weights=weights,
-        biases=biases,
+        weights=weights.detach().numpy(),
+        biases=biases.detach().numpy(),
     )
     if categories is None:
         return found
@@ -155,20 +153,22 @@ def _foreign(
     """The tensor of another framework, its rows in category order."""
     state, path = checkpoint.states[place], checkpoint.path
     weight = state[name]
-    if weight.dim() != 2 or not len(weight) or not weight.shape[1]:
+    if weight.ndim != 2 or not len(weight) or not weight.shape[1]:
         what = ": ZeRO stage 3 leaves it empty and keeps the weights in other files, join them (zero_to_fp32.py)"
-        sharded = weight.numel() == 0 and any(tensor.numel() == 0 for n, tensor in state.items() if n != name)
+        sharded = _is_empty(weight) and any(_is_empty(tensor) for n, tensor in state.items() if n != name)
         raise InputError(
             f"{path}: field '{place + name}' has shape {tuple(weight.shape)}, expected (C + 1, d){what * sharded}"
         )
-    weight = values(weight, place + name, path)
+    weights = values(weight, place + name, path)
     sibling = re.sub(r"weight$", "bias", re.sub(r"_w$", "_b", name))
     bias = state.get(sibling) if sibling != name else None
-    if bias is not None and bias.shape != weight.shape[:1]:
+    if bias is not None and tuple(bias.shape) != weights.shape[:1]:
         raise InputError(
             f"{path}: the bias of field '{place + name}' has shape {tuple(bias.shape)}, expected ({len(weight)},)"
         )
-    bias = torch.full((len(weight),), torch.nan) if bias is None else values(bias, f"the bias of {place + name}", path)
+    biases = np.full(len(weight), np.nan, np.float32)
+    if bias is not None:
+        biases = values(bias, f"the bias of {place + name}", path)
     may_be, notes = candidates(checkpoint.meta, state, name)
     if background is not None:
         known = {framework for framework, at in may_be if at == background or len(may_be) == 1}
@@ -189,7 +189,7 @@ def _foreign(
             "class without a row for background says '--background none')"
         )
     stage = re.sub(r"^(?:ema_|module\.)+|[._]?(?:fc_cls|cls_score)?[._](?:weight|w)$", "", name) or "classifier"
-    found = FoundClassifier(place + name, stage, framework, len(weight), None, weight, bias, notes=tuple(notes))
+    found = FoundClassifier(place + name, stage, framework, len(weight), None, weights, biases, notes=tuple(notes))
     if categories is not None:
         return _for_categories(checkpoint, found, at, categories, stated=background is not None, by=by)
     rows, row = _plain_rows(len(weight), at)
@@ -288,8 +288,8 @@ def _arranged(
         categories = categories.subset(known)
         rows = [row_of[category_id] for category_id in categories.ids.tolist()]
     weights, biases = (
-        torch.cat([t, torch.full_like(t[:1], torch.nan)])[[*rows, len(t) if background is None else background]]
-        for t in (found.weights, found.biases)
+        np.concatenate([a, np.full_like(a[:1], np.nan)])[[*rows, len(a) if background is None else background]]
+        for a in (found.weights, found.biases)
     )
     return replace(
         found,
@@ -308,7 +308,15 @@ def _plain_rows(width: int, background: str) -> tuple[list[int], int | None]:
     return list(range(start, stop)), {"first": 0, "last": width - 1, "none": None}[background]
 
 
+def _is_empty(tensor: Stored) -> bool:
+    return 0 in tensor.shape
+
+
 def _group_edges(categories: CategoryTable, groups: int) -> tuple[int, ...] | None:
+    if groups < 1:
+        return None
+    from imbalance_bench.classifiers import group_edges
+
     try:
         return group_edges(categories.bin_edges, groups)
     except ValueError:
@@ -317,6 +325,8 @@ def _group_edges(categories: CategoryTable, groups: int) -> tuple[int, ...] | No
 
 def _group_rows(width: int, order: LabelOrder, categories: CategoryTable, edges: tuple[int, ...]) -> list[int] | None:
     """Row of each label in group softmax as released (section 4): groups by train instances, helper rows first."""
+    from imbalance_bench.classifiers import GroupSoftmaxClassifier, groups_by_count
+
     labels = len(order.ids)
     known = np.array([category_id for category_id in order.ids if category_id is not None], dtype=np.int64)
     if len(known) < labels:

@@ -3,31 +3,35 @@
 Nothing in a file is executed, and nothing in it is believed before it is checked: sizes against the size of the file,
 nesting before a pickle is read, names of classes against a list of stand-ins. Torch's zip format and safetensors are
 memory-mapped, so that only the tensors somebody looks at are read. The torch format before 1.6 and pickles cannot be:
-they are read whole.
+they are read whole. Torch itself is needed for torch's files alone; the tensors of the others are numpy's.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import math
-import mmap
 import pickle
 import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from imbalance_bench.checkpoints import pickles
 from imbalance_bench.checkpoints.pickles import UNREADABLE
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import kind_of
+
+if TYPE_CHECKING:
+    import torch
+
+Stored: TypeAlias = "np.ndarray | torch.Tensor"
+"""A tensor in a file; both kinds have ``shape`` and ``ndim``, and ``values`` reads either."""
 
 MAX_METADATA = 64 << 20
 """Bytes of a file that describe its tensors; real ones have less than one MiB."""
@@ -38,11 +42,16 @@ CONTAINERS = ("state_dict", "model", "model_state_dict", "blobs", "module", "net
 AVERAGED = ("ema_state_dict", "state_dict_ema", "model_ema", "ema")
 """Keys of averaged weights, which come last."""
 SAFETENSORS_DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "I64": torch.int64, "I32": torch.int32,
-    "I16": torch.int16, "I8": torch.int8, "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16,
-    "U8": torch.uint8, "BOOL": torch.bool,
+    name: np.dtype(code)
+    for name, code in {
+        "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8",
+        "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?", "C64": "<c8",
+    }.items()
+} | {
+    name: np.dtype([(name, code)]) for name, code in (("BF16", "<u2"), ("F8_E4M3", "u1"), ("F8_E5M2", "u1"))
 }  # fmt: skip
+"""Types of safetensors in numpy. What it has no type for is kept as its bits, in a field of that name."""
+_FLOAT8 = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +66,7 @@ class Checkpoint(ByValue):
     """
 
     path: Path
-    states: dict[str, dict[str, Tensor]]
+    states: dict[str, dict[str, Stored]]
     meta: dict[str, Any]
 
 
@@ -104,6 +113,8 @@ def read_torch(path: Path) -> Any:
         # The old format: magic number, version, system, content and keys of the storages, a pickle each.
         for pickled in _pickles_of_zip(path) if zipped else [file] * (5 if legacy else 1):
             pickles.check(pickled, path)
+    import torch
+
     try:
         with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in pickles.STAND_INS.items()]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
@@ -113,22 +124,48 @@ def read_torch(path: Path) -> Any:
         raise InputError(f"{path}: not readable as a checkpoint, it may be truncated") from error
 
 
-def values(tensor: Tensor, name: str, path: Path) -> Tensor:
+def values(tensor: Stored, name: str, path: Path) -> np.ndarray:
     """A tensor's values in single precision, read from the file now.
 
     Raises:
         InputError: not plain floating-point values, NaN or infinite ones, or fewer stored than its shape says.
     """
-    plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
-    if not plain or tensor.is_nested or not tensor.is_floating_point():
+    numbers = None
+    if isinstance(tensor, np.ndarray):
+        numbers = _single_precision(tensor)
+    elif _is_plain(tensor):
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise InputError(f"{path}: field '{name}' has shape {tuple(tensor.shape)}, but fewer values are stored")
+        numbers = tensor.detach().float().numpy()
+    if numbers is None:
         raise InputError(f"{path}: field '{name}' is of {tensor.dtype}, expected a plain floating-point tensor")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise InputError(f"{path}: field '{name}' has shape {tuple(tensor.shape)}, but fewer values are stored")
-    tensor = tensor.detach().float()
-    if not tensor.isfinite().all():
-        bad = int((~tensor.isfinite()).sum())
+    if not np.isfinite(numbers).all():
+        bad = int((~np.isfinite(numbers)).sum())
         raise InputError(f"{path}: field '{name}' holds {bad} values that are NaN or infinite, expected numbers")
-    return tensor
+    return numbers
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether it is a dense floating-point tensor in memory."""
+    import torch
+
+    dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
+    return dense and tensor.is_floating_point()
+
+
+def _single_precision(array: np.ndarray) -> np.ndarray | None:
+    """Of numpy's floats, or of the bits of those that it has no type for; None of anything else."""
+    (kind,) = array.dtype.names or ("",)
+    if kind == "BF16":  # the upper half of single precision
+        return (array[kind].astype(np.uint32) << 16).view(np.float32)
+    if kind in _FLOAT8:
+        import torch
+
+        return torch.from_numpy(array[kind].copy()).view(getattr(torch, _FLOAT8[kind])).float().numpy()
+    if not np.issubdtype(array.dtype, np.floating):
+        return None
+    with np.errstate(over="ignore"):  # infinite then, which is told
+        return array.astype(np.float32)
 
 
 def _read_pickle(file: IO[bytes], path: Path, head: bytes) -> Any:
@@ -190,52 +227,37 @@ def _kind_of_zip(names: list[str]) -> str | None:
     return None
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The safetensors format: length of the header (8 bytes), header (JSON), data; memory-mapped."""
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file: its own package checks the header, numpy maps what the header describes."""
     try:
+        with safe_open(path, framework="np"):
+            pass
         with _opened(path) as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        length = int.from_bytes(mapped[:8], "little")
-        start = 8 + length
-        if length > MAX_METADATA or start > len(mapped):
-            raise ValueError(f"its header has {length} bytes, the file {len(mapped)}")
-        header = json.loads(mapped[8:start], object_pairs_hook=_unique)
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        position, tensors = 0, {}
-        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            dtype, shape, (begin, end) = SAFETENSORS_DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
-            if len(shape) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in (*shape, begin, end)):
-                raise ValueError(f"'{name}' has a size or offset that is no count")
-            size = math.prod(shape)
-            if begin != position or end - begin != size * dtype.itemsize or start + end > len(mapped):
-                raise ValueError(f"'{name}' has data_offsets [{begin}, {end}] that overlap, leave a gap or do not fit")
-            position = end
-            flat = torch.frombuffer(mapped, dtype=dtype, count=size, offset=start + begin) if size else torch.empty(0)
-            tensors[name] = flat.to(dtype).reshape(shape)
-        if start + position != len(mapped):
-            raise ValueError(f"{len(mapped) - start} bytes of data, its header describes {position}")
-        return tensors
+        start = 8 + length
+        data = np.memmap(path, np.uint8, "c", offset=start) if path.stat().st_size > start else np.empty(0, np.uint8)
+        arrays = {}
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            arrays[name] = data[begin:end].view(SAFETENSORS_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        return arrays
     except InputError:
         raise
-    except UNREADABLE as error:
+    except (SafetensorError, *UNREADABLE) as error:
         raise InputError(f"{path}: not readable as safetensors ({error})") from error
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) != len(dict(pairs)):
-        raise ValueError("a name stands twice in its header")
-    return dict(pairs)
-
-
-def _states(content: dict[Any, Any], path: Path, place: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _states(content: dict[Any, Any], path: Path, place: str = "") -> Iterator[tuple[str, dict[str, Stored]]]:
     """Dictionaries of tensors at the top and below the keys where frameworks put them, two levels down."""
-    tensors = {}
+    tensors: dict[str, Stored] = {}
     for name, value in content.items():
         try:
-            tensor = value.tensor() if isinstance(value, pickles.Array) else value
+            tensor: Any = value.numbers() if isinstance(value, pickles.Array) else value
         except UNREADABLE as error:
             raise InputError(f"{path}: field '{place}{name}' is not an array of numpy ({error})") from error
-        if isinstance(name, str) and isinstance(tensor, Tensor):
+        if isinstance(name, str) and hasattr(tensor, "shape"):  # beside plain values and stand-ins, tensors alone
             tensors[name] = tensor
     if tensors:
         yield place, tensors

@@ -14,7 +14,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from imbalance_bench.checkpoints.formats import Stored
 
 BACKGROUNDS = ("first", "last", "none")
 WEIGHT = re.compile(
@@ -26,7 +26,7 @@ Candidate = tuple[str, str]
 """A framework, and where background stands there."""
 
 
-def candidates(meta: Mapping[Any, Any], state: Mapping[str, Tensor], name: str) -> tuple[list[Candidate], list[str]]:
+def candidates(meta: Mapping[Any, Any], state: Mapping[str, Stored], name: str) -> tuple[list[Candidate], list[str]]:
     """Whose a classifier may be by its name and its neighbours, the likeliest first, and what is odd about it.
 
     Args:
@@ -58,7 +58,7 @@ def candidates(meta: Mapping[Any, Any], state: Mapping[str, Tensor], name: str) 
     return [("unknown framework", at) for at in BACKGROUNDS], []
 
 
-def _mmdet(meta: Mapping[Any, Any], state: Mapping[str, Tensor], name: str) -> tuple[list[Candidate], list[str]]:
+def _mmdet(meta: Mapping[Any, Any], state: Mapping[str, Stored], name: str) -> tuple[list[Candidate], list[str]]:
     """Which of mmdet's versions: by the names of a detector's parts and its box regressor, then by ``meta``."""
     width, boxes = len(state[name]), state.get(name.replace("fc_cls", "fc_reg"))
     of_rows = boxes is not None and len(boxes) == 4 * width

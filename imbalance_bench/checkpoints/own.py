@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.checkpoints.formats import read
-from imbalance_bench.classifiers import Classifier, SoftmaxClassifier, build
+from imbalance_bench.checkpoints.formats import Stored, read, values
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from imbalance_bench.classifiers import Classifier
 
 CLASSIFIER_PREFIX = re.compile(r"(?:^|\.)fc_cls\.")
 
@@ -51,6 +54,7 @@ def meta_of(classifier: Classifier, categories: CategoryTable) -> dict[str, Any]
 
 def write(path: Path, content: Any) -> None:
     """``torch.save``, whole or not at all."""
+    import torch
 
     def save(partial: Path) -> None:
         # Through a file of Python's: torch's own does not say why a disk refused to take it.
@@ -72,10 +76,22 @@ def load(path: str | Path) -> dict[str, Any]:
     found = read(path)
     states = list(found.states.values())
     state = next((state for state in states if any(map(is_classifier, state))), states[0])
-    return {"state_dict": plain_names(state, found.path), "meta": found.meta}
+    return {"state_dict": tensors(plain_names(state, found.path), found.path), "meta": found.meta}
 
 
-def plain_names(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def tensors(state: Mapping[str, Stored], path: Path) -> dict[str, Tensor]:
+    """Return what a file holds as torch's tensors; what numpy has no type for comes in single precision."""
+    import torch
+
+    def tensor(name: str, value: Stored) -> Tensor:
+        if not isinstance(value, np.ndarray):
+            return value
+        return torch.from_numpy(values(value, name, path) if value.dtype.names else np.array(value))
+
+    return {name: tensor(name, value) for name, value in state.items()}
+
+
+def plain_names(state: dict[str, Stored], path: Path) -> dict[str, Stored]:
     """Tensors by their names in the detector itself.
 
     Left out is what DataParallel and DeepSpeed (``module.``), ``torch.compile`` (``_orig_mod.``), FSDP and Lightning
@@ -103,6 +119,8 @@ def classifiers_of(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Cl
     prefixes = _prefixes(state)
     if not prefixes:
         raise InputError(f"{path}: field 'state_dict' has no '...fc_cls.*', expected a detector with a box classifier")
+    from imbalance_bench.classifiers import build
+
     meta = checkpoint.get("meta")
     config = meta.get("classifier") if isinstance(meta, dict) else None
     found = {}
@@ -139,8 +157,6 @@ def categories_of(checkpoint: dict[str, Any], path: str | Path) -> CategoryTable
     Raises:
         InputError: a category table that contradicts itself.
     """
-    import numpy as np
-
     meta = checkpoint.get("meta")
     stated = meta.get("categories") if isinstance(meta, dict) else None
     if stated is None:
@@ -175,4 +191,6 @@ def _softmax_like(tensors: dict[str, Tensor]) -> Classifier:
     weight = tensors["weight"]
     if weight.dim() != 2 or len(weight) < 2:
         raise ValueError(f"weight has shape {tuple(weight.shape)}, expected (C + 1, d)")
+    from imbalance_bench.classifiers import SoftmaxClassifier
+
     return SoftmaxClassifier(num_classes=len(weight) - 1, feature_dim=weight.shape[1])

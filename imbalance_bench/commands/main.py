@@ -21,7 +21,7 @@ from imbalance_bench.commands import (
     weight_norms,
 )
 from imbalance_bench.commands.options import console, errors
-from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.errors import InputError, MissingDependency, naming_extras
 from imbalance_bench.runtime.files import disk_problem
 from imbalance_bench.runtime.signals import Stopped, stoppable
 
@@ -65,12 +65,13 @@ def options(
 def main() -> None:
     """Run the command line: one clear line, and a traceback only with ``--debug``.
 
-    Exit status: 2 on bad input, 143 and 130 when stopped by SIGTERM and Ctrl-C, 1 on any other error.
+    Exit status: 2 on bad input and where an extra is missing, 143 and 130 when stopped by SIGTERM and Ctrl-C, 1 on any
+    other error.
     """
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
-        with stoppable():
+        with stoppable(), naming_extras():
             app(args=[argument for argument in arguments if argument != "--debug"])
     except Stopped as stop:
         console.print("stopped; the same command goes on from here")
@@ -78,7 +79,7 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        bad_input, line = isinstance(error, InputError), str(error)
+        bad_input, line = isinstance(error, InputError | MissingDependency), str(error)
         if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError) and error.filename:
             bad_input = True  # a path on the line is a file where a folder is expected, or the other way round
             line = f"{error.filename}: {error.strerror}"

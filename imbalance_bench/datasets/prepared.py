@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from imbalance_bench.categories import CategoryTable, read_json
-from imbalance_bench.datasets import coco_format, coco_lt, images
+from imbalance_bench.datasets import coco_format, coco_lt
 from imbalance_bench.runtime.errors import InputError, first
 from imbalance_bench.runtime.files import sha256, write_json, write_text
 from imbalance_bench.runtime.progress import Advance, Reporter
@@ -289,6 +289,8 @@ def _checked(
     split: Split, skip_missing: bool, verify_images: bool, hint: str, advance: Advance
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Content of a split without images that were left out, and its entry in the record."""
+    from imbalance_bench.datasets import images
+
     source = str(split.annotations)
     content = read_json(split.annotations)
     findings = coco_format.check(content, source)

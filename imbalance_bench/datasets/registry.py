@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imbalance_bench.categories import CategoryTable, read_json
-from imbalance_bench.datasets import coco_format, images
+from imbalance_bench.datasets import coco_format
 from imbalance_bench.datasets.emoji_lt import ATTRIBUTION, draw
 from imbalance_bench.datasets.emoji_profile import PROFILES, Profile
 from imbalance_bench.datasets.prepared import LAYOUTS, RECORD, Layout, read_record
@@ -63,6 +63,8 @@ class DataSet:
         Raises:
             InputError: ``coco_format.check``, ``images.checked``.
         """
+        from imbalance_bench.datasets import images
+
         reporter = reporter or Reporter()
         hint = "; 'datasets prepare' can leave images out with --skip-missing"
         splits = ((self.train_annotations, self.train_images), (self.val_annotations, self.val_images))

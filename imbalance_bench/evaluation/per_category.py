@@ -30,8 +30,6 @@ OPTIONAL = measures.columns(optional=True)
 SUFFIXES = (".csv", ".parquet")
 """Of the files that ``write`` writes."""
 
-NO_PARQUET = "Parquet needs pyarrow, which is not installed: pip install 'imbalance-bench[parquet]'"
-
 _EMPTY = {column: [""] for column in (*COLUMNS, *OPTIONAL) if column != "name"}
 
 
@@ -51,11 +49,10 @@ def read(source: Source) -> pd.DataFrame:
         try:
             # A category may well be called "nan" or "None".
             read_csv = partial(pd.read_csv, keep_default_na=False, na_values=_EMPTY)
-            frame = (pd.read_parquet if name.endswith(".parquet") else read_csv)(source)
+            read_parquet = partial(pd.read_parquet, engine="pyarrow")
+            frame = (read_parquet if name.endswith(".parquet") else read_csv)(source)
         except FileNotFoundError as error:
             raise InputError(f"{name}: no such file, expected a run's per_category.csv") from error
-        except ImportError as error:
-            raise InputError(f"{name}: {NO_PARQUET}") from error
         except (OSError, ValueError) as error:
             raise InputError(f"{name}: not readable as a table ({error})") from error
     if frame.index.name != "label":
@@ -148,12 +145,9 @@ def write(frame: pd.DataFrame, path: Path) -> Path:
     """A table as CSV or Parquet, by its suffix; whole or not at all.
 
     Raises:
-        InputError: another suffix, or pyarrow is missing.
+        InputError: another suffix.
     """
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: expected a name that ends in .csv or .parquet")
-    try:
-        write_atomically(path, frame.to_csv if path.suffix == ".csv" else frame.to_parquet)
-    except ImportError as error:
-        raise InputError(f"{path}: {NO_PARQUET}") from error
+    write_atomically(path, frame.to_csv if path.suffix == ".csv" else partial(frame.to_parquet, engine="pyarrow"))
     return path

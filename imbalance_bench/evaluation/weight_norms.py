@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from imbalance_bench.categories import CategoryTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def weight_norms(weights: Tensor | np.ndarray, biases: Tensor | np.ndarray, categories: CategoryTable) -> pd.DataFrame:
@@ -122,4 +125,4 @@ def norms_by_bin(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _array(values: Tensor | np.ndarray) -> np.ndarray:
     """Double precision on the CPU."""
-    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
+    return np.asarray(values if isinstance(values, np.ndarray) else values.detach().cpu(), dtype=np.float64)

@@ -45,14 +45,10 @@ def connect(address: str | None = None) -> None:
             else one of this machine alone, for as long as this process runs.
 
     Raises:
-        InputError: Ray is not installed, or does not answer there.
+        InputError: Ray does not answer there.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError(
-            "option '--cluster' needs Ray, which is not installed: pip install 'imbalance-bench[cluster]'"
-        ) from error
+    import ray
+
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

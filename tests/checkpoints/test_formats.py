@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from safetensors.torch import save_file
 
-from imbalance_bench.checkpoints import formats
+from imbalance_bench.checkpoints import formats, own
 from imbalance_bench.runtime.errors import InputError
 
 STATE = {"a.weight": torch.arange(12.0).reshape(3, 4), "b": torch.ones(2, dtype=torch.bfloat16)}
@@ -66,7 +67,7 @@ def test_every_format_gives_the_same(tmp_path: Path) -> None:
         ((place, state),) = formats.read(path).states.items()
         assert place == ("model." if path.name in ("x.pkl", "arrays.pth") else "")
         for name, tensor in STATE.items():
-            assert torch.equal(formats.values(state[name], name, path), tensor.float())
+            np.testing.assert_array_equal(formats.values(state[name], name, path), tensor.float())
 
 
 def test_what_training_frameworks_add(tmp_path: Path) -> None:
@@ -128,20 +129,21 @@ def hostile(folder: Path) -> dict[str, Path]:
         "is compressed:zip": torch_zip(folder / "bomb.pth", bytes(1 << 20), zipfile.ZIP_DEFLATED),
         "beside its tensors:zip": torch_zip(folder / "large.pth", bytes(formats.MAX_METADATA)),
         "is not an array:shape": pickle.dumps({"model": {"a": Call(np.ndarray, (1 << 40,))}}),
-        "its header has 10000000000:length": safetensors(folder / "0.safetensors", header, zeros, 10**10),
-        "its header has 1000 bytes:truncated": safetensors(folder / "1.safetensors", header, b"", 10**3),
-        "bytes of data:behind": safetensors(folder / "2.safetensors", header, bytes(49)),
-        "do not fit:short": safetensors(folder / "3.safetensors", header, bytes(47)),
-        "overlap:two": safetensors(folder / "4.safetensors", header | {"b": entry(44, 92, (3, 4))}, bytes(92)),
-        "gap:two": safetensors(folder / "5.safetensors", header | {"b": entry(52, 56, (1,))}, bytes(56)),
-        "no count:negative": safetensors(folder / "6.safetensors", {"a": entry(-48, 0, (3, 4))}, zeros),
-        "no count:shape": safetensors(folder / "7.safetensors", {"a": entry(0, 48, (-3, -4))}, zeros),
-        "overlap:size": safetensors(folder / "8.safetensors", {"a": entry(0, 48, (1 << 40, 1 << 40))}, zeros),
-        "safetensors:dtype": safetensors(folder / "9.safetensors", {"a": entry(0, 48, (48,), "X")}, zeros),
+        "header too large:length": safetensors(folder / "0.safetensors", header, zeros, 10**10),
+        "invalid header length:truncated": safetensors(folder / "1.safetensors", header, b"", 10**3),
+        "file not fully covered:behind": safetensors(folder / "2.safetensors", header, bytes(49)),
+        "file not fully covered:short": safetensors(folder / "3.safetensors", header, bytes(47)),
+        "invalid offset:two": safetensors(folder / "4.safetensors", header | {"b": entry(44, 92, (3, 4))}, bytes(92)),
+        "invalid offset:gap": safetensors(folder / "5.safetensors", header | {"b": entry(52, 56, (1,))}, bytes(56)),
+        "expected usize:negative": safetensors(folder / "6.safetensors", {"a": entry(-48, 0, (3, 4))}, zeros),
+        "expected usize:shape": safetensors(folder / "7.safetensors", {"a": entry(0, 48, (-3, -4))}, zeros),
+        "overflow:size": safetensors(folder / "8.safetensors", {"a": entry(0, 48, (1 << 40, 1 << 40))}, zeros),
+        "unknown variant `X`:dtype": safetensors(folder / "9.safetensors", {"a": entry(0, 48, (48,), "X")}, zeros),
         "not readable as safetensors:kind": safetensors(folder / "10.safetensors", [1], zeros),
         "not readable as safetensors:field": safetensors(folder / "11.safetensors", {"a": {"dtype": "F32"}}, zeros),
         "not readable as safetensors:deep": safetensors(folder / "12.safetensors", b'{"a":' + b"[" * 100_000, b""),
-        "stands twice:name": safetensors(folder / "13.safetensors", b'{"a": 1, "a": 1}', b""),
+        "invalid type. integer `1`:entry": safetensors(folder / "13.safetensors", b'{"a": 1}', b""),
+        "safetensors .'F4'.:type": safetensors(folder / "15.safetensors", {"a": entry(0, 1, (2,), "F4")}, b"0"),
         "it is empty:safetensors": folder / "14.safetensors",
     }  # fmt: skip
     (folder / "14.safetensors").write_bytes(b"")
@@ -176,7 +178,27 @@ def test_values_are_checked() -> None:
         with pytest.raises(InputError, match=rf"x\.pth: field 'w' .*{expectation}"):
             formats.values(bad, "w", Path("x.pth"))
     for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn):
-        assert formats.values(weight.to(dtype), "w", Path("x")).dtype == torch.float32
+        assert formats.values(weight.to(dtype), "w", Path("x")).dtype == np.float32
+    for bad, expectation in [
+        (np.ones((3, 2), np.int64), "int64"),
+        (np.where(np.eye(3, 2) > 0, np.nan, 1), "holds 2 values that are NaN or infinite"),
+        (np.full((3, 2), 1e300), "holds 6 values"),
+    ]:
+        with pytest.raises(InputError, match=rf"x\.pth: field 'w' .*{expectation}"):
+            formats.values(bad, "w", Path("x.pth"))
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]
+)
+def test_safetensors_of_every_float(dtype: torch.dtype, tmp_path: Path) -> None:
+    """As the package itself writes them from torch."""
+    tensor = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    save_file({"other": torch.arange(3), "w": tensor}, tmp_path / "x.safetensors")
+    (state,) = formats.read(tmp_path / "x.safetensors").states.values()
+    np.testing.assert_array_equal(formats.values(state["w"], "w", Path("x")), tensor.float())
+    tensors = own.tensors(state, Path("x"))
+    assert torch.equal(tensors["w"].float(), tensor.float()) and torch.equal(tensors["other"], torch.arange(3))
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -43,8 +43,8 @@ def test_arrays(protocol: int, dtype: str) -> None:
     content = load(OrderedDict(a=array, f=np.asfortranarray(array), s=np.array(["x"]), n=np.float64(2)), protocol)
     assert isinstance(content, OrderedDict)
     for name in ("a", "f"):
-        assert np.array_equal(content[name].tensor().numpy(), array)
-    assert content["s"].tensor() is None, "an array of text"
+        assert np.array_equal(content[name].numbers(), array)
+    assert content["s"].numbers() is None, "an array of text"
 
 
 def test_arrays_of_python_2() -> None:
@@ -56,7 +56,7 @@ def test_arrays_of_python_2() -> None:
         b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x08" + raw + b"tb."
     )
     array = pickles.load(io.BytesIO(written), PATH)
-    assert array.tensor().tolist() == [1, 2]
+    assert array.numbers().tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_an_array_allocates_no_more_than_the_file_holds() -> None:
     array = load(Call(np.ndarray, (1 << 50,), "O"))
     assert isinstance(array, pickles.Array)
     with pytest.raises(ValueError, match="state"):
-        array.tensor()
+        array.numbers()
 
 
 def test_shapes_that_do_not_fit() -> None:
@@ -89,7 +89,7 @@ def test_shapes_that_do_not_fit() -> None:
     assert isinstance(array, pickles.Array) and array.state is not None
     array.state = (1, (1 << 40,), *array.state[2:])
     with pytest.raises(ValueError, match="reshape"):
-        array.tensor()
+        array.numbers()
 
 
 NESTED = {
@@ -145,7 +145,7 @@ def trained() -> dict[str, Any]:
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_what_training_scripts_write_is_inert(protocol: int) -> None:
     content = load({"model": {"w": np.ones(2)}, **trained()}, protocol)
-    assert isinstance(content, dict) and content["model"]["w"].tensor().tolist() == [1, 1]
+    assert isinstance(content, dict) and content["model"]["w"].numbers().tolist() == [1, 1]
     assert content["meters"] == {"loss": [1.0]} and content["default"] == {} and type(content["meters"]) is dict
     for inert in (content["args"], content["here"], content["took"], *content["generators"]):
         assert type(inert) is pickles._Inert and vars(inert) == {}

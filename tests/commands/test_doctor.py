@@ -55,19 +55,45 @@ def test_what_is_missing_and_what_does_not_fit(run: Run, monkeypatch: pytest.Mon
     version = metadata.version
 
     def other(package: str) -> str:
-        if package in ("lvis", "ray"):
+        if package in ("scipy", "ray"):
             raise metadata.PackageNotFoundError(package)
         return "1.0" if package == "pandas" else version(package)
 
     monkeypatch.setattr(metadata, "version", other)
     status, out = run()
     assert status == 1
-    assert line(out, "lvis").endswith("broken / lvis: pip install 'lvis>=0.5.3'")
+    assert line(out, "scipy").endswith("broken / scipy: pip install 'scipy>=1.13'")
     assert "1.0, expected >=2.2" in line(out, "pandas") and "look / pandas: pip install 'pandas>=2.2'" in line(
         out, "pandas"
     )
     assert "not there" in line(out, "many machines")
-    assert out.rstrip().endswith("to fix first: lvis")
+    assert out.rstrip().endswith("to fix first: scipy")
+
+
+def test_other_packages_of_the_same_names(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    provided = {"mmdet": ["mmdet", "onedl-mmdetection"], "mmcv": ["mmcv-full"], "mmengine": ["onedl-mmengine"]}
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: provided)
+    status, out = run()
+    assert status == 1
+    assert "files of mmdet and onedl-mmdetection" in line(out, "import mmdet")
+    assert "pip uninstall -y mmcv-full, then pip install --force-reinstall 'onedl-mmcv'" in line(out, "import mmcv")
+    assert not line(out, "import mmengine")
+
+
+def test_without_what_trains(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = metadata.version
+
+    def light(package: str) -> str:
+        if package == "onedl-mmdetection":
+            raise metadata.PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(metadata, "version", light)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    status, out = run()
+    assert status == 0
+    assert not line(out, "torch with torchvision") and not line(out, "mmdet's operators")
+    assert "training: optional, pip install 'imbalance-bench[mmdet]'" in out
 
 
 def test_operators_that_fail(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

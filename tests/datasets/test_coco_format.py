@@ -22,7 +22,7 @@ from imbalance_bench.datasets.coco_format import (
 )
 from imbalance_bench.runtime.errors import InputError
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100" / "lvis_val_100.json"
+LVIS = Path(__file__).resolve().parents[1] / "data" / "lvis_v0.5_val100" / "lvis_val_100.json"
 
 
 def content() -> dict[str, Any]:
@@ -224,10 +224,9 @@ def test_paths_of_images() -> None:
         image_path({}, "f")
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="real LVIS v0.5 annotations are not here")
 def test_real_lvis() -> None:
-    real = json.loads(SHARED.read_text())
-    findings = check(real, str(SHARED))
+    real = json.loads(LVIS.read_text())
+    findings = check(real, str(LVIS))
     assert (findings.images, findings.annotations) == (100, 977) and not findings.outside and is_federated(real)
     assert all(re.fullmatch(r"\d{12}\.jpg", image_path(image, "f")) for image in real["images"])
 

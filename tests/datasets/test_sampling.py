@@ -11,7 +11,7 @@ from mmengine.dataset import ClassBalancedDataset
 from imbalance_bench.datasets import sampling
 from imbalance_bench.datasets.sampling import RepeatFactorSampler, class_balanced_factors, repeat_factors
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_train_image_categories.npz"
+LVIS = Path(__file__).resolve().parents[1] / "data" / "lvis_v0.5_train_image_categories.npz"
 # Class 0 is in all of 1000 images, class 1 in 4 of them, class 2 in one.
 LABELS = [np.array([0, 1, 2])] + [np.array([0, 1])] * 3 + [np.array([0])] * 996
 
@@ -85,13 +85,12 @@ class Images:
 
 
 def lvis_images() -> list[np.ndarray]:
-    with np.load(SHARED) as archive:
+    with np.load(LVIS) as archive:
         ids, starts = archive["category_id"], archive["indptr"]
     _, labels = np.unique(ids, return_inverse=True)
     return np.split(labels, starts[1:-1])
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="LVIS's own structure is not here")
 def test_on_the_images_of_lvis() -> None:
     images = lvis_images()
     assert len(images) == 56740

@@ -14,7 +14,7 @@ from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.references import lvis_package
 from imbalance_bench.runtime.errors import InputError
 
-VAL100 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100"
+VAL100 = Path(__file__).resolve().parents[1] / "data" / "lvis_v0.5_val100"
 IDS = np.array([3, 5, 8, 13, 21, 40])
 
 
@@ -73,7 +73,6 @@ def perfect(content):
     return Detections(images, labels, boxes.astype(np.float32), np.full(len(boxes), 0.9, np.float32))
 
 
-@pytest.mark.skipif(not VAL100.is_dir(), reason="needs the shared data")
 @pytest.mark.parametrize("evaluator", ["hotcoco", "lvis"])
 @pytest.mark.parametrize("case", ["gt_as_dt", "perturbed_seed0"])
 def test_real_lvis_annotations_give_the_official_numbers(evaluator, case):

@@ -15,7 +15,7 @@ from imbalance_bench.evaluation.matching import average_precision
 from imbalance_bench.evaluation.measures import AP
 from imbalance_bench.runtime.errors import InputError
 
-VAL100 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100"
+VAL100 = Path(__file__).resolve().parents[1] / "data" / "lvis_v0.5_val100"
 IDS = np.array([2, 3, 7, 11])
 COPIES = 10  # room for copies between two image ids
 
@@ -179,7 +179,6 @@ def test_nothing_found_is_zero_where_there_is_something_to_find(lvis_style):
     assert np.isnan(average_precision(match(scene(0)[1], empty, table(), lvis_style=lvis_style))).all()
 
 
-@pytest.mark.skipif(not VAL100.is_dir(), reason="needs the shared data")
 def test_real_lvis_annotations_give_the_evaluators_ap():
     content = json.loads((VAL100 / "lvis_val_100.json").read_text())
     results = json.loads((VAL100 / "perturbed_results_100_seed0.json").read_text())

@@ -17,7 +17,7 @@ from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.rle import Masks, to_rle
 from imbalance_bench.runtime.errors import InputError
 
-VAL100 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "lvis_v0.5_val100"
+VAL100 = Path(__file__).resolve().parents[1] / "data" / "lvis_v0.5_val100"
 IDS = np.array([3, 5, 8, 13])
 SIZE = (60, 80)
 
@@ -110,7 +110,6 @@ def test_masks_with_crowd_regions_are_pycocotools():
     pd.testing.assert_frame_equal(ours[MEASURES], theirs, rtol=0, atol=1e-12)
 
 
-@pytest.mark.skipif(not VAL100.is_dir(), reason="needs the shared data")
 def test_masks_of_real_lvis_annotations():
     content = json.loads((VAL100 / "lvis_val_100.json").read_text())
     categories = CategoryTable.from_annotations(content)

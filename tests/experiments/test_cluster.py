@@ -19,7 +19,7 @@ from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.experiments.setup import Setup
-from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.errors import InputError, MissingDependency, naming_extras
 from imbalance_bench.runtime.files import write_text
 from imbalance_bench.schedule import Schedule
 
@@ -107,5 +107,5 @@ def test_what_a_task_needs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"pip install 'imbalance-bench\[cluster\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install 'imbalance-bench\[cluster\]'"), naming_extras():
         cluster.connect()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-
-from mmengine.config import ConfigDict
+from typing import TYPE_CHECKING
 
 from imbalance_bench.detectors.mmdet import paper, tiny
 from imbalance_bench.detectors.mmdet.detector import Detector
 from imbalance_bench.runtime.errors import InputError, look_up
+
+if TYPE_CHECKING:
+    from mmengine.config import ConfigDict
 
 BOXES = {
     "agnostic": ({"reg_class_agnostic": True}, "one box regressor"),

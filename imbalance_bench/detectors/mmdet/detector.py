@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
-
-from mmengine.config import ConfigDict
+from typing import TYPE_CHECKING, Any, Literal
 
 from imbalance_bench.detectors.mmdet import hosting, pipelines
 from imbalance_bench.schedule import Schedule
+
+if TYPE_CHECKING:
+    from mmengine.config import ConfigDict
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mmengine.config import ConfigDict
-from mmengine.hub import get_config
+if TYPE_CHECKING:
+    from mmengine.config import ConfigDict
 
 # mmdet's box heads by what their class names fix; the hosting head takes it as arguments.
 _LAYERS = {
@@ -18,6 +18,8 @@ _LAYERS = {
 
 def shipped(name: str) -> ConfigDict:
     """Model of a configuration that mmdet ships, e.g. ``faster_rcnn/faster-rcnn_r50_fpn_1x_coco``."""
+    from mmengine.hub import get_config
+
     return get_config(f"mmdet::{name}.py").model
 
 
@@ -64,5 +66,5 @@ def without_stuff(model: ConfigDict) -> None:
         model.roi_head.pop(name, None)
 
 
-Change = Callable[[ConfigDict], None]
+Change: TypeAlias = "Callable[[ConfigDict], None]"
 """What a detector changes in the shipped model, in place."""

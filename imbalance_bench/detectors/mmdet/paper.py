@@ -8,13 +8,15 @@ RoIAlign whose pixel centres are at .5, with as many samples as a cell has pixel
 from __future__ import annotations
 
 import os
-
-from mmengine.config import ConfigDict
+from typing import TYPE_CHECKING
 
 from imbalance_bench.detectors.mmdet.detector import Detector
 from imbalance_bench.detectors.mmdet.hosting import evaluate_as_lvis, heads
 from imbalance_bench.detectors.mmdet.pipelines import MULTI_SCALE, SHORT_800
 from imbalance_bench.schedule import Schedule
+
+if TYPE_CHECKING:
+    from mmengine.config import ConfigDict
 
 SCHEDULE = Schedule(epochs=12, milestones=(8, 11), lr=0.01, batch_size=16)
 """Section 5.1."""
@@ -33,6 +35,8 @@ def protocol(model: ConfigDict) -> None:
     the image are not trained on, each box takes its best proposal whatever else that overlaps (IoU at the stage's
     threshold or more), and there are 2000 training proposals.
     """
+    from mmengine.config import ConfigDict
+
     model.rpn_head.loss_bbox = ConfigDict(type="SmoothL1Loss", beta=1 / 9, loss_weight=1.0)
     for head in heads(model.roi_head.bbox_head):
         head.loss_bbox = ConfigDict(type="SmoothL1Loss", beta=1.0, loss_weight=1.0)

@@ -6,14 +6,15 @@ box regressor each, and what is compared here are classifiers.
 
 from __future__ import annotations
 
-from typing import Any
-
-from mmengine.config import ConfigDict
+from typing import TYPE_CHECKING, Any
 
 from imbalance_bench.detectors.mmdet.detector import Detector
 from imbalance_bench.detectors.mmdet.hosting import Change, evaluate_as_lvis, heads
 from imbalance_bench.detectors.mmdet.pipelines import OWN_SIZE
 from imbalance_bench.schedule import Schedule
+
+if TYPE_CHECKING:
+    from mmengine.config import ConfigDict
 
 SCHEDULE = Schedule(epochs=12, lr=0.04, batch_size=16, policy="cosine", warmup_iterations=60, warmup_ratio=0.1)
 CHANNELS = 64
@@ -31,6 +32,8 @@ def shrink(width: int = 32, depth: int = 18) -> Change:
     """
 
     def change(model: ConfigDict) -> None:
+        from mmengine.config import ConfigDict
+
         out = [width * 2**level * (4 if depth >= 50 else 1) for level in range(4)]
         backbone = {name: model.backbone[name] for name in ("dcn", "stage_with_dcn") if name in model.backbone}
         model.backbone = ConfigDict(
@@ -55,6 +58,8 @@ def shrink(width: int = 32, depth: int = 18) -> Change:
 
 
 def _shrink_roi_head(roi_head: ConfigDict) -> None:
+    from mmengine.config import ConfigDict
+
     def extractor(size: int) -> dict[str, Any]:
         layer = {"type": "RoIAlign", "output_size": size, "sampling_ratio": 1}
         return {"roi_layer": layer, "out_channels": CHANNELS}

@@ -1,0 +1,34 @@
+"""The commands that read files and results: they need nothing of the extras."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LVIS = ROOT / "tests" / "data" / "lvis_v0.5_val100"
+MEASURED = ROOT / "results" / "measured"
+
+READING = {
+    "help": ["--help"],
+    "weight-norms": [
+        "weight-norms", "{folder}/detector.safetensors", "--counts", str(LVIS.parent / "lvis_v0.5_train_counts.csv"),
+    ],
+    "evaluate": ["evaluate", str(LVIS / "perturbed_results_100_seed0.json"), "--annotations",
+                 str(LVIS / "lvis_val_100.json"), "--train-annotations", str(LVIS / "lvis_val_100.json")],
+    "errors": ["errors", str(LVIS / "perturbed_results_100_seed0.json"), "--annotations",
+               str(LVIS / "lvis_val_100.json"), "--train-annotations", str(LVIS / "lvis_val_100.json")],
+    "published": ["table", "1", "--published"],
+    "methods": ["methods"],
+    "detectors": ["detectors", "list"],
+    "datasets": ["datasets", "list"],
+    "groups": ["groups", "--counts", str(LVIS.parent / "lvis_v0.5_train_counts.csv")],
+    "runs": ["runs", "--work-dir", str(MEASURED)],
+    "table": ["table", "1", "--work-dir", str(MEASURED)],
+    "per-category": ["per-category", str(MEASURED / "emoji-lt-small/tiny/seed0/baseline")],
+    "figure": ["figure", "weight-norms", "--work-dir", str(MEASURED), "-o", "{folder}/norms.png"],
+    "compare": ["compare", "{folder}/runs/a", "{folder}/runs/b", "--data-dir", "{data}", "--resamples", "10"],
+}  # fmt: skip
+"""Commands that only read, by name; ``{folder}`` and ``{data}`` are filled in."""
+
+
+def arguments(name: str, folder: Path, data: Path | str = "data") -> list[str]:
+    """The command line of one."""
+    return [part.format(folder=folder, data=data) for part in READING[name]]
