@@ -30,9 +30,8 @@ def supervision(found: Any) -> tuple[Image, Names | None]:
         raise InputError("supervision.Detections: 'confidence' or 'class_id' is None, expected both")
     labels = numpy_of(numbers)
     names = (getattr(found, "data", None) or {}).get("class_name")
-    return _image(boxes, scores, numbers, getattr(found, "mask", None)), None if names is None else _named(
-        labels, names
-    )
+    image = _image(boxes, scores, numbers, masks=getattr(found, "mask", None))
+    return image, None if names is None else _named(labels, names)
 
 
 def ultralytics(found: Any) -> tuple[Image, Names | None]:
@@ -71,7 +70,7 @@ def detectron2(found: Any) -> tuple[Image, Names | None]:
     boxes = _field(_field(found, "pred_boxes", "detectron2.Instances"), "tensor", "detectron2.Instances.pred_boxes")
     scores, labels = (_field(found, field, "detectron2.Instances") for field in ("scores", "pred_classes"))
     masks = found.pred_masks if hasattr(found, "pred_masks") else None
-    return _image(boxes, scores, labels, masks), None
+    return _image(boxes, scores, labels, masks=masks), None
 
 
 Reader = Callable[[Any], tuple[Image, Names | None]]
