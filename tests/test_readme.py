@@ -1,5 +1,6 @@
 """What the README shows, works."""
 
+import doctest
 import re
 import shutil
 from pathlib import Path
@@ -22,6 +23,13 @@ def test_the_example_method_is_the_one_in_the_catalogue() -> None:
     known = re.sub(r"\s+|,(?=\s*\))", "", sources)
     assert len(parts) == 3
     assert all(part in known for part in parts)
+
+
+def test_its_examples_give_what_they_show() -> None:
+    text = "\n".join(re.findall(r"```pycon\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL))
+    examples = doctest.DocTestParser().get_doctest(text, {}, "README.md", "README.md", 0)
+    assert len(examples.examples) == 13
+    assert doctest.DocTestRunner(verbose=False).run(examples).failed == 0
 
 
 def test_every_command_it_names_exists() -> None:

@@ -97,7 +97,8 @@ class _FeatureSampling(nn.Module, abc.ABC):
         """(N, d) -> (N, K)."""
         if self.training:
             self._batch = features.detach()
-        return super().forward(features)
+        logits: Tensor = super().forward(features)
+        return logits
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
         """That of the base class, in training with drawn features among the RoIs."""
@@ -117,7 +118,8 @@ class _FeatureSampling(nn.Module, abc.ABC):
             losses = super().loss(torch.cat([logits, more]), torch.cat([labels, drawn]))  # type: ignore[misc]
             scale = (len(labels) + len(drawn)) / (len(labels) + found.sum())
             return {name: scale * value for name, value in losses.items()}
-        return super().loss(logits, labels, reduction)  # type: ignore[misc]
+        plain: dict[str, Tensor] = super().loss(logits, labels, reduction)  # type: ignore[misc]
+        return plain
 
 
 class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):

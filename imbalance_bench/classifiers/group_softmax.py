@@ -64,7 +64,7 @@ def _on_rows_that_count(
 ) -> Tensor:
     """As ``_on_all_rows``, on a CPU, where few RoIs count in a tail group and every operation's call is felt."""
     totals = counted.sum(dim=1).tolist()
-    rows_of, targets_of = counted.nonzero()[:, 1].split(totals), targets[counted].split(totals)
+    rows_of, targets_of = torch.split(counted.nonzero()[:, 1], totals), torch.split(targets[counted], totals)
     losses = []
     for (start, length), total, rows, target in zip(slices, totals, rows_of, targets_of, strict=True):
         if total == 0:
@@ -214,7 +214,7 @@ class GroupSoftmaxClassifier(LinearClassifier):
             names.insert(0, "loss_bg")
         if reduction == "none":
             return losses | dict(zip(names, _shares(logits, slices, targets, counted), strict=True))
-        entropies = _GroupEntropies.apply(logits, slices, targets, counted)
+        entropies = _GroupEntropies.apply(logits, slices, targets, counted)  # type: ignore[no-untyped-call]
         return losses | dict(zip(names, entropies.unbind(), strict=True))
 
     def _sample(self, foreground: Tensor) -> Tensor:

@@ -167,7 +167,7 @@ class LogNClassifier(LinearClassifier):
         mean = torch.zeros_like(self.logit_mean, dtype=torch.float64)
         variance = torch.ones_like(mean)
         for logits in parts:
-            for batch in logits.split(self.ROIS):
+            for batch in torch.split(logits, self.ROIS):
                 if len(batch) > 1:  # one has no variance
                     mean.lerp_(batch.mean(dim=0), self.momentum)
                     variance.lerp_(batch.var(dim=0), self.momentum)

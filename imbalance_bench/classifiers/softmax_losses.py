@@ -155,7 +155,8 @@ def log_odds(counts: Sequence[int] | np.ndarray, images: int, strength: float = 
         strength: they are multiplied by this.
     """
     numbers = np.asarray(counts, dtype=np.float64)
-    return (strength * (np.log(numbers.clip(min=1)) - np.log((images - numbers).clip(min=1)))).tolist()
+    shift: list[float] = (strength * (np.log(numbers.clip(min=1)) - np.log((images - numbers).clip(min=1)))).tolist()
+    return shift
 
 
 def ldam_margins(counts: Sequence[int] | np.ndarray, greatest: float = 0.5, scale: float = 30.0) -> list[float]:

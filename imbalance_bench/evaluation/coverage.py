@@ -51,4 +51,5 @@ def proposal_recall(overlaps: np.ndarray, truth: GroundTruth, threshold: float =
     counted, width = ~truth.ignored, truth.categories.num_classes
     covered = np.bincount(truth.labels[counted & (overlaps >= threshold)], minlength=width)
     boxes = np.bincount(truth.labels[counted], minlength=width)
-    return np.divide(covered, boxes, out=np.full(width, np.nan), where=boxes > 0)
+    recall: np.ndarray = np.divide(covered, boxes, out=np.full(width, np.nan), where=boxes > 0)
+    return recall

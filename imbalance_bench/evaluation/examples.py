@@ -37,7 +37,8 @@ def ground_truth(annotations: Path, categories: CategoryTable) -> pd.DataFrame:
 def images_with_most_tail(truth: pd.DataFrame, count: int, tail_bins: Sequence[int]) -> list[int]:
     """Ids of the ``count`` images with most objects of the tail bins, ties by id."""
     tail = truth["bin"].isin(tail_bins).groupby(truth["image_id"]).sum()
-    return tail.sort_index().sort_values(ascending=False, kind="stable").index[:count].tolist()
+    images: list[int] = tail.sort_index().sort_values(ascending=False, kind="stable").index[:count].tolist()
+    return images
 
 
 def best(detections: Detections, image_id: int, truth: pd.DataFrame, categories: CategoryTable) -> pd.DataFrame:

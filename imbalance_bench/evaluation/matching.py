@@ -198,7 +198,8 @@ def box_iou(detections: Detections, rows: np.ndarray, truth: GroundTruth, box: n
     inter = np.maximum(high - low, 0).prod(axis=1)
     area = sides.prod(axis=1)
     union = np.where(truth.crowd[box], area, area + other[:, 2:].prod(axis=1) - inter)
-    return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
+    overlaps: np.ndarray = np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
+    return overlaps
 
 
 def _assign(

@@ -39,7 +39,8 @@ class Predictions(ByValue):
     @property
     def correct(self) -> np.ndarray:
         """(P,) bool."""
-        return self.predicted == self.labels
+        right: np.ndarray = self.predicted == self.labels
+        return right
 
 
 def predict(classifiers: Sequence[Classifier], val: Sequence[ProposalSet], device: str = "cpu") -> Predictions:

@@ -214,7 +214,8 @@ class Run:
     @property
     def trains(self) -> Scope:
         """What is trained: the method's scope, or the one that the option ``trains`` sets."""
-        return self.settings.get("trains", self.method.trains)
+        scope: Scope = self.settings.get("trains", self.method.trains)
+        return scope
 
     @property
     def trains_nothing(self) -> bool:
