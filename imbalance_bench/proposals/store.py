@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +30,6 @@ from imbalance_bench.runtime.arrays import as_array
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import feed, json_text, remove_partials, write_json, write_text
-
-if TYPE_CHECKING:
-    from imbalance_bench.detectors.mmdet.passes import ImageProposals
 
 FORMAT = 3
 IMAGES_PER_SHARD = 2048
@@ -192,6 +189,28 @@ class ProposalSet(ByValue):
         if sum(stored.nbytes for stored in self.features) > share * free:
             return self
         return replace(self, features=tuple(stored.to(device) for stored in self.features))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageProposals(ByValue):
+    """Proposals of one image at one stage.
+
+    Attributes:
+        image_id: of the image.
+        features: (P, d) of a tap.
+        labels: (P,), background = C.
+        boxes: (P, 4) xyxy in the original image after regression, where the regressor is class-agnostic; else the
+            proposals themselves in the network's image.
+        ground_truth: (P,) bool, the proposal is an added ground-truth box.
+        frame: (4,) height and width of the network's image, and its scale in x and y relative to the original.
+    """
+
+    image_id: int
+    features: Tensor
+    labels: Tensor
+    boxes: Tensor
+    ground_truth: Tensor
+    frame: Tensor
 
 
 class Writer:

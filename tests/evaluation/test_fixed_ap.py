@@ -12,7 +12,6 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.detectors.mmdet.passes import ImageProposals
 from imbalance_bench.evaluation import best_of_each_class, references
 from imbalance_bench.evaluation.best_of_each_class import BEFORE_NMS, BestOfEachClass
 from imbalance_bench.evaluation.detections import Detections
@@ -20,7 +19,7 @@ from imbalance_bench.evaluation.fixed_ap import NO_LIMIT, fixed_ap
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.matching import IOU_THRESHOLDS, match
 from imbalance_bench.proposals import store as proposals
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.proposals.store import ImageProposals, ProposalSet
 
 CLASSES, IMAGES = 4, 7
 COUNTS = np.array([1, 5, 50, 500])

@@ -15,13 +15,12 @@ from imbalance_bench import methods
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier, build
 from imbalance_bench.datasets.generated import generate
-from imbalance_bench.detectors.mmdet.passes import ImageProposals
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.on_proposals import evaluate_classifier
 from imbalance_bench.evaluation.oracles import oracle_ap
 from imbalance_bench.methods import METHODS
 from imbalance_bench.proposals import store as proposals
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.proposals.store import ImageProposals, ProposalSet
 
 C, ROIS = 6, 64
 WIDTHS = {"fc": 5, "fc_pre_relu": 5, "conv": 7}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,34 +17,12 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from imbalance_bench.detectors.mmdet.bbox_head import branch_features
-from imbalance_bench.runtime.equality import ByValue
+from imbalance_bench.proposals.store import ImageProposals
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.seeds import epoch_seed
 
 ACCURACY_ASSIGNER = {"pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "min_pos_iou": 0.5, "match_low_quality": True}
 """Labels of test-time proposals: the matched box at IoU >= .5, each box's best proposal forced onto it."""
-
-
-@dataclass(frozen=True, eq=False)
-class ImageProposals(ByValue):
-    """Proposals of one image at one stage.
-
-    Attributes:
-        image_id: of the image.
-        features: (P, d) of a tap.
-        labels: (P,), background = C.
-        boxes: (P, 4) xyxy in the original image after regression, where the regressor is class-agnostic; else the
-            proposals themselves in the network's image.
-        ground_truth: (P,) bool, the proposal is an added ground-truth box.
-        frame: (4,) height and width of the network's image, and its scale in x and y relative to the original.
-    """
-
-    image_id: int
-    features: Tensor
-    labels: Tensor
-    boxes: Tensor
-    ground_truth: Tensor
-    frame: Tensor
 
 
 def box_heads(detector: TwoStageDetector) -> list[ConvFCBBoxHead]:
