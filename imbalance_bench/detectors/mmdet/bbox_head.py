@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier, build
-from imbalance_bench.detectors.mmdet.class_boxes import share_boxes
+from imbalance_bench.detectors.mmdet import class_boxes
 from imbalance_bench.runtime.errors import InputError
 
 
@@ -177,7 +177,7 @@ class ClassifierBBoxHead(ConvFCBBoxHead):
     def __init__(self, classifier: dict[str, Any], shared_boxes: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if shared_boxes:
-            share_boxes(self.fc_reg)
+            class_boxes.share_boxes(self.fc_reg)
         config = {"feature_dim": self.cls_last_dim, "num_classes": self.num_classes, **classifier}
         if "categories" in config:
             table = CategoryTable.read(config["categories"]).in_file_order()
