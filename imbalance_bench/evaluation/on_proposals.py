@@ -18,6 +18,7 @@ from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.measures import AP_FIXED, OF_CLASSIFIERS, Evidence, measured
 from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.progress import Reporter
 
 SCORES_AT_ONCE = 1 << 24
@@ -72,8 +73,8 @@ def evaluate_classifier(
     return categories.frame(background=True).join(table), metrics, detections
 
 
-@dataclass(frozen=True)
-class Scored:
+@dataclass(frozen=True, eq=False)
+class Scored(ByValue):
     """Proposals of some images in a row, with their scores, on the device.
 
     Attributes:

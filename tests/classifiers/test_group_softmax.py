@@ -95,7 +95,7 @@ def test_group_edges_of_lvis() -> None:
     assert group_edges(LVIS_BIN_EDGES, 2) == (100,)
     assert group_edges(LVIS_BIN_EDGES, 4) == (10, 100, 1000)
     assert group_edges(LVIS_BIN_EDGES, 8) == (5, 10, 50, 100, 500, 1000, 5000)
-    with pytest.raises(ValueError, match="2 or 8"):
+    with pytest.raises(ValueError, match="2, or 8 for 4 bins"):
         group_edges(LVIS_BIN_EDGES, 3)
 
 

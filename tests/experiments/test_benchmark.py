@@ -122,7 +122,7 @@ def test_other_settings_are_refused(bench: Benchmark, baseline: RunFolder) -> No
 
 
 def test_groups_that_do_not_exist(bench: Benchmark, baseline: RunFolder) -> None:
-    with pytest.raises(InputError, match="2 or 8"):
+    with pytest.raises(InputError, match="2, or 8 for 4 bins"):
         bench.run("bags:groups=3")
 
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from analyses.commands.run_all import order
-from analyses.studies import Row
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.experiments.setup import Setup
+from imbalance_bench.methods import parse
 from imbalance_bench.runtime.errors import InputError, MissingDependency, naming_extras
 from imbalance_bench.runtime.files import write_text
 from imbalance_bench.schedule import Schedule
@@ -51,13 +51,13 @@ def kill_when(sign: Path, lock: Path, killed: list[int]) -> None:
 
 
 def test_a_plan_with_a_killed_worker_and_a_failure(bench: Benchmark, tmp_path: Path) -> None:
-    jobs = [(bench, row) for row in order([Row({}, "tau-norm"), Row({}, "bags-tune-all")])]
+    jobs = [(bench, run) for run in order(map(parse, ("tau-norm", "bags-tune-all")))]
     # BAGS with beta = 1 was run with something else: it fails, and with it what starts from it.
     write_text(bench.folder("bags:beta=1").path / "settings.json", '{"dataset": "another"}')
     baseline, killed = bench.folder("baseline").path, list[int]()
     killer = threading.Thread(target=kill_when, args=(baseline / "epoch_1.pth", baseline / ".run.lock", killed))
     killer.start()
-    errors = {row.run: error for (_, row), error in cluster.run_jobs(jobs, cpus=1)}
+    errors = {str(run): error for (_, run), error in cluster.run_jobs(jobs, cpus=1)}
     killer.join()
 
     assert set(errors) == {"baseline", "tau-norm", "bags:beta=1", "bags-tune-all"}
@@ -89,7 +89,7 @@ def test_a_machine_that_does_not_see_the_work_dir(bench: Benchmark, monkeypatch:
     monkeypatch.setattr(cluster, "write_text", lambda path, text: bench.work_dir.mkdir())
     monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
     with pytest.raises(InputError, match=r"does not see .* every machine of the cluster shares"):
-        list(cluster.run_jobs([(bench, Row({}, "baseline"))]))
+        list(cluster.run_jobs([(bench, parse("baseline"))]))
     assert not bench.folder("baseline").path.exists()
 
 
@@ -97,7 +97,7 @@ def test_what_a_task_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     def on(*machines: dict[str, float]) -> list[dict[str, float]]:
         nodes = [{"Alive": True, "Resources": machine} for machine in machines]
         monkeypatch.setattr(ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {"CPU": 64, "GPU": 8}}])
-        return [cluster.resources(Row({}, run).method, cluster.CPUS) for run in ("baseline", "bags", "tau-norm")]
+        return [cluster.resources(parse(run), cluster.CPUS) for run in ("baseline", "bags", "tau-norm")]
 
     assert on({"CPU": 2}) == [{"num_cpus": 2}, {"num_cpus": 1}, {"num_cpus": 1}]
     assert on({"CPU": 2}, {"CPU": 16}) == [{"num_cpus": 4}, {"num_cpus": 1}, {"num_cpus": 1}]
