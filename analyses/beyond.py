@@ -1,4 +1,4 @@
-"""Every classifier-level method on one frozen detector a seed: default settings, chosen ones, and a cosine head."""
+"""All classifier-level methods on one frozen detector per seed: default settings, chosen ones, and a cosine head."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CAPTION = (
 
 
 def collect(root: Path) -> pd.DataFrame:
-    """Finished runs, a row a method, kind of settings and seed.
+    """Collect finished runs, one row for each method, kind of settings and seed.
 
     Args:
         root: ``work_dir/<dataset>/<detector>``, which holds ``seed0``, ``seed1``, ...
@@ -37,11 +37,11 @@ def collect(root: Path) -> pd.DataFrame:
     Returns:
         ``method``, ``kind`` (``default``, ``tuned``, ``cosine``), ``settings``, ``seed``, the measures as fractions
         with ``tail`` and ``head`` (mean AP over the classes of the tail bins and of the others, ``tail_bins``; under
-        AP_fixed ``tail_fixed`` and ``head_fixed``), and where each comes from. A method whose chosen settings are its
-        default's has them twice.
+        AP_fixed ``tail_fixed`` and ``head_fixed``), and the provenance. A method whose chosen settings are the
+        default ones occurs twice.
 
     Raises:
-        InputError: no finished baseline there.
+        InputError: there is no finished run below ``root``.
     """
     baseline = METHODS["baseline"]
     rows = []
@@ -61,7 +61,7 @@ def collect(root: Path) -> pd.DataFrame:
 
 
 def chosen(seed: Path, method: Method) -> Run | None:
-    """The run with the settings that were chosen for a method; None where nothing was tried."""
+    """Return the run with the settings chosen for a method; None if nothing was tried."""
     path = seed / "tuning" / f"{method.name}.json"
     return method.run(str(json.loads(path.read_text())["chosen"])) if path.exists() else None
 
@@ -88,7 +88,7 @@ def _measures(folder: RunFolder) -> dict[str, Any]:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds, a row a method and kind; gains over the baseline and over the control, paired by seed.
+    """Compute means over seeds, one row for each method and kind, and gains over baseline and control, paired by seed.
 
     Returns:
         ``method``, ``title``, ``family``, ``year``, ``source``, ``kind``, ``settings`` (all that were chosen),
@@ -124,7 +124,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def half_width(values: pd.Series) -> float:
-    """Of the 95 % interval of a mean by Student's t; NaN of fewer than two values."""
+    """Return half the width of the 95 % interval of a mean by Student's t; NaN for fewer than two values."""
     from scipy import stats
 
     if len(values) < 2:
@@ -133,7 +133,7 @@ def half_width(values: pd.Series) -> float:
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table that people read: AP in percent, gains over the control (``CAPTION``), best mAP first."""
+    """Format the table for readers: AP in percent, gains over the control (``CAPTION``), best mAP first."""
 
     def cell(mean: float, half: float, sign: str = "") -> str:
         if math.isnan(mean):
@@ -156,14 +156,14 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def brief(frame: pd.DataFrame) -> pd.DataFrame:
-    """``shown``, of every method its default settings only, most AP on the tail first."""
+    """Format the short table: as ``shown``, but default settings only, highest AP on the tail first."""
     chosen = frame[frame["kind"] == "default"].sort_values("tail", ascending=False, kind="stable")
     columns = ["method", "mAP", "tail", "head", "tail_fixed", "tail over control", "head over control"]
     return shown(chosen).loc[chosen.index, columns].assign(year=chosen["year"].astype(str))
 
 
 def points(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a method for ``diagnosis.figures.gains``: the numbers of ``brief``, default settings over the control."""
+    """Return one row per method for ``diagnosis.figures.gains``: the numbers of ``brief``, over the control."""
     default = frame[frame["kind"] == "default"].set_index("method")
     columns = {
         f"{group}_{end}": default[f"{group}_over_control{source}"]
@@ -174,5 +174,5 @@ def points(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(frame: pd.DataFrame, title: str) -> Figure:
-    """Tail gain against head cost of every method over the control, as ``brief`` has them."""
+    """Draw tail gain against head cost of every method over the control, with the numbers of ``brief``."""
     return gains(points(frame), None, f"{title}: default settings, over {CONTROL}", over=CONTROL)

@@ -1,4 +1,4 @@
-"""Counts behind Figure 6: a balanced set before and after the COCO-LT recipe."""
+"""The counts of Figure 6: a balanced set before and after the COCO-LT recipe."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ EMBEDDED = "emoji-balanced-small"
 
 
 def profiles(data_dir: Path) -> tuple[pd.DataFrame, tuple[str, str], str]:
-    """COCO and COCO-LT where coco-lt is prepared, else the embedded balanced set and its long-tailed sample.
+    """Return the counts of COCO and COCO-LT if coco-lt is prepared, else of the embedded balanced set and its sample.
 
     Args:
-        data_dir: of data sets.
+        data_dir: folder of data sets.
 
     Returns:
-        One row a category (columns ``available``, ``target``, ``instance_count``), the names of the two sets, a title.
+        One row for each category (columns ``available``, ``target``, ``instance_count``), the names of the two sets, a
+        title.
 
     Raises:
-        InputError: coco-lt is there, but damaged.
+        InputError: coco-lt exists, but is damaged.
     """
     folder = data_dir / "coco-lt"
     if prepared.read_record(folder) is not None:
@@ -36,10 +37,11 @@ def profiles(data_dir: Path) -> tuple[pd.DataFrame, tuple[str, str], str]:
 
 
 def sampled_profile(profile: Profile, seed: int = 0) -> pd.DataFrame:
-    """The COCO-LT recipe on the labels of an embedded set, which needs no picture of it to be drawn.
+    """Apply the COCO-LT recipe to the labels of an embedded set; no image of the set is drawn.
 
     Returns:
-        One row a class: ``available``, ``target``, ``instance_count``; ``attrs['images']`` counts those drawn.
+        One row for each class: ``available``, ``target``, ``instance_count``; ``attrs['images']`` is the number of
+        sampled images.
     """
     content = label_content(profile.train_labels(seed), profile.classes)
     available = CategoryTable.from_annotations(content).instance_counts
@@ -52,7 +54,7 @@ def sampled_profile(profile: Profile, seed: int = 0) -> pd.DataFrame:
 
 
 def label_content(image_labels: list[np.ndarray], classes: int) -> dict[str, Any]:
-    """COCO-format annotations of which only image and category mean anything."""
+    """Return COCO-format annotations in which only image and category are meaningful."""
     pairs = [(image, int(label)) for image, labels in enumerate(image_labels) for label in labels]
     return {
         "images": [{"id": image} for image in range(len(image_labels))],

@@ -13,7 +13,7 @@ from imbalance_bench.plotting import BIN_COLOURS, CORRECT, WRONG, use_style
 
 
 def _deviation(table: pd.DataFrame, measure: str) -> np.ndarray:
-    """Half-widths of the whiskers in points: the standard deviation over seeds, 0 where there is none."""
+    """Return half-widths of the whiskers in points: the standard deviation over seeds, 0 if there is none."""
     return 100 * table[f"{measure}_std"].fillna(0).to_numpy(dtype=float)
 
 
@@ -24,14 +24,16 @@ def ap_by_bin(
     classes: Sequence[int] | np.ndarray,
     title: str = "",
 ) -> Figure:
-    """AP of each method in each bin, one panel a bin, the first method's value as a line, deviations as whiskers.
+    """Draw the AP of each method, one panel for each bin, with the first method's value as a line and whiskers.
+
+    Whiskers are the standard deviation over seeds.
 
     Args:
-        table: one row a method; columns ``AP1``.., ``mAP`` (fractions) and their ``_std``.
-        names: of the rows.
+        table: one row for each method; columns ``AP1``.., ``mAP`` (fractions) and their ``_std``.
+        names: names of the rows.
         bin_names: intervals of the bins.
         classes: number of classes of each bin.
-        title: above.
+        title: title of the figure.
     """
     use_style()
     panels = ["mAP", *(f"AP{number}" for number in range(1, len(bin_names) + 1))]
@@ -64,12 +66,12 @@ def ap_by_bin(
 
 
 def sample_ratio(table: pd.DataFrame, title: str = "") -> Figure:
-    """AP against beta, the others sampled per foreground RoI (Figure 4).
+    """Draw AP against beta, the others sampled per foreground RoI (Figure 4).
 
     Args:
-        table: one row a setting; columns ``beta`` (``baseline``, a number, ``n`` or ``all``), ``mAP``, ``AP1``..
+        table: one row for each setting; columns ``beta`` (``baseline``, a number, ``n`` or ``all``), ``mAP``, ``AP1``..
             (fractions) and their ``_std``.
-        title: above.
+        title: title of the figure.
     """
     use_style()
     measures = ["mAP", *(column for column in table if column.startswith("AP") and column[2:].isdigit())]
@@ -91,11 +93,12 @@ def sample_ratio(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def settings_tried(table: pd.DataFrame, title: str = "") -> Figure:
-    """mAP and AP1 of the settings of re-weighting (bars) and of tau-normalisation (lines over tau) (Figure 5).
+    """Draw mAP and AP1 by settings of re-weighting (bars) and tau-normalisation (lines over tau) (Figure 5).
 
     Args:
-        table: one row a setting; columns ``method``, ``setting``, ``mAP``, ``AP1`` (fractions) and their ``_std``.
-        title: above.
+        table: one row for each setting; columns ``method``, ``setting``, ``mAP``, ``AP1`` (fractions) and their
+            ``_std``.
+        title: title of the figure.
     """
     use_style()
     figure, (left, middle, right) = plt.subplots(
@@ -129,13 +132,13 @@ def settings_tried(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def aligned_profiles(frame: pd.DataFrame, reference: np.ndarray, names: tuple[str, str], title: str = "") -> Figure:
-    """Sorted train instances of a balanced set, of LVIS aligned to it by rank, and of the sample (Figure 6).
+    """Draw sorted train instances of a balanced set, of LVIS aligned to it by rank, and of the sample (Figure 6).
 
     Args:
-        frame: one row a category; columns ``available`` and ``instance_count``.
+        frame: one row for each category; columns ``available`` and ``instance_count``.
         reference: (R,) train instances of LVIS's categories, descending.
-        names: of the balanced set and of the sample.
-        title: above.
+        names: names of the balanced set and of the sample.
+        title: title of the figure.
     """
     use_style()
     figure, axis = plt.subplots(figsize=(7.2, 3.6), layout="constrained")

@@ -21,13 +21,13 @@ VAL_CLASSES = {
 
 
 def table(number: int) -> pd.DataFrame:
-    """One of the paper's Tables 1 to 6; columns are described in ``results/published/README.md``.
+    """Read one of the paper's Tables 1 to 6; columns are described in ``results/published/README.md``.
 
     Values are percentages as printed, NaN where the paper has none; ``note`` flags misprints.
 
     Raises:
         ValueError: not a table of the paper.
-        InputError: the file is not there.
+        InputError: the file is missing.
     """
     if number not in range(1, 7):
         raise ValueError(f"table {number}: expected 1 to 6")
@@ -38,9 +38,9 @@ def table(number: int) -> pd.DataFrame:
 
 
 def by_row(number: int) -> pd.DataFrame:
-    """``table`` by the number of the row, measures of masks under their own names (``mAP^m``) in every table.
+    """Read ``table`` indexed by row number, with measures of masks under their own names (``mAP^m``) in every table.
 
-    Rows are numbered as printed, in Tables 2 and 6, which print no numbers, by their place.
+    Rows have the printed numbers; Tables 2 and 6 print no numbers, and rows are numbered by position.
     """
     frame = table(number)
     frame = frame.set_index("ID" if "ID" in frame else frame.index + 1)
@@ -51,7 +51,7 @@ def by_row(number: int) -> pd.DataFrame:
 
 
 def printed(number: int) -> pd.DataFrame:
-    """``table`` as strings: two decimals, ``-`` where the paper has no value, columns without any left out."""
+    """Return ``table`` as strings: two decimals, ``-`` if the paper has no value; empty columns are left out."""
     frame = table(number)
     frame = frame.drop(columns=[column for column in frame if frame[column].isna().all()])
     numbers = [column for column in frame if frame[column].dtype == float]

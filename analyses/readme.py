@@ -34,10 +34,10 @@ TABLES: dict[str, Callable[[Path], str]] = {"table 1": _table1, "beyond": _beyon
 
 
 def rewritten(text: str, folder: Path) -> str:
-    """A README with every table anew.
+    """Return the text of a README with every table written anew.
 
     Raises:
-        InputError: the comments of a table are not there.
+        InputError: the comments that mark a table are missing.
     """
     for name, table in TABLES.items():
         found = re.search(rf"(?<=<!-- {name} -->\n).*?(?=\n<!-- end -->)", text, re.DOTALL)

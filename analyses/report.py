@@ -1,4 +1,4 @@
-"""Tables and figures of one benchmark on disk, from its finished runs."""
+"""Write tables and figures of one benchmark from its finished runs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ COMPARED = ("baseline", "bags")
 
 
 def write_study(root: Path, study: Study, folder: Path) -> list[Path]:
-    """A study as CSV (a row a run, fractions, with provenance), Markdown and LaTeX (percent, mean over seeds).
+    """Write a study as CSV (one row per run, fractions, with provenance), Markdown and LaTeX (percent, seed means).
 
     Args:
         root: ``work_dir/<dataset>/<detector>``.
-        study: which.
-        folder: where the files go.
+        study: study to write.
+        folder: output folder.
     """
     runs = tables.study_runs(root, study)
     columns = [*tables.AP_COLUMNS, *tables.MASK_COLUMNS, *tables.ACC_COLUMNS]
@@ -50,12 +50,12 @@ def write_study(root: Path, study: Study, folder: Path) -> list[Path]:
 
 
 def draw_weight_norms(seed: Path, path: Path, runs: Sequence[str] = COMPARED) -> Path:
-    """Figure 1/3: weight norm against rank.
+    """Draw weight norm against rank (Figures 1 and 3).
 
     Args:
         seed: folder of the runs of one seed.
-        path: of the figure.
-        runs: folder names.
+        path: path of the figure.
+        runs: names of run folders.
     """
     frames = {title(name): _per_category(seed / name) for name in runs}
     return plotting.save(
@@ -64,7 +64,7 @@ def draw_weight_norms(seed: Path, path: Path, runs: Sequence[str] = COMPARED) ->
 
 
 def draw_ap_by_bin(root: Path, path: Path) -> Path:
-    """AP of every finished run of Table 1 in every bin (mean over seeds)."""
+    """Draw the AP of every finished run of Table 1 in every bin (mean over seeds)."""
     study = STUDIES["table 1"]
     runs = tables.study_runs(root, study)
     frame, names = tables.summary(runs, study), tables.run_bin_names(runs)
@@ -74,14 +74,15 @@ def draw_ap_by_bin(root: Path, path: Path) -> Path:
 
 
 def draw_figure1(balanced: Path, long_tailed: Path, path: Path) -> Path:
-    """Figure 1: weight norms of the same detector trained on balanced and on long-tailed data, whatever their classes.
+    """Draw Figure 1: weight norms of one detector trained on balanced and on long-tailed data.
 
-    Each is ranked by its own train instances; bins are those of the long-tailed set.
+    The two sets may have different classes. Each is ranked by its own train instances; bins are those of the
+    long-tailed set.
 
     Args:
         balanced: run folder of the baseline on a balanced set, such as the twin.
-        long_tailed: run folder of the baseline.
-        path: of the figure.
+        long_tailed: run folder of the baseline on the long-tailed set.
+        path: path of the figure.
     """
     runs = {RunFolder(folder).record()["settings"]["dataset"]: folder for folder in (long_tailed, balanced)}
     frames = {dataset: _per_category(folder) for dataset, folder in runs.items()}
@@ -90,25 +91,25 @@ def draw_figure1(balanced: Path, long_tailed: Path, path: Path) -> Path:
 
 
 def draw_study(root: Path, study: Study, path: Path) -> Path:
-    """Figure 4 or 5 from the runs of its sweep."""
+    """Draw Figure 4 or 5 from the runs of its sweep."""
     frame = tables.summary(tables.study_runs(root, study), study)
     draw = {"figure 4": figures.sample_ratio, "figure 5": figures.settings_tried}[study.name]
     return plotting.save(draw(frame, root.parent.name), path)
 
 
 def draw_figure6(data_dir: Path, path: Path) -> Path:
-    """Figure 6: sorted train instances of COCO, of LVIS aligned to it, and of COCO-LT.
+    """Draw Figure 6: sorted train instances of COCO, of LVIS aligned to it, and of COCO-LT.
 
     Args:
-        data_dir: of data sets; without ``coco-lt`` there, the embedded balanced set stands for COCO.
-        path: of the figure.
+        data_dir: folder of data sets; if it has no ``coco-lt``, the embedded balanced set replaces COCO.
+        path: path of the figure.
     """
     frame, names, text = coco_lt.profiles(data_dir)
     return plotting.save(figures.aligned_profiles(frame, lvis_counts_by_rank(LVIS_V05[-1][0]), names, text), path)
 
 
 def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str] = COMPARED, images: int = 6) -> Path:
-    """Contact sheet of the validation images with most tail objects: ground truth and what each run finds."""
+    """Draw the validation images with most tail objects as a contact sheet: ground truth and each run's detections."""
     from PIL import Image
 
     from imbalance_bench.evaluation import examples as detections
@@ -146,7 +147,7 @@ def _bin_names(run: RunFolder) -> list[str]:
 
 
 def title(run: str) -> str:
-    """Title of a run folder's method, with its variant if not the default."""
+    """Return the title of a run folder's method, with the variant if it is not the default."""
     for name in sorted(METHODS, key=len, reverse=True):
         if run == name:
             return METHODS[name].title

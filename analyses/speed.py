@@ -1,4 +1,4 @@
-"""Figure of the benchmarks: how many times as fast, and how the cost grows."""
+"""The figure of the benchmarks: speed ratios, and time against size."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from imbalance_bench.plotting import CORRECT, WRONG, use_style
 
 
 def figure(table: pd.DataFrame, title: str = "") -> Figure:
-    """Ratios to the named alternatives as bars, and time against size where a benchmark varies it.
+    """Draw speed ratios to the named alternatives as bars, and time against size for benchmarks that vary it.
 
     Args:
         table: columns ``benchmark``, ``case``, ``ours_s``, ``alternative``, ``ratio``; rows whose ``benchmark`` begins
             with ``cost by`` have a number as their case and no alternative.
-        title: above.
+        title: title of the figure.
     """
     use_style()
     curves = table[table["benchmark"].str.startswith("cost by")]

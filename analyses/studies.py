@@ -12,9 +12,9 @@ class Row:
     """One setting of a study.
 
     Attributes:
-        labels: what its label columns say; ``row`` is the number of the paper's row in parentheses, or empty.
-        run: the method with its settings.
-        framework: of its detector, where the study compares frameworks; it is a label too.
+        labels: texts of its label columns; ``row`` is the number of the paper's row in parentheses, or empty.
+        run: method with its settings.
+        framework: framework of its detector, if the study compares frameworks; it is a label too.
     """
 
     labels: dict[str, str]
@@ -22,7 +22,7 @@ class Row:
     framework: str | None = None
 
     def detector(self, named: str) -> str:
-        """Name of its detector: the named one, or that of the row's framework at the named one's scale."""
+        """Return the name of the row's detector: ``named``, or that of the row's framework at the same scale."""
         if self.framework is None:
             return named
         from imbalance_bench.detectors.mmdet import catalogue
@@ -35,9 +35,9 @@ class Study:
     """A table or figure of the paper.
 
     Attributes:
-        name: on the command line, e.g. ``table 4``.
-        title: what it asks.
-        rows: in the paper's order; the first of a framework is what its others are compared with.
+        name: name on the command line, e.g. ``table 4``.
+        title: subject of the study.
+        rows: rows in the paper's order; the others of a framework are compared with its first row.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Study:
     rows: tuple[Row, ...]
 
     def base(self, row: Row) -> Row:
-        """What a row is compared with."""
+        """Return the row that a row is compared with: the first of the same framework."""
         return next(first for first in self.rows if first.framework == row.framework)
 
 
@@ -62,7 +62,7 @@ def _table1() -> tuple[Row, ...]:
 
 
 def _frameworks(*frameworks: str, start: int = 1) -> tuple[Row, ...]:
-    """The baseline and BAGS on each, numbered as the paper prints them, with the control that is not in the paper."""
+    """Return rows of baseline, control and BAGS for each framework; the paper has no control, so it has no number."""
     rows = []
     for position, framework in enumerate(frameworks):
         number = start + 2 * position

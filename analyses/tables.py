@@ -1,4 +1,4 @@
-"""Tables of measured results, from run folders alone: a study's runs, their mean over seeds, and the paper beside."""
+"""Tables of measured results from run folders: a study's runs, means over seeds, and the comparison with the paper."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ COMPARED = ("mAP", "AP1", "AP2", "AP3", "AP4", *MASK_COLUMNS[:5], "ACC1", "ACC2"
 
 
 def study_runs(root: Path, study: Study) -> pd.DataFrame:
-    """Every finished run of a study, a row a run and seed, in the study's order.
+    """Read every finished run of a study, one row for each run and seed, in the study's order.
 
     Args:
-        root: ``work_dir/<dataset>/<detector>``, which holds ``seed0``, ``seed1``, ...; rows of frameworks are looked
-            for beside it, at that detector's scale.
-        study: whose rows.
+        root: ``work_dir/<dataset>/<detector>``, which holds ``seed0``, ``seed1``, ...; rows of frameworks are
+            searched in the folders beside it, at that detector's scale.
+        study: study to read.
 
     Returns:
         The study's label columns, ``run``, ``seed``, the measures as fractions with the number of classes behind each
-        AP (``<name>_classes``), and where each comes from.
+        AP (``<name>_classes``), and the provenance.
 
     Raises:
-        InputError: no finished run of the study there.
+        InputError: there is no finished run of the study below ``root``.
     """
     runs = []
     for row in study.rows:
@@ -53,7 +53,7 @@ def study_runs(root: Path, study: Study) -> pd.DataFrame:
 
 
 def _runs_of(runs: pd.DataFrame, row: Row) -> pd.DataFrame:
-    """Those of one row, by seed."""
+    """Return the runs of one row of a study, indexed by seed."""
     chosen = runs["run"] == str(row.run)
     if row.framework is not None:
         chosen &= runs["framework"] == row.framework
@@ -81,7 +81,7 @@ def _run(row: Row, folder: RunFolder) -> dict[str, Any]:
 
 
 def summary(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Mean and standard deviation over seeds, a row a setting in the study's order; settings without a run left out.
+    """Compute mean and standard deviation over seeds, one row for each setting with a run, in the study's order.
 
     Returns:
         The label columns, ``run``, ``detector``, ``seeds`` (their number), each measure's mean under its name and its
@@ -99,9 +99,9 @@ def summary(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def shown(frame: pd.DataFrame, study: Study, columns: Sequence[str]) -> pd.DataFrame:
-    """Labels and some measures of a summary in percent, as strings; with several seeds as mean ± deviation.
+    """Format labels and some measures of a summary in percent; with several seeds as mean ± deviation.
 
-    Frameworks are named by the detector that stands for them here.
+    Frameworks are named by the detector that represents them here.
     """
     result = frame[["detector" if label == "framework" else label for label in study.rows[0].labels]].copy()
     several = frame["seeds"].max() > 1
@@ -119,18 +119,19 @@ def shown(frame: pd.DataFrame, study: Study, columns: Sequence[str]) -> pd.DataF
 
 
 def versus_paper(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Does each difference to the baseline have the paper's sign?
+    """Compare the sign of each difference to the baseline with the paper's.
 
-    A difference is the mean over the seeds that both ends have, of the difference in each; its noise is twice the
-    standard deviation of the latter. With one seed there is no estimate, and only the signs are compared.
+    For each seed that both runs have, the difference is taken; its mean over seeds is compared. The noise is twice
+    the standard deviation of these differences. With one seed there is no estimate of the noise, and only the signs
+    are compared.
 
     Args:
-        runs: of ``study_runs``.
-        study: whose table the paper prints, rows numbered as there.
+        runs: result of ``study_runs``.
+        study: study of a table in the paper, with rows numbered as there.
 
     Returns:
-        A row a setting and measure: label columns, ``measure``, ``paper`` (its difference to its own baseline, in
-        points), ``ours`` (in points), ``noise`` (in points) and ``verdict``: agree, disagree, or within noise
+        One row for each setting and measure: label columns, ``measure``, ``paper`` (difference to the paper's baseline,
+        in points), ``ours`` (in points), ``noise`` (in points) and ``verdict``: agree, disagree, or within noise
         (also where the paper has no difference).
     """
     paper = published.by_row(int(study.name.split()[-1]))
@@ -158,7 +159,7 @@ def versus_paper(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def signs(compared: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """``versus_paper`` with a column a measure: ``+2.1 ✓`` agrees, ``✗`` disagrees, ``~`` is within noise."""
+    """Format ``versus_paper``, one column per measure: ``+2.1 ✓`` agrees, ``✗`` disagrees, ``~`` is within noise."""
     marks = {"agree": "✓", "disagree": "✗", "within noise": "~"}
     labels = list(study.rows[0].labels)
     rows = []
@@ -173,27 +174,27 @@ def signs(compared: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """Write a DataFrame of strings as a Markdown table."""
+    """Format a DataFrame of strings as a Markdown table."""
     return str(frame.to_markdown(index=False, tablefmt="github", disable_numparse=True))
 
 
 def latex(frame: pd.DataFrame, labels: int) -> str:
-    """Write a DataFrame of strings as a LaTeX table with booktabs; the first ``labels`` columns to the left."""
+    """Format a DataFrame of strings as a LaTeX table with booktabs; the first ``labels`` columns are left-aligned."""
     columns = "l" * labels + "r" * (len(frame.columns) - labels)
     text = frame.to_latex(index=False, escape=True, column_format=columns)
     return str(text).replace("±", r"$\pm$").rstrip()
 
 
 def run_bin_names(runs: pd.DataFrame) -> list[str]:
-    """Intervals of the bins that runs were measured in."""
+    """Return the intervals of the bins that the runs were measured in."""
     return bin_names(parse_edges(runs["bin_edges"].iloc[0], " "))
 
 
 def remarks(runs: Iterable[tuple[str, str]]) -> str:
-    """Sentences on runs: what their variants are, and which were made before their variant was corrected.
+    """Write sentences on runs: their variants' notes, and runs made before their variant was corrected.
 
     Args:
-        runs: ``method:variant`` and when it was run (ISO; several joined by `` / ``).
+        runs: ``method:variant`` and date of the run (ISO; several joined by `` / ``).
     """
     notes: dict[str, None] = {}
     old: dict[str, dict[str, None]] = {}
@@ -211,7 +212,7 @@ def remarks(runs: Iterable[tuple[str, str]]) -> str:
 
 
 def caption(runs: pd.DataFrame) -> str:
-    """What the columns mean: bins with their edges and the classes behind each AP; and ``remarks``."""
+    """Write the caption of a table: data set, detectors, bins with the number of classes, and ``remarks``."""
     first, seeds, detectors = runs.iloc[0], sorted(set(runs["seed"])), list(dict.fromkeys(runs["detector"]))
     bins = ", ".join(
         f"{number}: {name} ({int(first[f'AP{number}_classes'])} classes)"
@@ -230,7 +231,7 @@ def caption(runs: pd.DataFrame) -> str:
 
 
 def _on_validation(runs: pd.DataFrame) -> str:
-    """What the methods' records say was set after results on the validation set, with the rows that it touches."""
+    """Describe the settings chosen after results on the validation set, by the methods' records, with their rows."""
     rows = runs.drop_duplicates("run")
     numbers = rows["row"] if "row" in rows else [""] * len(rows)
     told = [

@@ -1,12 +1,12 @@
-"""One evaluation by one package, in a process of its own: seconds, mean AP, and the most memory that it held.
+"""One evaluation by one package in its own process: seconds, mean AP, and peak memory.
 
     python benchmarks/ap_peers.py FOLDER PACKAGE json|arrays
 
-prints them as JSON. What is timed begins with files (``json``), or with annotations and detections in memory
-(``arrays``), and ends with the AP of each category; ours with the table of all categories and its bins. Of arrays, all
-hold the same: annotations as ``json.load`` returns them or as columns made of them, detections as columns. hotcoco
-makes both of columns, ours holds its ``GroundTruth``; vernier reads federated ground truth from JSON alone, and so do
-the official package and its results.
+prints them as JSON. The timed part begins with files (``json``), or with annotations and detections in memory
+(``arrays``). It ends with the AP of each category; ours ends with the table of all categories and its bins. With
+arrays, all packages hold the same: annotations as ``json.load`` returns them or as columns made from them, detections
+as columns. hotcoco makes both from columns, ours holds its ``GroundTruth``. vernier reads federated ground truth only
+from JSON; the official package reads ground truth and results only from JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Prepared = Callable[[], float]
 
 
 def ours(folder: Path, arrays: bool) -> Prepared:
-    """This package."""
+    """Evaluate with this package."""
     from imbalance_bench.categories import CategoryTable
     from imbalance_bench.evaluation import detections
     from imbalance_bench.evaluation.average_precision import evaluate
@@ -54,7 +54,7 @@ def ours(folder: Path, arrays: bool) -> Prepared:
 
 
 def hotcoco(folder: Path, arrays: bool) -> Prepared:
-    """The engine that ours is built on, all detections handed over."""
+    """Evaluate with hotcoco, the engine that ours uses; it receives all detections."""
     from hotcoco import COCO, COCOeval
 
     def run(truth: COCO, found: COCO) -> float:
@@ -86,7 +86,7 @@ def hotcoco(folder: Path, arrays: bool) -> Prepared:
 
 
 def ultrafast(folder: Path, arrays: bool) -> Prepared:
-    """ultrafast-pycocotools."""
+    """Evaluate with ultrafast-pycocotools."""
     from ultrafast_pycocotools import COCO, COCOeval
 
     def run(truth: COCO, results: str | np.ndarray) -> float:
@@ -103,7 +103,7 @@ def ultrafast(folder: Path, arrays: bool) -> Prepared:
 
 
 def vernier(folder: Path, arrays: bool) -> Prepared:
-    """vernier, on all processors; its public evaluator always measures small, medium and large boxes too."""
+    """Evaluate with vernier on all processors; its public evaluator also measures small, medium and large boxes."""
     from vernier._core import Breakdown, evaluate_bbox_grid
     from vernier.instance import CocoDataset
 
@@ -122,7 +122,7 @@ def vernier(folder: Path, arrays: bool) -> Prepared:
 
 
 def faster(folder: Path, arrays: bool) -> Prepared:
-    """faster-coco-eval."""
+    """Evaluate with faster-coco-eval."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     def run(truth: COCO, results: str | np.ndarray) -> float:
@@ -140,7 +140,7 @@ def faster(folder: Path, arrays: bool) -> Prepared:
 
 
 def official(folder: Path, arrays: bool) -> Prepared:
-    """The lvis package; it reads files."""
+    """Evaluate with the official lvis package, which reads files."""
     from imbalance_bench.evaluation.references import lvis_package
 
     def from_files() -> float:
@@ -172,13 +172,13 @@ def _content(folder: Path) -> dict[str, Any]:
 
 
 def _columns(folder: Path) -> dict[str, np.ndarray]:
-    """Fields of our ``Detections``; labels are category ids less 1."""
+    """Return the fields of our ``Detections``; labels are category ids minus 1."""
     with np.load(folder / "detections.npz") as archive:
         return {name: archive[name] for name in archive}
 
 
 def _matrix(found: dict[str, np.ndarray]) -> np.ndarray:
-    """(D, 7) image, x, y, width, height, score, category id."""
+    """Return (D, 7) image, x, y, width, height, score, category id."""
     matrix = np.empty((len(found["scores"]), 7))
     matrix[:, 0], matrix[:, 5], matrix[:, 6] = found["image_ids"], found["scores"], found["labels"] + 1
     matrix[:, 1:5] = found["boxes"]
@@ -187,13 +187,13 @@ def _matrix(found: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _mean(precision: np.ndarray) -> float:
-    """Of (IoUs, recall levels, categories), categories without ground truth (-1) left out."""
+    """Average (IoUs, recall levels, categories) precision, without categories that have no ground truth (-1)."""
     ap = precision.mean(axis=(0, 1))
     return float(ap[ap > -1].mean())
 
 
 def measure(folder: Path, name: str, source: str) -> dict[str, float]:
-    """Return ``seconds``, ``ap`` and ``mib``, the most memory of this whole process."""
+    """Return ``seconds``, ``ap`` and ``mib``, the peak memory of this process."""
     run = PEERS[name][0](folder, source == "arrays")
     start = time.perf_counter()
     ap = run()

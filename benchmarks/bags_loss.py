@@ -1,4 +1,4 @@
-"""What BAGS' loss costs against plain softmax cross-entropy over as many logits, forward and backward.
+"""The cost of BAGS' loss against softmax cross-entropy over the same number of logits, forward and backward.
 
     python benchmarks/bags_loss.py [--repeats 100]
 
@@ -25,7 +25,7 @@ CLASSES = 1230
 
 
 def measure(sizes: tuple[int, ...] = (1024, 8192), repeats: int = 100) -> Rows:
-    """One row for each number of RoIs and way of drawing the foreground."""
+    """Measure one row for each number of RoIs and each way of drawing the foreground."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     keep_freed_memory()  # as in training, for both
     torch.manual_seed(0)

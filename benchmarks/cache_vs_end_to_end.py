@@ -1,4 +1,4 @@
-"""Is the proposal cache a shortcut in quality? W and b of BAGS trained on the cache and frozen end to end.
+"""Does the proposal cache change quality? W and b of BAGS trained on the cache and frozen end to end.
 
     python benchmarks/cache_vs_end_to_end.py [--dataset emoji-lt-small] [--data-dir data] [--work-dir work_dirs]
 
@@ -34,7 +34,7 @@ def main(
     work_dir: Path = Path("work_dirs"),
     output: Path = Path("results/measured/emoji-lt-small/cache_vs_end_to_end.csv"),
 ) -> None:
-    """Train both ways, compare, write."""
+    """Train both ways, compare, and write the results."""
     bench = options.benchmark(dataset, detector, data_dir, work_dir, seed=0, device="auto")
     # Only now, with mmdet loaded in silence.
     from imbalance_bench.training.end_to_end import build_detector, load_features, train_detector

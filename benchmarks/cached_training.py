@@ -1,9 +1,9 @@
-"""Classifiers trained on cached proposals against the same training end to end with everything else frozen, in mmdet.
+"""Training of classifiers on cached proposals against the same training end to end in mmdet, the rest frozen.
 
     python benchmarks/cached_training.py [--dataset emoji-lt-small]
 
 The detector is trained for one epoch, which is enough for timing; end to end, one epoch is timed and multiplied by
-the schedule's number. That both ways reach the same AP is shown by ``cache_vs_end_to_end.py``.
+the schedule's number. ``cache_vs_end_to_end.py`` shows that both ways reach the same AP.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METHODS = ("x2-cls", "reweight-cls", "focal-cls", "bags")
 def measure(
     dataset: str = "emoji-lt-small", detector: str = "tiny", data_dir: Path = Path("data"), repeats: int = 3
 ) -> Rows:
-    """A row for each method, one for the first with the cache made for it, one for all methods together."""
+    """Measure one row per method, one for the first with the making of the cache, and one for all methods together."""
     bench = options.benchmark(dataset, detector, data_dir, Path("work_dirs"), seed=0, device="auto")
     # Only now, with mmdet loaded in silence.
     from imbalance_bench.training.end_to_end import build_detector, train_detector
@@ -81,7 +81,7 @@ def measure(
 def main(
     dataset: str = "emoji-lt-small", detector: str = "tiny", data_dir: Path = Path("data"), repeats: int = 3
 ) -> None:
-    """Train both ways, print."""
+    """Train both ways and print the times."""
     show(measure(dataset, detector, data_dir, repeats))
 
 

@@ -1,9 +1,9 @@
-"""CPU seconds of the commands that only read, and of errors of usage: most of them is imports.
+"""CPU seconds of the commands that only read, and of usage errors; imports take most of the time.
 
     python benchmarks/commands.py [--repeats 5]
 
-Each command runs in a process of its own, on the committed results; user and system time, median. There is no
-alternative; the note says what importing typer, rich and pandas alone takes.
+Each command runs in its own process, on the committed results; the median of user and system time is shown. There is
+no alternative; the note gives the time to import only typer, rich and pandas.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ IMPORTS = "import typer, rich.console, pandas"
 
 
 def seconds(command: list[str]) -> float:
-    """User and system time of a command, whatever its exit status."""
+    """Return user and system time of a command, with any exit status."""
     before = os.times()
     subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     after = os.times()
@@ -46,7 +46,7 @@ def seconds(command: list[str]) -> float:
 
 
 def measure(repeats: int = 5) -> Rows:
-    """One row a command."""
+    """Measure one row for each command."""
     rows = []
     imports = statistics.median(seconds([sys.executable, "-c", IMPORTS]) for _ in range(repeats))
     with tempfile.TemporaryDirectory() as folder:

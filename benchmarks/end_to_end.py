@@ -1,10 +1,10 @@
-"""End-to-end training of a tiny detector: ours against mmdet as it comes, on the same images from the same weights.
+"""End-to-end training of a tiny detector: ours against unchanged mmdet, on the same images from the same weights.
 
     python benchmarks/end_to_end.py [--dataset emoji-lt-small] [--iterations 15] [--repeats 3]
 
-As it comes: torchvision's RoIAlign (mmcv's ``use_torchvision``), PyTorch's memory format, the C library's own handling
+Unchanged: torchvision's RoIAlign (mmcv's ``use_torchvision``), PyTorch's memory format, the C library's own handling
 of freed memory, two loading processes. Ours: ``train_detector``'s settings. The loss of the first iteration must agree
-to float precision; from then on rounding grows, as it does between any two machines.
+to float precision; after it rounding differences grow, as they do between any two machines.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WARM_UP = 3
 
 
 def train(as_it_comes: bool, dataset: str, detector: str, data_dir: Path, iterations: int) -> tuple[float, float]:
-    """Seconds an iteration (median), and the loss of the first."""
+    """Return seconds per iteration (median), and the loss of the first iteration."""
     bench = options.benchmark(dataset, detector, data_dir, Path("work_dirs"), seed=0, device="cpu")
     # Only now, with mmdet loaded in silence.
     from mmcv.ops import RoIAlign
@@ -74,7 +74,7 @@ def measure(
     iterations: int = 15,
     repeats: int = 3,
 ) -> Rows:
-    """One row; the two in turns, each in a process of its own."""
+    """Measure one row; both run in turns, each in its own process."""
     runs = [alone(train, way, dataset, detector, data_dir, iterations)[0] for _ in range(repeats) for way in (0, 1)]
     (ours, loss), (theirs, their_loss) = [
         (statistics.median(seconds for seconds, _ in runs[way::2]), runs[way][1]) for way in (0, 1)
@@ -92,7 +92,7 @@ def main(
     iterations: int = 15,
     repeats: int = 3,
 ) -> None:
-    """Train both ways, print."""
+    """Train both ways and print the times."""
     show(measure(dataset, detector, data_dir, iterations, repeats))
 
 

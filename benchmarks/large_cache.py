@@ -1,10 +1,10 @@
-"""BAGS trained on a cache that does not fit the memory: its rate, its peak memory, and how the cost grows.
+"""Training of BAGS on a cache larger than memory: rate, peak memory, and growth of the cost.
 
     python benchmarks/large_cache.py [--gigabytes 10] [--iterations 0] [--folder DIR]
 
 The cache is generated: 512 RoIs of 1,024 features an image in half precision, LVIS's 1,230 classes by their train
 instances. It is written and read by the code that detectors use. The alternative is the usual memory-mapped array,
-indexed by the rows of a batch; both train the same classifier on the same batches, each in a process of its own.
+indexed by the rows of a batch; both train the same classifier on the same batches, each in its own process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LVIS_IMAGES = 57_263
 
 
 def generate(folder: Path, images: int, classes: int = CLASSES) -> None:
-    """A part of so many images: a class's features stand around a point of its own."""
+    """Generate a shard of a number of images; features of a class lie around a point of their own."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.from_numpy(lvis_counts_by_rank(classes)).double()
     centres = torch.randn(classes + 1, DIM, generator=generator).half()
@@ -55,7 +55,7 @@ class MappedRows(ShardedRows):
     """The alternative: files mapped into memory, rows of a batch picked by their numbers."""
 
     def tensor(self, spans: list[slice], device: str = "cpu") -> torch.Tensor:  # type: ignore[override]
-        """As ``ShardedRows.tensor``."""
+        """Return the rows as a tensor, as ``ShardedRows.tensor`` does."""
         shards = [np.memmap(path, self.dtype, "r").reshape(-1, self.dim) for path in self.files]
         starts = np.cumsum([0, *map(len, shards)])
         parts = []
@@ -67,7 +67,7 @@ class MappedRows(ShardedRows):
 
 
 def train(folder: Path, mapped: bool, iterations: int, classes: int = CLASSES) -> tuple[float, int]:
-    """Seconds and proposals of one epoch, or of so many iterations of it."""
+    """Return seconds and number of proposals of one epoch, or of its first ``iterations``."""
     part = proposals.read(folder, verify=False)
     if iterations:
         part = replace(part, image_ids=part.image_ids[: iterations * BATCH])
@@ -89,7 +89,7 @@ def train(folder: Path, mapped: bool, iterations: int, classes: int = CLASSES) -
 
 
 def measure(gigabytes: float = 10, iterations: int = 0, folder: Path | None = None, curves: bool = True) -> Rows:
-    """The large cache against the memory-mapped one; then, for ``curves``, time by proposals and by classes."""
+    """Measure the large cache against the memory-mapped one; with ``curves`` also time by proposals and by classes."""
     rows = []
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         images = round(gigabytes * 2**30 / (ROIS * DIM * 2))
@@ -122,7 +122,7 @@ def main(
     iterations: Annotated[int, typer.Option(help="Iterations to train, 0 for a whole epoch.")] = 0,
     folder: Annotated[Path | None, typer.Option(help="Where it is generated, and removed again.")] = None,
 ) -> None:
-    """Generate, train both ways, print."""
+    """Generate a cache, train both ways and print the results."""
     show(measure(gigabytes, iterations, folder))
 
 

@@ -1,10 +1,10 @@
-"""AP at LVIS's scale by ours and by the packages of others, from the same arrays and from the same JSON.
+"""AP at LVIS's scale by our package and by other packages, from the same arrays and from the same JSON.
 
     python benchmarks/lvis_evaluation.py [--images 5000] [--detections 300] [--classes 1230]
 
 Federated annotations like LVIS's: about ten boxes of five categories an image, twenty categories known to be absent,
 two not annotated exhaustively. Of the detections, some are jittered boxes, some of judged categories, most of others.
-``ap_peers.py`` says what is timed. Packages that are not installed are left out: pip install ultrafast-pycocotools
+``ap_peers.py`` describes the timed part. Missing packages are left out: pip install ultrafast-pycocotools
 vernier.
 """
 
@@ -29,7 +29,7 @@ SIDE = 640
 
 
 def generate(folder: Path, images: int, detections: int, classes: int) -> None:
-    """Write annotations, the detections as arrays, and as a results file."""
+    """Write annotations, and detections as arrays and as a results file."""
     rng = np.random.default_rng(0)
     frequency = rng.zipf(1.3, 10 * classes) % classes
     content: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
@@ -80,7 +80,7 @@ def generate(folder: Path, images: int, detections: int, classes: int) -> None:
 
 
 def alone(folder: Path, name: str, source: str) -> dict[str, float]:
-    """``ap_peers.measure`` in a process of its own."""
+    """Run ``ap_peers.measure`` in its own process."""
     script = Path(__file__).with_name("ap_peers.py")
     done = subprocess.run([sys.executable, script, folder, name, source], stdout=subprocess.PIPE, text=True, check=True)
     measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -88,9 +88,9 @@ def alone(folder: Path, name: str, source: str) -> dict[str, float]:
 
 
 def measure(images: int = 5000, detections: int = 300, classes: int = 1230, repeats: int = 10) -> Rows:
-    """Against each package that is installed: the least seconds and MiB of some repetitions, in turns.
+    """Measure ours against each installed package: the least seconds and MiB of some repetitions, in turns.
 
-    The least, because other work on the machine only ever adds. What takes ``SLOW`` seconds or more is not repeated.
+    The least, because other work on the machine only adds time. Runs of ``SLOW`` seconds or more are not repeated.
     """
     best: dict[tuple[str, str], dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -119,7 +119,7 @@ def measure(images: int = 5000, detections: int = 300, classes: int = 1230, repe
 
 
 def main(images: int = 5000, detections: int = 300, classes: int = 1230, repeats: int = 10) -> None:
-    """Evaluate in all ways, check that they agree, print."""
+    """Evaluate in all ways, check that they agree, and print the results."""
     show(measure(images, detections, classes, repeats))
 
 

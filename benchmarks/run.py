@@ -1,4 +1,4 @@
-"""All benchmarks that need no GPU, one after the other; results with their provenance, and their figure.
+"""Run all benchmarks that need no GPU, one after the other; write results with provenance, and the figure.
 
 python benchmarks/run.py [--only bags_loss] [-o results/measured]
 """
@@ -36,7 +36,7 @@ LONG = ("large_cache_10_gib",)
 
 
 def measure(name: str) -> Rows:
-    """The rows of one benchmark."""
+    """Return the rows of one benchmark."""
     module, options = BENCHMARKS[name]
     return importlib.import_module(module).measure(**options)
 
@@ -45,7 +45,7 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Benchmarks to run; the others keep their rows.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")] = Path("results/measured"),
 ) -> None:
-    """Run, show, and write benchmarks.csv and benchmarks.png."""
+    """Run and show the benchmarks, and write benchmarks.csv and benchmarks.png."""
     path = output / "benchmarks.csv"
     kept = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["script"])
     for name in only or [name for name in BENCHMARKS if name not in LONG]:

@@ -1,4 +1,4 @@
-"""From 1,231 scores a proposal to an image's 300 detections: ours against mmdet's ``multiclass_nms``.
+"""From 1,231 scores of each proposal to 300 detections of an image: ours against mmdet's ``multiclass_nms``.
 
     python benchmarks/scoring.py [--images 1] [--proposals 300] [--classes 1230]
 
@@ -17,7 +17,7 @@ IOU, MOST = 0.5, 300
 
 
 def generate(images: int, proposals: int, classes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """(scores, boxes) of images: proposals around a few objects, each sure of a few classes."""
+    """Generate (scores, boxes) of images: proposals around a few objects, each with high scores for a few classes."""
     generator = torch.Generator().manual_seed(0)
     made = []
     for _ in range(images):
@@ -31,7 +31,7 @@ def generate(images: int, proposals: int, classes: int) -> list[tuple[torch.Tens
 
 
 def measure(images: int = 1, proposals: int = 300, classes: int = 1230, repeats: int = 3) -> Rows:
-    """One row; the median of repetitions in turns."""
+    """Measure one row: the median of repetitions in turns."""
     from mmdet.models.layers import multiclass_nms
 
     import imbalance_bench.detectors  # noqa: F401 - torchvision's operators in place of mmcv's
@@ -54,7 +54,7 @@ def measure(images: int = 1, proposals: int = 300, classes: int = 1230, repeats:
 
 
 def main(images: int = 1, proposals: int = 300, classes: int = 1230, repeats: int = 3) -> None:
-    """Check that both find the same, time, print."""
+    """Check that both find the same detections, time both, and print the result."""
     show(measure(images, proposals, classes, repeats))
 
 

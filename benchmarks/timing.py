@@ -1,4 +1,4 @@
-"""What the benchmarks share: two ways of doing the same thing timed in turns, memory of a process, rows of results."""
+"""Shared parts of the benchmarks: two ways timed in turns, memory of a process, rows of results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Rows = list[dict[str, Any]]
 def row(
     benchmark: str, case: str, ours: float, alternative: str = "", theirs: float = float("nan"), note: str = ""
 ) -> dict[str, Any]:
-    """One result: seconds of ours and of the named alternative, and how many times as fast ours is."""
+    """Return one result: seconds of ours and of the named alternative, and how many times as fast ours is."""
     values = (benchmark, case, ours, alternative, theirs, theirs / ours, note)
     return dict(zip(COLUMNS, values, strict=True))
 
@@ -32,7 +32,9 @@ def show(rows: Rows) -> None:
 
 
 def in_turns(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median seconds of each; in turns, so that what else the machine does falls on both. The first turn warms up."""
+    """Time both functions in turns and return the median seconds of each; the first turn is a warm-up.
+
+    Turns share the load of other programs between both."""
     spent: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats + 1):
         for function, seconds in zip((ours, theirs), spent, strict=True):
@@ -45,13 +47,13 @@ def in_turns(ours: Callable[[], object], theirs: Callable[[], object], repeats: 
 
 
 def _finish() -> None:
-    """What has been sent to a GPU."""
+    """Wait until the GPU has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """What a function returns in a process of its own, and the MiB that this process has held at most."""
+    """Run a function in its own process; return its result and the peak memory of that process in MiB."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_with_memory, function, arguments).result()
 

@@ -3,7 +3,7 @@
     python benchmarks/weight_norms.py [--gigabytes 1]
 
 The alternative loads the whole checkpoint with ``torch.load(weights_only=True)`` and takes the norms of ``fc_cls``.
-Each runs in a process of its own, whose memory includes torch itself.
+Each runs in its own process, whose memory includes torch itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CLASSES, DIM = 1230, 1024
 
 
 def make(path: Path, gigabytes: float) -> None:
-    """A checkpoint of mmdet's shape: a classifier among large tensors."""
+    """Write a checkpoint of mmdet's structure: a classifier among large tensors."""
     state = {f"backbone.layer{n}.weight": torch.zeros(1 << 24) for n in range(round(gigabytes * 16))}
     state["roi_head.bbox_head.fc_cls.weight"] = torch.randn(CLASSES + 1, DIM)
     state["roi_head.bbox_head.fc_cls.bias"] = torch.randn(CLASSES + 1)
@@ -32,7 +32,7 @@ def make(path: Path, gigabytes: float) -> None:
 
 
 def ours(path: Path) -> tuple[float, float]:
-    """Seconds, and the sum of the norms."""
+    """Time our package; return seconds and the sum of the norms."""
     start = time.perf_counter()
     (classifier,) = foreign_classifiers.find(read(path))
     total = float(np.linalg.norm(classifier.weights, axis=1).sum())
@@ -40,7 +40,7 @@ def ours(path: Path) -> tuple[float, float]:
 
 
 def theirs(path: Path) -> tuple[float, float]:
-    """Seconds, and the sum of the norms."""
+    """Time the alternative; return seconds and the sum of the norms."""
     start = time.perf_counter()
     weight = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]["roi_head.bbox_head.fc_cls.weight"]
     total = float(weight.norm(dim=1).sum())
@@ -48,12 +48,12 @@ def theirs(path: Path) -> tuple[float, float]:
 
 
 def nothing(path: Path) -> tuple[float, float]:
-    """What the process holds without reading anything."""
+    """Read nothing: the memory of the process is that of the imports."""
     return 0.0, 0.0
 
 
 def measure(gigabytes: float = 1) -> Rows:
-    """One row, with the memory of both over that of the imports."""
+    """Measure one row, with the memory of both above that of the imports."""
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "checkpoint.pth"
         make(path, gigabytes)

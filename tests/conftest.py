@@ -1,4 +1,4 @@
-"""Shared by all tests: the package first (threads of torch, mmcv's operators), no display, a data set, runs."""
+"""Fixtures of all tests: a data set and runs; the package is imported first (torch's threads, mmcv's operators)."""
 
 import imbalance_bench  # noqa: F401  # isort: skip
 

@@ -1,4 +1,4 @@
-"""A GPU that computes on the CPU: its tensors have values, say that they are elsewhere, and do not mix with others."""
+"""A pretended GPU that computes on the CPU: its tensors report another device, and do not mix with CPU tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The category table: bins, labels, and annotation files that are wrong."""
+"""The category table: bins, labels, and wrong annotation files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Mutated files into every reader that a user reaches: a value or InputError, no traceback, no hang, nothing written.
+"""Mutated files in every reader of user files give a value or InputError: no traceback, no hang, nothing written.
 
 ``FUZZ_SECONDS`` says for how long, ``FUZZ_SEED`` where to begin; a failure names its seed, and ``FUZZ_SECONDS=0
 FUZZ_SEED=...`` repeats that one.

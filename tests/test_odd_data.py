@@ -1,4 +1,4 @@
-"""Data that is odd but valid: a class without train instances, a bin without validation objects, crowds, slivers."""
+"""Unusual but valid data: a class without train instances, a bin without validation objects, crowds, thin boxes."""
 
 import json
 import shutil

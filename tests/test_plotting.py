@@ -1,4 +1,4 @@
-"""What the figure of weight norms draws: each table by its own counts, and nothing outside its axes."""
+"""The figure of weight norms: each table is drawn by its own counts, and nothing outside the axes."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""The public names: light to import, known to editors, documented with an example that runs."""
+"""The public names: fast to import, known to editors, documented with an example that runs."""
 
 import ast
 import doctest

@@ -1,4 +1,4 @@
-"""The schedule of the cached trainer is the one that mmengine follows end to end."""
+"""The schedule of the cached trainer equals mmengine's in end-to-end training."""
 
 import pytest
 import torch

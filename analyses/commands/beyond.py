@@ -1,4 +1,4 @@
-"""The command that puts every remedy that a frozen detector can host into one table."""
+"""The command that compares all methods for a frozen detector in one table."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def beyond(
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
 ) -> None:
-    """Every method that trains the classifier alone, or nothing, on one frozen detector a seed.
+    """Compare all methods that train only the classifier, or nothing, on one frozen detector per seed.
 
-    Each with its default settings, with those that do best on held-out training images, chosen for all by the same
-    rule, and, where it trains a linear classifier, with a cosine one in its place. Finished runs are kept; killed at
-    any moment, the same command goes on.
+    Each method runs with its default settings and with the settings that are best on held-out training images, chosen
+    by the same rule for all. Methods that train a linear classifier also run with a cosine classifier. Finished runs
+    are kept; after an interruption, the same command continues.
 
     Example: imbalance-bench beyond --seeds 0,1,2 --output results
     """

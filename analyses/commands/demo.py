@@ -1,4 +1,4 @@
-"""The main job from end to end."""
+"""The command that repeats the study on embedded data."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def demo(
 
     Draws emoji-lt, trains a small Faster R-CNN on it, caches its proposals once, runs the classifier-level methods
     of the paper's Table 1 on them, and ends with the table and the figures. Finished steps are kept: a second
-    call, or one after an interruption, does only what is missing.
+    call, or one after an interruption, runs only what is missing.
 
     Example: imbalance-bench demo --size mini
     """

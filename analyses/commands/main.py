@@ -1,4 +1,4 @@
-"""The whole command line: the commands of the library, and those of the paper's study."""
+"""The complete command line: the commands of the library and those of the paper's study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left of a list of runs, and how long it takes by runs that are done: the user's, else the committed ones."""
+"""The plan of a list of runs: what is left, and its duration, estimated from the user's or the committed runs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ COLUMNS = ["dataset", "detector", "run", "trains", "epochs", "seconds", "machine
 
 
 def show_plan(jobs: list[Job]) -> None:
-    """Print what is done, what is left and how long that takes, where the times are from, and starts that are random.
+    """Print finished and remaining runs, the expected time and its source, and warnings of random starts.
 
     Args:
-        jobs: runs, and the benchmarks that run them.
+        jobs: runs, with the benchmarks that run them.
     """
     work_dirs = dict.fromkeys(bench.work_dir for bench, _ in jobs)
     sources = {"yours": pd.concat([past(folder) for folder in work_dirs]), "committed": past(COMMITTED)}
@@ -61,10 +61,10 @@ def show_plan(jobs: list[Job]) -> None:
 
 
 def past(folder: Path) -> pd.DataFrame:
-    """The finished runs below a folder of run folders; what is no record, or of a method that is no more, is passed by.
+    """Read the finished runs below a folder of run folders; invalid records and methods no longer known are skipped.
 
     Returns:
-        Columns ``COLUMNS``; ``seconds`` of training and evaluation, ``epochs`` 1 where nothing is trained.
+        Columns ``COLUMNS``; ``seconds`` of training and evaluation, ``epochs`` is 1 if nothing is trained.
     """
     rows = []
     for path in sorted(folder.glob("*/*/seed*/*/record.json")):
@@ -82,17 +82,17 @@ def past(folder: Path) -> pd.DataFrame:
 
 
 def estimate(job: Job, sources: dict[str, pd.DataFrame]) -> tuple[float, str, str]:
-    """Seconds that a run takes, by the nearest of the finished ones.
+    """Estimate the seconds that a run takes from the most similar finished runs.
 
-    Nearest is the first source that has any: the same run, else runs that train the same, on the same data set and
-    detector; else those of the detector on another data set, in the ratio of train instances and epochs.
+    The first source with such runs is used: the same run, else runs that train the same parts, on the same data set and
+    detector; else runs of the detector on another data set, scaled by the ratio of train instances and epochs.
 
     Args:
-        job: the run.
-        sources: finished runs (``past``), the ones to take first before the others.
+        job: run to estimate.
+        sources: finished runs (``past``), in order of preference.
 
     Returns:
-        Median of the seconds (NaN without any), source, and machine.
+        Median of the seconds (NaN if there is no such run), source, and machine.
     """
     bench, run = job
     setup, epochs = bench.setup, 1 if run.trains_nothing else bench.schedule_of(run).epochs

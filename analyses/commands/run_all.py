@@ -1,4 +1,4 @@
-"""Whole studies: every run behind a table or figure, for several seeds, and the state of run folders."""
+"""The command that runs whole studies: every run of a table or figure, for several seeds."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def run_all(
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
 ) -> None:
-    """Run everything behind tables and figures of the paper; finished runs are kept, failed ones do not stop the rest.
+    """Run everything for tables and figures of the paper; finished runs are kept, failed ones do not stop the rest.
 
-    Shared work is done once: one baseline a seed, one proposal cache for all classifier-level runs of all studies.
-    Killed at any moment, the same command goes on. Tables 2, 3 and 6 take every framework at the scale of --detector.
+    Shared work is done once: one baseline per seed, one proposal cache for all classifier-level runs of all studies.
+    After an interruption, the same command continues. Tables 2, 3 and 6 use every framework at the scale of --detector.
     With --cluster, all machines share --work-dir and --data-dir; a run whose worker is lost is retried from its
     checkpoint.
 
@@ -111,7 +111,7 @@ def run_all(
 
 
 def _in_turn(jobs: list[Job]) -> Iterator[tuple[Job, Exception | None]]:
-    """Run them here; yields each with what it failed with."""
+    """Run the jobs in this process, one after the other; yield each with its error or None."""
     for job in jobs:
         bench, run = job
         try:
@@ -123,7 +123,7 @@ def _in_turn(jobs: list[Job]) -> Iterator[tuple[Job, Exception | None]]:
 
 
 def _on_cluster(jobs: list[Job], cluster: str) -> Iterator[tuple[Job, Exception | None]]:
-    """The same on Ray, side by side, with a line for each that is done."""
+    """Run the jobs in parallel on Ray; print a line for each finished one, and yield each with its error or None."""
     from imbalance_bench.experiments.cluster import connect, run_jobs
 
     if cluster != "ray" and not cluster.startswith("ray://"):
@@ -140,7 +140,7 @@ def _on_cluster(jobs: list[Job], cluster: str) -> Iterator[tuple[Job, Exception 
 
 
 def order(runs: Iterable[Run]) -> list[Run]:
-    """Each run once, after the runs that it needs."""
+    """Return each run once, after the runs that it needs."""
     from imbalance_bench.methods import needs
 
     placed: dict[Run, None] = {}

@@ -46,7 +46,7 @@ def table(
         Path | None, typer.Option("--output", "-o", help="Write CSV, Markdown and LaTeX here (folder).")
     ] = None,
 ) -> None:
-    """A table of the paper, measured: one row for each setting with a finished run, mean and deviation over seeds.
+    """Show a table of the paper as measured: one row per setting with a finished run, mean and deviation over seeds.
 
     Example: imbalance-bench table 1 --dataset emoji-lt-small
     """
@@ -71,7 +71,7 @@ def table(
 
 
 def _print_published(frame: pd.DataFrame, number: int) -> None:
-    """A table of the paper, eight numbers a line, as printed; notes below."""
+    """Print a table of the paper with its published numbers, eight in each line, and its notes below."""
     names = [column for column in frame if column in ("ID", "Models", "Backbone", "Mode", "Part", "b", "o", "N")]
     numbers = [column for column in frame if column not in (*names, "note")]
     notes = [f"({row.iloc[0]}) {row['note']}" for _, row in frame.iterrows() if row.get("note")]
@@ -82,7 +82,7 @@ def _print_published(frame: pd.DataFrame, number: int) -> None:
 
 
 def print_study(root: Path, study: Study, versus: bool = False) -> None:
-    """A study on the console: AP, proposal accuracy below it, and where asked for the paper's signs."""
+    """Print a study: AP, proposal accuracy below it, and on request the comparison with the paper's signs."""
     from .. import tables
 
     runs = tables.study_runs(root, study)
@@ -117,7 +117,7 @@ def figure_weight_norms(
     work_dir: WorkDirOption = WORK_DIR,
     output: OutputOption = Path("weight_norms.png"),
 ) -> None:
-    """Weight norm against rank by train instances, bins marked (Figures 1 and 3 of the paper).
+    """Draw weight norm against rank by train instances, with bins marked (Figures 1 and 3 of the paper).
 
     Example: imbalance-bench figure weight-norms baseline bags reweight-cls -o norms.pdf
     """
@@ -134,7 +134,7 @@ def figure_ap_by_bin(
     work_dir: WorkDirOption = WORK_DIR,
     output: OutputOption = Path("ap_by_bin.png"),
 ) -> None:
-    """AP of every finished run in every bin.
+    """Draw the AP of every finished run in every bin.
 
     Example: imbalance-bench figure ap-by-bin -o ap.png
     """
@@ -155,7 +155,7 @@ def figure_detections(
     work_dir: WorkDirOption = WORK_DIR,
     output: OutputOption = Path("detections.png"),
 ) -> None:
-    """Validation images with ground truth and the detections of some runs side by side.
+    """Draw validation images with ground truth and the detections of some runs side by side.
 
     Example: imbalance-bench figure detections baseline bags --images 4
     """
@@ -182,7 +182,7 @@ def figure_1(
     work_dir: WorkDirOption = WORK_DIR,
     output: OutputOption = Path("figure1.png"),
 ) -> None:
-    """Weight norms of the baseline trained on balanced and on long-tailed data (Figure 1 of the paper).
+    """Draw weight norms of the baseline trained on balanced and on long-tailed data (Figure 1 of the paper).
 
     Example: imbalance-bench figure 1 --balanced emoji-balanced-small --dataset emoji-lt-small
     """
@@ -201,7 +201,7 @@ def figure_3(
     work_dir: WorkDirOption = WORK_DIR,
     output: OutputOption = Path("figure3.png"),
 ) -> None:
-    """Weight norms of baseline, RFS, Re-weight-cls and BAGS (Figure 3 of the paper).
+    """Draw weight norms of baseline, RFS, Re-weight-cls and BAGS (Figure 3 of the paper).
 
     Example: imbalance-bench figure 3 -o figure3.pdf
     """
@@ -209,7 +209,7 @@ def figure_3(
 
 
 def _sweep(number: int, help_text: str) -> None:
-    """A command for a figure that is a study."""
+    """Add the command of a figure that is a study."""
 
     def draw(
         dataset: DatasetOption = DATASET,
@@ -229,20 +229,21 @@ def _sweep(number: int, help_text: str) -> None:
 
 _sweep(
     4,
-    "AP against beta, the others sampled per foreground RoI (Figure 4 of the paper).\n\n"
+    "Draw AP against beta, the others sampled per foreground RoI (Figure 4 of the paper).\n\n"
     "Example: imbalance-bench figure 4",
 )
 _sweep(
     5,
-    "Settings of re-weighting and of tau-normalisation (Figure 5 of the paper).\n\nExample: imbalance-bench figure 5",
+    "Draw AP by settings of re-weighting and tau-normalisation (Figure 5 of the paper).\n\n"
+    "Example: imbalance-bench figure 5",
 )
 
 
 @figures.command("6")
 def figure_6(data_dir: DataDirOption = DATA_DIR, output: OutputOption = Path("figure6.png")) -> None:
-    """Train instances of COCO, of LVIS aligned by rank, and of COCO-LT (Figure 6 of the paper).
+    """Draw train instances of COCO, of LVIS aligned by rank, and of COCO-LT (Figure 6 of the paper).
 
-    Where coco-lt is not prepared, the embedded balanced set stands for COCO: the same recipe on other counts.
+    If coco-lt is not prepared, the embedded balanced set replaces COCO: the same recipe on other counts.
 
     Example: imbalance-bench figure 6 -o figure6.pdf
     """
@@ -253,10 +254,10 @@ def figure_6(data_dir: DataDirOption = DATA_DIR, output: OutputOption = Path("fi
 
 
 def _finished(dataset: str, detector: str, work_dir: Path) -> Path:
-    """Folder of a benchmark's seeds.
+    """Return the folder of a benchmark's seeds.
 
     Raises:
-        InputError: nothing has been run there.
+        InputError: the folder does not exist: nothing has been run.
     """
     root = work_dir / dataset / detector
     if not root.is_dir():

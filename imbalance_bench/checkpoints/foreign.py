@@ -1,6 +1,6 @@
-"""The box classifier in a checkpoint of any framework, found by name and shape, its rows in category order.
+"""Find the box classifier in a checkpoint of any framework by name and shape, and put its rows in category order.
 
-Where background stands is told by ``frameworks``, which category a row means by ``label_order``.
+The place of background is decided by ``frameworks``, the category of each row by ``label_order``.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FoundClassifier(ByValue):
-    """A classifier as it stands in a checkpoint; one a stage of a cascade.
+    """A classifier found in a checkpoint; a cascade has one for each stage.
 
     Attributes:
         tensor: name of its weight, with its place in the file.
-        stage: name of its head, by which stages are told apart.
-        framework: whose, as far as it can be told.
-        width: K, rows of the tensor.
-        background_row: of those rows, the one that scores background; None where there is none.
-        weights: (C + 1, d) rows in category order, background last, NaN where it has no row; single precision.
-        biases: (C + 1,), NaN where there are none.
-        categories: C of those asked for, which the checkpoint knows; None where none were named: rows are labels.
-        notes: what was decided about it, a line each.
+        stage: name of its head, which distinguishes the stages.
+        framework: framework of the checkpoint, as far as it is known.
+        width: K, number of rows of the tensor.
+        background_row: row of the tensor that scores background; None if there is none.
+        weights: (C + 1, d) rows in category order, background last (NaN if it has no row); single precision.
+        biases: (C + 1,) biases, NaN if there are none.
+        categories: the C given categories that the checkpoint knows; None if none were given: then rows are labels.
+        notes: decisions about the classifier, one line each.
     """
 
     tensor: str
@@ -57,23 +57,23 @@ def find(
     background: str | None = None,
     by: str = "names",
 ) -> list[FoundClassifier]:
-    """The classifiers of a checkpoint in the order of stages.
+    """Find the classifiers of a checkpoint, in the order of stages.
 
-    Only their tensors are read. A checkpoint of this suite says what its classifier is; in any other it is found by
-    name. With ``categories`` widths other than C + 1 are understood too: the helper rows of group softmax (BAGS,
+    Only their tensors are read. A checkpoint of this suite states its classifier; in any other the classifier is found
+    by name. With ``categories`` widths other than C + 1 are supported too: the helper rows of group softmax (BAGS,
     C + 2 + N for N groups) and of SeesawLoss (C + 2), and rows by category id (torchvision's 91 for COCO).
 
     Args:
-        checkpoint: of ``checkpoint_formats.read``.
-        categories: that it was trained on; without, every row is a class. Those that the checkpoint's class names lack
-            are left out, and so are its classes that they lack.
-        key: take this tensor, by its name in the state dict or with its place in the file.
-        background: ``first``, ``last`` or ``none``; by framework if not given.
-        by: what tells which class a row is (``label_order``).
+        checkpoint: result of ``formats.read``.
+        categories: categories the classifier was trained on; without them every row is a class. Categories missing from
+            the checkpoint's class names are left out, and so are classes missing from the categories.
+        key: name of the tensor to take, in the state dict or with its place in the file.
+        background: place of background: ``first``, ``last`` or ``none``; by default decided from the framework.
+        by: source of the class of each row (``label_order``).
 
     Raises:
-        InputError: none found, shapes that do not fit each other or the categories, values that are no numbers,
-            class names that are none of the categories', or a background that nothing tells the place of.
+        InputError: no classifier is found, shapes do not fit each other or the categories, values are not numbers, no
+            class name is a category's, or the place of background cannot be decided.
     """
     path = checkpoint.path
     if background not in (None, *BACKGROUNDS):
@@ -97,8 +97,10 @@ def find(
 
 
 def _names(checkpoint: Checkpoint, key: str | None, own: bool) -> tuple[str, list[str]]:
-    """Place of the first state dict that holds a classifier, and the names of its weights in order of stages (all
-    of its tensors where the checkpoint is this suite's ``own``)."""
+    """Return the place of the first state dict with a classifier, and the names of its weights in order of stages.
+
+    If the checkpoint is this suite's ``own``, these are the names of all tensors of the classifier.
+    """
     for place, state in checkpoint.states.items():
         if key is not None:
             names = [name for name in state if key in (name, place + name)]
@@ -121,7 +123,7 @@ def _names(checkpoint: Checkpoint, key: str | None, own: bool) -> tuple[str, lis
 def _own(
     checkpoint: Checkpoint, stage: str, classifier: Classifier, categories: CategoryTable | None, by: str
 ) -> FoundClassifier:
-    """A classifier of this suite, which knows its rows itself."""
+    """Return a classifier of this suite; its class knows the meaning of its rows."""
     from imbalance_bench.classifiers import LinearClassifier
 
     weights, biases = classifier.class_weights(), classifier.class_biases()
@@ -150,7 +152,7 @@ def _own(
 def _foreign(
     checkpoint: Checkpoint, place: str, name: str, categories: CategoryTable | None, background: str | None, by: str
 ) -> FoundClassifier:
-    """The tensor of another framework, its rows in category order."""
+    """Return the classifier of another framework, with its rows in category order."""
     state, path = checkpoint.states[place], checkpoint.path
     weight = state[name]
     if weight.ndim != 2 or not len(weight) or not weight.shape[1]:
@@ -207,10 +209,10 @@ def _foreign(
 def _for_categories(
     checkpoint: Checkpoint, found: FoundClassifier, at: str, categories: CategoryTable, *, stated: bool, by: str
 ) -> FoundClassifier:
-    """The rows of some categories, whatever helper rows stand beside them.
+    """Return the classifier with the rows of the given categories; helper rows are left out.
 
     Raises:
-        InputError: their number does not fit.
+        InputError: the number of rows does not fit.
     """
     ascending = found.framework.startswith(("detectron2", "torchvision"))
     plain, row = _plain_rows(found.width, at)
@@ -252,7 +254,7 @@ def _misfit(checkpoint: Checkpoint, tensor: str, width: int, categories: Categor
 
 
 def _order(checkpoint: Checkpoint, categories: CategoryTable, labels: int, *, ascending: bool, by: str) -> LabelOrder:
-    """Which category each of so many labels is; names of another number of classes are not the classifier's."""
+    """Return the category of each label; class names are ignored if their number differs from ``labels``."""
     named = class_names(checkpoint.meta)
     fits = named is not None and len(named) == labels
     order = label_order(categories.listed(), named if fits else None, checkpoint.path, by=by, ascending=ascending)
@@ -272,15 +274,15 @@ def _arranged(
     categories: CategoryTable | None,
     peculiar: str = "",
 ) -> FoundClassifier:
-    """A classifier with its rows in category order, background after the classes; a row of NaN where it has none.
+    """Return the classifier with rows in category order, then background (a row of NaN if it has none).
 
     Args:
-        found: its weights and biases as they stand in the file.
-        order: category of each label; None: labels as they are.
-        rows: of each label.
-        background: its row.
-        categories: whose rows are wanted.
-        peculiar: what is to be said of it.
+        found: classifier with weights and biases in the order of the file.
+        order: category of each label; None: labels stay as they are.
+        rows: row of each label.
+        background: row of background.
+        categories: categories to keep.
+        peculiar: text added to the name of the framework.
     """
     if order is not None and categories is not None:
         row_of = {category_id: row for category_id, row in zip(order.ids, rows, strict=True) if category_id is not None}
@@ -303,7 +305,7 @@ def _arranged(
 
 
 def _plain_rows(width: int, background: str) -> tuple[list[int], int | None]:
-    """(row of each label, row of background) where there are no helper rows."""
+    """Return (row of each label, row of background) of a classifier without helper rows."""
     start, stop = int(background == "first"), width - int(background == "last")
     return list(range(start, stop)), {"first": 0, "last": width - 1, "none": None}[background]
 
@@ -324,7 +326,10 @@ def _group_edges(categories: CategoryTable, groups: int) -> tuple[int, ...] | No
 
 
 def _group_rows(width: int, order: LabelOrder, categories: CategoryTable, edges: tuple[int, ...]) -> list[int] | None:
-    """Row of each label in group softmax as released (section 4): groups by train instances, helper rows first."""
+    """Return the row of each label in the released group softmax (section 4); None if the width does not fit.
+
+    Groups are by train instances, and the helper rows come first.
+    """
     from imbalance_bench.classifiers import GroupSoftmaxClassifier, groups_by_count
 
     labels = len(order.ids)

@@ -1,9 +1,9 @@
-"""Checkpoint files of any framework as tensors by name: torch, safetensors, and pickled numpy arrays.
+"""Read checkpoint files of any framework as tensors by name: torch, safetensors, and pickled numpy arrays.
 
-Nothing in a file is executed, and nothing in it is believed before it is checked: sizes against the size of the file,
+Nothing in a file is executed, and everything is checked before it is used: sizes against the size of the file,
 nesting before a pickle is read, names of classes against a list of stand-ins. Torch's zip format and safetensors are
-memory-mapped, so that only the tensors somebody looks at are read. The torch format before 1.6 and pickles cannot be:
-they are read whole. Torch itself is needed for torch's files alone; the tensors of the others are numpy's.
+memory-mapped, so that only the tensors in use are read. The torch format before 1.6 and pickles cannot be mapped; they
+are read whole. Torch is needed only for torch's files; the tensors of other files are numpy arrays.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ _FLOAT8 = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint(ByValue):
-    """A file as tensors by name.
+    """The content of a checkpoint file: tensors by name.
 
     Attributes:
-        path: of the file.
-        states: tensors by name, by the place of their dictionary in the file: ``""`` at the top, ``"state_dict."``,
-            ``"ema.module."``; in order of preference.
-        meta: mmdet's and this suite's ``meta``; empty where there is none.
+        path: path of the file.
+        states: tensors by name, for each place of a dictionary in the file (``""`` at the top, ``"state_dict."``,
+            ``"ema.module."``), in order of preference.
+        meta: ``meta`` of mmdet and of this suite; empty if there is none.
     """
 
     path: Path
@@ -71,10 +71,10 @@ class Checkpoint(ByValue):
 
 
 def read(path: str | Path) -> Checkpoint:
-    """A checkpoint, its format told by its content.
+    """Read a checkpoint; its content decides the format.
 
     Raises:
-        InputError: missing, damaged, hostile, or without a tensor.
+        InputError: the file is missing, damaged, hostile, or without a tensor.
     """
     path = Path(path)
     with _opened(path) as file:
@@ -101,10 +101,10 @@ def read(path: str | Path) -> Checkpoint:
 
 
 def read_torch(path: Path) -> Any:
-    """What ``torch.save`` wrote; memory-mapped where it is a zip file (torch 1.6 and later).
+    """Read a file of ``torch.save``, memory-mapped if it is a zip file (torch 1.6 and later).
 
     Raises:
-        InputError: missing, damaged, or holding more than tensors, arrays and plain values.
+        InputError: the file is missing, damaged, or holds more than tensors, arrays and plain values.
     """
     with _opened(path) as file:
         head = file.read(len(LEGACY_MAGIC))
@@ -125,10 +125,11 @@ def read_torch(path: Path) -> Any:
 
 
 def values(tensor: Stored, name: str, path: Path) -> np.ndarray:
-    """A tensor's values in single precision, read from the file now.
+    """Read a tensor's values from the file, in single precision.
 
     Raises:
-        InputError: not plain floating-point values, NaN or infinite ones, or fewer stored than its shape says.
+        InputError: the values are not plain floating-point numbers, are NaN or infinite, or are fewer than the shape
+            says.
     """
     numbers = None
     if isinstance(tensor, np.ndarray):
@@ -146,7 +147,7 @@ def values(tensor: Stored, name: str, path: Path) -> np.ndarray:
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether it is a dense floating-point tensor in memory."""
+    """Return whether a tensor is a dense floating-point tensor in CPU memory."""
     import torch
 
     dense = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
@@ -154,7 +155,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def _single_precision(array: np.ndarray) -> np.ndarray | None:
-    """Of numpy's floats, or of the bits of those that it has no type for; None of anything else."""
+    """Convert floats to single precision, those without a numpy type from their bits; None for other types."""
     (kind,) = array.dtype.names or ("",)
     if kind == "BF16":  # the upper half of single precision
         return (array[kind].astype(np.uint32) << 16).view(np.float32)
@@ -198,7 +199,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _pickles_of_zip(path: Path) -> list[IO[bytes]]:
-    """The pickles in a torch zip file, which torch never compresses, nor makes large: it holds names and shapes."""
+    """Return the pickles of a torch zip file; compressed or large ones, which torch never writes, are refused."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -218,7 +219,7 @@ def _pickles_of_zip(path: Path) -> list[IO[bytes]]:
 
 
 def _kind_of_zip(names: list[str]) -> str | None:
-    """What an archive of such entries is; None where torch may have made it."""
+    """Describe a zip archive with these entries; None if it may be a checkpoint of torch."""
     if any(re.search(r"(^|/)code/.*\.py$", name) for name in names):
         return "a scripted module (torch.jit), whose weights 'torch.jit.load(FILE).state_dict()' gives"
     if not any(re.search(r"(^|/)data\.pkl$", name) for name in names):
@@ -228,7 +229,7 @@ def _kind_of_zip(names: list[str]) -> str | None:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file: its own package checks the header, numpy maps what the header describes."""
+    """Read the arrays of a safetensors file: its package checks the header, numpy maps the arrays."""
     try:
         with safe_open(path, framework="np"):
             pass
@@ -250,7 +251,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _states(content: dict[Any, Any], path: Path, place: str = "") -> Iterator[tuple[str, dict[str, Stored]]]:
-    """Dictionaries of tensors at the top and below the keys where frameworks put them, two levels down."""
+    """Yield the dictionaries of tensors at the top and below the keys that frameworks use, two levels deep."""
     tensors: dict[str, Stored] = {}
     for name, value in content.items():
         try:

@@ -1,11 +1,12 @@
-"""Whose box classifier one in a checkpoint is, and where background stands in it.
+"""Decide which framework a box classifier comes from, and which of its rows is background.
 
-Structure tells: mmdet 2 and 3 (``roi_head``) and detectron2 have background last, mmdet 1 (no ``roi_head``),
-torchvision, maskrcnn-benchmark and Detectron first. torchvision and detectron2 share the name
-``roi_heads.box_predictor.cls_score``; other parts of the detector tell them apart. Where each class has a box regressor
-of its own, its rows tell too: four a row of the classifier where background is first (those regress boxes of background
-as well) or has no row, four a class where it is last. ``meta.mmdet_version`` is believed last: mmdet's own script that
-upgrades a checkpoint from version 1 moves the rows and leaves the version as it was.
+The structure decides: mmdet 2 and 3 (``roi_head``) and detectron2 have background last; mmdet 1 (no ``roi_head``),
+torchvision, maskrcnn-benchmark and Detectron have it first. torchvision and detectron2 share the name
+``roi_heads.box_predictor.cls_score``; other parts of the detector distinguish them. If each class has its own box
+regressor, the number of its rows helps too: four for each row of the classifier if background is first (these
+frameworks regress boxes of background as well) or has no row, four for each class if background is last.
+``meta.mmdet_version`` is used last: mmdet's script that upgrades a checkpoint from version 1 moves the rows but does
+not change the version.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ Candidate = tuple[str, str]
 
 
 def candidates(meta: Mapping[Any, Any], state: Mapping[str, Stored], name: str) -> tuple[list[Candidate], list[str]]:
-    """Whose a classifier may be by its name and its neighbours, the likeliest first, and what is odd about it.
+    """Return the possible frameworks of a classifier, the likeliest first, and notes on what is unusual.
 
     Args:
-        meta: of the checkpoint.
+        meta: ``meta`` of the checkpoint.
         state: tensors of the detector.
-        name: of the classifier's weight among them.
+        name: name of the classifier's weight in ``state``.
     """
     found = WEIGHT.search(name)
     kind = found.lastgroup if found else None
@@ -59,7 +60,7 @@ def candidates(meta: Mapping[Any, Any], state: Mapping[str, Stored], name: str) 
 
 
 def _mmdet(meta: Mapping[Any, Any], state: Mapping[str, Stored], name: str) -> tuple[list[Candidate], list[str]]:
-    """Which of mmdet's versions: by the names of a detector's parts and its box regressor, then by ``meta``."""
+    """Return the possible versions of mmdet: by names of the detector's parts, its box regressor, then ``meta``."""
     width, boxes = len(state[name]), state.get(name.replace("fc_cls", "fc_reg"))
     of_rows = boxes is not None and len(boxes) == 4 * width
     # Four rows in all are shared by the classes.
@@ -81,13 +82,13 @@ def _mmdet(meta: Mapping[Any, Any], state: Mapping[str, Stored], name: str) -> t
 
 
 def chosen(may_be: Sequence[Candidate], width: int, counts: Collection[int], last_id: int) -> Candidate | None:
-    """The only candidate, or the only one that the number of classes fits; None where nothing tells.
+    """Return the only candidate, or the only one that fits the number of classes; None if this decides nothing.
 
     Args:
-        may_be: of ``candidates``.
-        width: rows of the classifier.
-        counts: numbers of classes that it may have.
-        last_id: the greatest category id; torchvision's reference has a row for each id up to it.
+        may_be: candidates, from ``candidates``.
+        width: number of rows of the classifier.
+        counts: possible numbers of classes.
+        last_id: the greatest category id; torchvision's reference code has a row for each id up to this one.
     """
     if len(may_be) == 1:
         return may_be[0]

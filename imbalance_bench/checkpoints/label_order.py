@@ -1,8 +1,8 @@
-"""Which category each label of a detector means: one rule for every command.
+"""The category of each label of a detector: one rule for every command.
 
-A checkpoint's class names say it where it has them. Without, labels number the categories of the annotation file as
-the framework does that trained on it: mmdet, maskrcnn-benchmark and Detectron in the order in which the file lists
-them (``getCatIds`` of pycocotools), detectron2 by ascending id. Only some files list their categories by ascending id.
+If the checkpoint has class names, they decide. Otherwise labels number the categories of the annotation file as the
+training framework does: mmdet, maskrcnn-benchmark and Detectron in the order of the file (``getCatIds`` of
+pycocotools), detectron2 by ascending id. Only some files list their categories by ascending id.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ LABEL_ORDERS = ("names", "file")
 
 @dataclass(frozen=True)
 class LabelOrder:
-    """What the labels of a detector mean.
+    """The meaning of a detector's labels.
 
     Attributes:
-        ids: (L,) category id of each label; None where the annotations lack the class.
-        notes: how that was found and what is left out, a line each.
+        ids: (L,) category id of each label; None if the annotations lack the class.
+        notes: how the ids were found and what is left out, one line each.
     """
 
     ids: tuple[int | None, ...]
@@ -33,10 +33,10 @@ class LabelOrder:
 
 
 def class_names(meta: Mapping[Any, Any]) -> tuple[str, ...] | None:
-    """Names of the classes in label order, where a checkpoint says them: mmdet 3, mmdet 1 and 2, this suite.
+    """Return class names in label order if a checkpoint holds them (mmdet 3, mmdet 1 and 2, this suite), else None.
 
     Args:
-        meta: the checkpoint's ``meta``.
+        meta: ``meta`` of the checkpoint.
     """
     stated, own = meta.get("dataset_meta"), meta.get("categories")
     for place, key in ((own, "names"), (stated, "classes"), (stated, "CLASSES"), (meta, "CLASSES")):
@@ -57,21 +57,21 @@ def label_order(
     by: str = "names",
     ascending: bool = False,
 ) -> LabelOrder:
-    """What each label of a checkpoint means.
+    """Return the category of each label of a checkpoint.
 
-    Names are compared as they are, or without regard to case, spaces and signs where more are found so: mmdet 1 writes
+    Names are compared exactly, or without case, spaces and signs if this finds more of them: mmdet 1 writes
     ``traffic_light`` for COCO's ``traffic light``.
 
     Args:
-        listed: (id, name) of each category in the order of the annotation file; names that are ids say nothing.
-        classes: of ``class_names``, one a label.
-        path: of the checkpoint, for messages.
-        by: ``names``, or ``file``: the order of the file even where the checkpoint's names have another. mmdet numbers
-            classes by the file it trains on, whatever the order of the names in its configuration.
-        ascending: without names, labels go by ascending id.
+        listed: (id, name) of each category in the order of the annotation file; names that are ids are ignored.
+        classes: result of ``class_names``, one name for each label.
+        path: path of the checkpoint, for messages.
+        by: ``names``, or ``file``: use the order of the file even if the checkpoint's names have another order. mmdet
+            numbers classes by the file it trains on, whatever the order of the names in its configuration.
+        ascending: whether labels without names go by ascending id.
 
     Raises:
-        InputError: none of the names is a category's, or an unknown ``by``.
+        InputError: no name is a category's, or ``by`` is unknown.
     """
     if by not in LABEL_ORDERS:
         raise InputError(f"option '--label-order' is '{by}', expected {' or '.join(LABEL_ORDERS)}")
@@ -115,15 +115,15 @@ def label_order(
 
 
 def check_labels(categories: CategoryTable, meta: Mapping[Any, Any], path: Path) -> None:
-    """Whether a checkpoint's labels are a data set's: 0..C-1 in ascending order of category id.
+    """Check that a checkpoint's labels are those of a data set: 0..C-1 in ascending order of category id.
 
     Args:
-        categories: of the data set; as many as the checkpoint has classes.
-        meta: the checkpoint's.
-        path: of the checkpoint, for the message.
+        categories: categories of the data set, as many as the checkpoint has classes.
+        meta: ``meta`` of the checkpoint.
+        path: path of the checkpoint, for the message.
 
     Raises:
-        InputError: they mean other categories, or the same in another order.
+        InputError: the labels mean other categories, or the same ones in another order.
     """
     names = class_names(meta)
     names = names if names is not None and len(names) == categories.num_classes else None
@@ -138,7 +138,7 @@ def check_labels(categories: CategoryTable, meta: Mapping[Any, Any], path: Path)
 
 
 def _places(listed: Sequence[tuple[int, str]], classes: Sequence[str], key: Any) -> dict[int, int]:
-    """Label of each category that the checkpoint names; nothing where the key makes names equal."""
+    """Return the label of each category named in the checkpoint; empty if ``key`` makes two names equal."""
     label_of = {key(name): label for label, name in enumerate(classes)}
     keys = {key(name) for _, name in listed}
     if len(label_of) < len(classes) or len(keys) < len(listed):

@@ -1,4 +1,4 @@
-"""Checkpoints: mmdet's format, read without executing anything, the classifier found by its name in it."""
+"""Checkpoints in mmdet's format: written, read without executing anything, and searched for classifiers."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _LEADING = re.compile(r"^(?:(?:module|model)\.)+")
 
 
 def is_classifier(name: str) -> bool:
-    """Whether a parameter of a detector is its classifier's."""
+    """Return whether a parameter of a detector belongs to its classifier."""
     return CLASSIFIER_PREFIX.search(name) is not None
 
 
 def save(path: Path, state_dict: dict[str, Tensor], classifier: Classifier, categories: CategoryTable) -> None:
-    """Write a whole detector with its classifier's configuration and the categories it was trained on."""
+    """Write a whole detector with its classifier's configuration and its training categories."""
     state = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
     write(path, {"state_dict": state, "meta": meta_of(classifier, categories)})
 
 
 def meta_of(classifier: Classifier, categories: CategoryTable) -> dict[str, Any]:
-    """What a checkpoint of this suite says of itself: its classifier's configuration, the categories."""
+    """Return the ``meta`` of a checkpoint of this suite: its classifier's configuration and its categories."""
     return {
         "classifier": classifier.config(),
         "categories": {
@@ -53,7 +53,7 @@ def meta_of(classifier: Classifier, categories: CategoryTable) -> dict[str, Any]
 
 
 def write(path: Path, content: Any) -> None:
-    """``torch.save``, whole or not at all."""
+    """Write a file with ``torch.save``, completely or not at all."""
     import torch
 
     def save(partial: Path) -> None:
@@ -65,13 +65,13 @@ def write(path: Path, content: Any) -> None:
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """A checkpoint as ``state_dict`` and ``meta``, memory-mapped; no pickle in it is executed.
+    """Load a checkpoint as ``state_dict`` and ``meta``, memory-mapped; no pickle in it is executed.
 
-    Accepts what ``checkpoint_formats`` reads. Of several dictionaries of tensors it is the first that holds a
-    classifier; names are without what wrappers put before them.
+    Every format of ``formats.read`` is accepted. Of several dictionaries of tensors, the first one with a classifier is
+    taken. The prefixes of wrappers are removed from names.
 
     Raises:
-        InputError: missing, truncated, not a checkpoint, or holding more than tensors and plain values.
+        InputError: the file is missing, truncated, not a checkpoint, or holds more than tensors and plain values.
     """
     found = read(path)
     states = list(found.states.values())
@@ -80,7 +80,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def tensors(state: Mapping[str, Stored], path: Path) -> dict[str, Tensor]:
-    """Return what a file holds as torch's tensors; what numpy has no type for comes in single precision."""
+    """Return the arrays of a file as torch tensors; types that numpy lacks are converted to single precision."""
     import torch
 
     def tensor(name: str, value: Stored) -> Tensor:
@@ -92,13 +92,13 @@ def tensors(state: Mapping[str, Stored], path: Path) -> dict[str, Tensor]:
 
 
 def plain_names(state: dict[str, Stored], path: Path) -> dict[str, Stored]:
-    """Tensors by their names in the detector itself.
+    """Return the tensors by their names in the detector, without the prefixes of wrappers.
 
-    Left out is what DataParallel and DeepSpeed (``module.``), ``torch.compile`` (``_orig_mod.``), FSDP and Lightning
-    (``model.``) put in, and mmdet 2's other one of averaged and plain weights (``ema_...``).
+    Removed are the prefixes of DataParallel and DeepSpeed (``module.``), ``torch.compile`` (``_orig_mod.``), FSDP and
+    Lightning (``model.``). mmdet 2 keeps both averaged and plain weights; the copy named ``ema_...`` is left out.
 
     Raises:
-        InputError: two tensors have one name then.
+        InputError: two tensors get the same name.
     """
     names = {name: _LEADING.sub("", _WRAPPERS.sub("", name)) for name in state if not name.startswith("ema_")}
     if len(set(names.values())) < len(names):
@@ -108,12 +108,12 @@ def plain_names(state: dict[str, Stored], path: Path) -> dict[str, Stored]:
 
 
 def classifiers_of(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Classifier]:
-    """The classifiers in a checkpoint by the prefix of their box head (one, or one a stage of a cascade).
+    """Return the classifiers in a checkpoint by the prefix of their box head; a cascade has one for each stage.
 
-    A checkpoint of this suite says what its classifier is; any other is taken for mmdet's softmax classifier.
+    A checkpoint of this suite states its classifier; in any other it is taken for mmdet's softmax classifier.
 
     Raises:
-        InputError: none found, or its configuration and its tensors do not fit each other.
+        InputError: no classifier is found, or its configuration and its tensors do not fit each other.
     """
     state = checkpoint["state_dict"]
     prefixes = _prefixes(state)
@@ -138,7 +138,7 @@ def classifiers_of(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Cl
 
 
 def with_classifiers(state: dict[str, Tensor], classifiers: Sequence[Classifier]) -> dict[str, Tensor]:
-    """A detector's state dict with other classifiers in the place of its own, one a stage."""
+    """Return a detector's state dict with its classifiers replaced by others, one for each stage."""
     others = {name: value for name, value in state.items() if not is_classifier(name)}
     for prefix, classifier in zip(_prefixes(state), classifiers, strict=True):
         others |= {prefix + name: value for name, value in classifier.state_dict().items()}
@@ -146,16 +146,16 @@ def with_classifiers(state: dict[str, Tensor], classifiers: Sequence[Classifier]
 
 
 def _prefixes(state: Iterable[str]) -> list[str]:
-    """What each classifier's parameters are called by, stage after stage."""
+    """Return the prefix of each classifier's parameters, in order of stages."""
     found = {name[: match.end()] for name in state if (match := CLASSIFIER_PREFIX.search(name))}
     return sorted(found, key=stage_order)
 
 
 def categories_of(checkpoint: dict[str, Any], path: str | Path) -> CategoryTable | None:
-    """The categories a checkpoint of this suite carries; None for any other.
+    """Return the categories stored in a checkpoint of this suite; None for any other checkpoint.
 
     Raises:
-        InputError: a category table that contradicts itself.
+        InputError: the category table contradicts itself.
     """
     meta = checkpoint.get("meta")
     stated = meta.get("categories") if isinstance(meta, dict) else None
@@ -175,12 +175,12 @@ def categories_of(checkpoint: dict[str, Any], path: str | Path) -> CategoryTable
 
 
 def stage_order(name: str) -> list[tuple[int, str]]:
-    """Sorting key of names that hold the number of a stage: 10 after 2."""
+    """Return a sorting key for names with the number of a stage: 10 comes after 2."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,9})", name)]
 
 
 def _check_size(config: Any, tensors: dict[str, Tensor]) -> None:
-    """Refuse a configuration that would allocate more than its tensors hold."""
+    """Refuse a configuration that would allocate more values than the checkpoint's tensors hold."""
     sizes: list[Any] = [config.get("num_classes"), config.get("feature_dim")] if isinstance(config, dict) else []
     stored = sum(min(tensor.numel(), tensor.untyped_storage().nbytes()) for tensor in tensors.values())
     if all(isinstance(size, int) for size in sizes) and math.prod(sizes) > stored:

@@ -1,7 +1,7 @@
-"""Pickles of files from outside: checked before they are read, and read without executing anything in them.
+"""Pickles from untrusted files: checked before they are read, and read without executing anything in them.
 
-Names of classes and functions mean stand-ins from a list, or the file is refused. The list serves torch's own reader
-(``torch.load(weights_only=True)``) and, for pickles without torch, the one here.
+Names of classes and functions are replaced by stand-ins from a list; a file with any other name is refused. The list
+is used by torch's reader (``torch.load(weights_only=True)``) and, for pickles without torch, by the reader here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, LookupError, Attribut
 
 
 class _Inert:
-    """Stands for an object whose content nobody needs: takes everything, keeps and does nothing."""
+    """A stand-in for an object whose content is not needed: it accepts everything and keeps nothing."""
 
     def __new__(cls, *_: Any) -> _Inert:
         return super().__new__(cls)
@@ -38,11 +38,11 @@ class _Inert:
 
 
 class _HistoryBuffer(_Inert):
-    """Stands for mmengine's log buffer."""
+    """A stand-in for mmengine's log buffer."""
 
 
 class _Dtype(_Inert):
-    """Stands for ``numpy.dtype``: its code, e.g. ``f4``, and byte order."""
+    """A stand-in for ``numpy.dtype``: its code, e.g. ``f4``, and byte order."""
 
     def __init__(self, code: Any = "", *_: Any) -> None:
         self.code, self.order = code.decode() if isinstance(code, bytes) else str(code), "|"
@@ -52,7 +52,7 @@ class _Dtype(_Inert):
 
 
 class Array(_Inert):
-    """Stands for ``numpy.ndarray`` and its constructor, which would allocate what it is told; see numpy's pickles."""
+    """A stand-in for ``numpy.ndarray`` and its constructor, which would allocate any size that a pickle asks for."""
 
     state: tuple[Any, ...] | None = None
 
@@ -60,7 +60,7 @@ class Array(_Inert):
         self.state = state
 
     def numbers(self) -> np.ndarray | None:
-        """The numbers, None where it holds no numbers; ValueError where shape and bytes do not fit."""
+        """Return the array as numpy's, None if it holds no numbers; ValueError if shape and bytes do not fit."""
         if not isinstance(self.state, tuple) or len(self.state) != 5:
             raise ValueError("not numpy's state of an array")
         _, shape, dtype, fortran, raw = self.state
@@ -77,7 +77,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _stand_in(function: F) -> F:
-    """A function that a pickle may call, but not change: a pickle can set what has no ``__setstate__`` of its own."""
+    """Protect a function that pickles may call: without its own ``__setstate__`` a pickle could change it."""
 
     def refuse(_: Any) -> None:
         raise pickle.UnpicklingError(f"a state for the function {function.__name__}")
@@ -88,13 +88,13 @@ def _stand_in(function: F) -> F:
 
 @_stand_in
 def _no_items(*_: Any) -> dict[Any, Any]:
-    """Stands for dictionaries that make their missing items by calling something: a plain one takes what they hold."""
+    """Replace ``collections.defaultdict``, which calls a factory for missing items, by a plain dictionary."""
     return {}
 
 
 @_stand_in
 def _no_bytes(*_: Any) -> bytes:
-    """Stands for ``bytes``, which protocol 2 writes empty ones with; called with a number it would allocate."""
+    """Replace ``bytes``, used by protocol 2 for empty bytes; called with a number the real one would allocate."""
     return b""
 
 
@@ -120,7 +120,7 @@ _INERT = (
 
 @_stand_in
 def _history_method(owner: Any, name: Any) -> _Inert:
-    """Stands for ``getattr``, with which mmengine pickles its log buffers: of those and of nothing else."""
+    """Replace ``getattr``, used in pickles of mmengine's log buffers; it works on log buffers only."""
     if owner is not _HistoryBuffer or name not in ("min", "max", "current", "mean"):
         raise pickle.UnpicklingError("Unsupported global: GLOBAL builtins.getattr of something else")
     return _Inert()
@@ -128,7 +128,7 @@ def _history_method(owner: Any, name: Any) -> _Inert:
 
 @_stand_in
 def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> Array:
-    """Stands for numpy's constructor in pickles of protocol 5."""
+    """Replace numpy's constructor in pickles of protocol 5."""
     array = Array()
     array.state = (1, shape, dtype, order == "F", bytes(raw))
     return array
@@ -136,7 +136,7 @@ def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> Array:
 
 @_stand_in
 def _encode(text: str, _: Any) -> bytes:
-    """Stands for ``_codecs.encode``, which protocol 2 writes bytes with."""
+    """Replace ``_codecs.encode``, used by protocol 2 for bytes."""
     return text.encode("latin1")
 
 
@@ -171,10 +171,10 @@ _OF_PYTHON_2 = {"__builtin__.long": "builtins.int", "__builtin__.unicode": "buil
 
 
 class _Unpickler(pickle.Unpickler):
-    """Plain containers and stand-ins only."""
+    """An unpickler of plain containers and stand-ins only."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """A stand-in; UnpicklingError for every other name."""
+        """Return the stand-in for a name; UnpicklingError for names without one."""
         full = f"{module}.{name}"
         known = _OF_PYTHON_2.get(full, re.sub(r"^__builtin__\.", "builtins.", full))
         if known not in PICKLE_STAND_INS:
@@ -183,10 +183,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load(file: IO[bytes], path: Path) -> Any:
-    """A pickle of plain containers and numpy arrays (as ``Array``), read whole.
+    """Read a whole pickle of plain containers and numpy arrays (as ``Array``).
 
     Raises:
-        InputError: damaged, or naming anything else.
+        InputError: the pickle is damaged, or names anything else.
     """
     start = file.tell()
     check(file, path)
@@ -200,7 +200,7 @@ def load(file: IO[bytes], path: Path) -> Any:
 
 
 def refusal(error: pickle.UnpicklingError, path: Path) -> str:
-    """One line on a pickle that was refused: for the object it names, or as damaged."""
+    """Return the error line for a refused pickle: the object that it names, or that it is damaged."""
     found = re.search(r"GLOBAL (\S+)", str(error))
     what = f"it holds an object of {found.group(1)}" if found else "it is not a torch file, or truncated"
     if found and found.group(1).startswith("torch.nn."):
@@ -211,10 +211,11 @@ def refusal(error: pickle.UnpicklingError, path: Path) -> str:
 
 
 def check(file: IO[bytes], path: Path) -> None:
-    """Walk a pickle's opcodes without reading it, keeping the depth of each object on its stack.
+    """Check a pickle's opcodes without loading it, and follow the nesting depth of each object on its stack.
 
     Raises:
-        InputError: truncated, containers that nest too deep, or a memo index (room is made for it) beyond the file.
+        InputError: the pickle is truncated, nests containers too deep, or has a memo index (for which the reader
+            allocates) beyond the size of the file.
     """
     mark, depths, memo = -1, list[int](), dict[int, int]()
     try:

@@ -1,4 +1,4 @@
-"""Two runs on the same images: which difference is real?"""
+"""The command that compares two runs on the same images."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def compare(
     seed: SeedOption = 0,
     data_dir: DataDirOption = DATA_DIR,
 ) -> None:
-    """Difference in AP of two runs with its 95 % interval over images: validation images are drawn for both alike.
+    """Compare the AP of two runs: the difference and its 95 % interval over images.
 
-    It covers the chance of the images, not that of training (run several seeds) or of the classes ('evaluate').
+    Both runs get the same draws of validation images. The interval covers the random choice of
+    images, not of training (run several seeds) or of classes ('evaluate').
 
     Example: imbalance-bench compare work_dirs/emoji-lt-small/tiny/seed0/x2-cls work_dirs/emoji-lt-small/tiny/seed0/bags
     """

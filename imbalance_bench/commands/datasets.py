@@ -1,4 +1,4 @@
-"""Commands on data sets."""
+"""Commands that list and prepare data sets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, help="List data sets, draw them, and che
 
 @app.command("list")
 def list_datasets(data_dir: DataDirOption = DATA_DIR) -> None:
-    """Show the known data sets, their state, and how to prepare those that are not there.
+    """List the data sets and their state, and say how to prepare the missing ones.
 
     Example: imbalance-bench datasets list
     """
@@ -74,10 +74,10 @@ def prepare(
     ] = None,
     data_dir: DataDirOption = DATA_DIR,
 ) -> None:
-    """Draw an embedded data set, or check one that lies on disk and make it known by its name.
+    """Draw an embedded data set, or check one on disk and register it by name.
 
-    Nothing is downloaded. Of LVIS and COCO name the folder; COCO-LT is sampled from COCO (--seed). Your own needs two
-    annotation files and two image folders, and is then used as '--dataset my-set'.
+    Nothing is downloaded. For LVIS and COCO give the folder; COCO-LT is sampled from COCO (--seed). Your own data set
+    needs two annotation files and two image folders; then it is used as '--dataset my-set'.
 
     Example: imbalance-bench datasets prepare emoji-lt-small
 
@@ -122,7 +122,7 @@ def prepare(
 
 
 def _refuse(name: str, options: dict[str, Any]) -> None:
-    """Options that have no use.
+    """Refuse options that have no effect for a data set.
 
     Raises:
         InputError: one of them is given.
@@ -133,10 +133,10 @@ def _refuse(name: str, options: dict[str, Any]) -> None:
 
 
 def _checked_name(name: str) -> str:
-    """The name of a data set of one's own; it becomes a folder's name.
+    """Check and return the name of the user's own data set; it becomes the name of a folder.
 
     Raises:
-        InputError: it is taken, or not letters, digits, dots, dashes and underscores.
+        InputError: the name is taken, or holds other characters than letters, digits, dots, dashes and underscores.
     """
     from imbalance_bench.datasets.emoji_profile import PROFILES
     from imbalance_bench.datasets.prepared import LAYOUTS
@@ -149,7 +149,7 @@ def _checked_name(name: str) -> str:
 
 
 def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
-    """Bins of a data set, and what was found when it was checked."""
+    """Show the bins of a data set and the findings of its check."""
     import pandas as pd
 
     from imbalance_bench.categories import bin_names
@@ -174,7 +174,7 @@ def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
 
 
 def _table(dataset: DataSet, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...]]:
-    """Categories with counts of both splits, and bin edges; of a prepared set without reading annotations again."""
+    """Return the categories with counts of both splits, and the bin edges; prepared sets are not read again."""
     from imbalance_bench.datasets.prepared import read_table, val_counts
 
     if dataset.bin_edges is not None:

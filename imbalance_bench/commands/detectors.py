@@ -1,4 +1,4 @@
-"""Commands on detectors."""
+"""Commands that list and check detectors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="List detectors, and try one at ful
 
 @app.command("list")
 def list_detectors() -> None:
-    """Show the detectors, the framework each is of in the paper's Tables 2 and 3, and its scale.
+    """List the detectors, with their framework in the paper's Tables 2 and 3 and their scale.
 
     Example: imbalance-bench detectors list
     """
@@ -52,8 +52,8 @@ def check(
 ) -> None:
     """Try a detector on generated LVIS-format data: build, load weights by name, train, cache, fit BAGS, evaluate.
 
-    Ends with memory and time per iteration, before anyone waits for LVIS. Without --pretrained a model of mmdet's
-    shipped configuration, at random, stands for one that was trained on COCO.
+    At the end memory and time per iteration are shown, so that you know them before a run on LVIS. Without
+    --pretrained, a random model of mmdet's shipped configuration replaces one trained on COCO.
 
     Example: imbalance-bench detectors check mask-rcnn-r50 --iterations 2
     """

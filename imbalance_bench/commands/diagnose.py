@@ -1,4 +1,4 @@
-"""The command for a detector that somebody has."""
+"""The command that diagnoses a user's own detector."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def diagnose(
 ) -> None:
     """Find out what is wrong with your detector's classifier, and which fix helps.
 
-    Any two-stage mmdet detector. Its proposals are cached once; then every method of the catalogue that needs no more
-    is tried on it. Settings are chosen on training images, never on validation. Ends with one HTML page, report.html.
-    Interrupted, the same command goes on.
+    Works for any two-stage mmdet detector. Its proposals are cached once; then every method of the catalogue that needs
+    only them is tried. Settings are chosen on training images, never on validation. The result is one HTML page,
+    report.html. After an interruption, the same command continues.
 
     Example: imbalance-bench diagnose --config faster.py --checkpoint epoch_12.pth --train-annotations train.json
     --val-annotations val.json --images images --export bags
@@ -118,7 +118,7 @@ def diagnose(
 
 
 def _check_paths(files: dict[str, Path], folders: dict[str, Path | None], out: Path) -> None:
-    """Whether what is named is there, before anything is loaded."""
+    """Check that the given paths exist, before anything is loaded."""
     for option, path in files.items():
         if not path.is_file():
             raise InputError(f"option '{option}' is '{path}', {_what(path)}, expected a file")
@@ -134,7 +134,7 @@ def _what(path: Path) -> str:
 
 
 def _print(diagnosis: Diagnosis) -> None:
-    """The verdict and the ranking."""
+    """Print the verdict and the ranking."""
     from imbalance_bench.diagnosis.tables import ranking
 
     console.print()

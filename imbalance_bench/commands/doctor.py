@@ -1,4 +1,4 @@
-"""What this machine has, what of it is missing or does not fit, and what to do."""
+"""The command that checks this machine: what is installed, what is missing or does not fit, and what to do."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table.
+    """One line of the table of findings.
 
     Attributes:
-        what: was looked at.
-        found: there.
+        what: item that was checked.
+        found: result of the check.
         state: ``broken`` makes the tool unusable, ``look`` is worth a look, ``not there`` is optional.
-        advice: what to do, of all but ``ok``.
+        advice: what to do, for every state but ``ok``.
     """
 
     what: str
@@ -64,7 +64,7 @@ class Finding:
 
 
 def doctor(data_dir: DataDirOption = DATA_DIR, work_dir: WorkDirOption = WORK_DIR) -> None:
-    """Show versions, device, operators, disk and memory, and what to fix; status 1 where nothing would run.
+    """Show versions, device, operators, disk and memory, and what to fix; exit status 1 if nothing would run.
 
     Example: imbalance-bench doctor --work-dir work_dirs
     """
@@ -92,17 +92,17 @@ def doctor(data_dir: DataDirOption = DATA_DIR, work_dir: WorkDirOption = WORK_DI
 
 
 def _python() -> Iterator[Finding]:
-    """Interpreter and system."""
+    """Report the Python interpreter and the system."""
     yield Finding("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
 
 
 def _trains() -> bool:
-    """Tell whether anything of the extra that trains is installed."""
+    """Return whether any package of the extra for training is installed."""
     return any(find_spec(name) is not None for name in EXTRAS["mmdet"])
 
 
 def _packages() -> Iterator[Finding]:
-    """Every package that ours asks for, those that training needs where anything of them is there."""
+    """Check every required package; those of training only if one of them is installed."""
     from packaging.requirements import Requirement
 
     try:
@@ -130,7 +130,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _same_names() -> Iterator[Finding]:
-    """Packages of other projects that are imported as mmdet, mmcv and mmengine, in the place of ours or beside them."""
+    """Report other projects' packages that are imported as mmdet, mmcv or mmengine, instead of ours or beside them."""
     providers = metadata.packages_distributions()
     for module, ours in MAINTAINED.items():
         others = sorted(set(providers.get(module, ())) - {ours})
@@ -141,7 +141,7 @@ def _same_names() -> Iterator[Finding]:
 
 
 def _torch() -> Iterator[Finding]:
-    """Whether torch and torchvision fit each other: they load, and torchvision's operators answer."""
+    """Check that torch and torchvision fit each other: they load, and torchvision's operators work."""
     try:
         import torch
         from torchvision.ops import nms
@@ -157,7 +157,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _threads() -> Iterator[Finding]:
-    """Cores, what others leave of them, and how torch's threads share them."""
+    """Check the cores, their load by other programs, and the number of torch's threads."""
     cores, everywhere = usable_cores(), os.cpu_count() or 1
     yield Finding("cores", f"{cores:g} of {everywhere}" if cores < everywhere else f"{cores:g}")
     try:
@@ -192,7 +192,7 @@ def _threads() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    """GPUs that torch sees, and a driver that it does not use."""
+    """Report the GPUs that torch sees, or a driver that torch does not use."""
     driver = _driver()
     try:
         import torch
@@ -216,7 +216,7 @@ def _devices() -> Iterator[Finding]:
 
 
 def _driver() -> str:
-    """Version of NVIDIA's driver; empty where there is none."""
+    """Return the version of NVIDIA's driver; empty if there is none."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -226,7 +226,7 @@ def _driver() -> str:
 
 
 def _operators() -> Iterator[Finding]:
-    """mmcv's own, or torchvision's in their place, tried on two boxes; and mmdet on top of them."""
+    """Check mmdet and its operators, mmcv's own or torchvision's stand-ins, on two boxes."""
     try:
         import torch
 
@@ -246,7 +246,7 @@ def _operators() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    """Memory of the machine."""
+    """Check the free memory of the machine."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 2**20
@@ -260,7 +260,7 @@ def _memory() -> Iterator[Finding]:
 
 
 def _disk(what: str, folder: Path, need: float) -> Iterator[Finding]:
-    """Room below a folder, and whether it takes files; it need not be there yet."""
+    """Check free space below a folder and whether files can be written; the folder need not exist yet."""
     option = "--data-dir" if what == "data" else "--work-dir"
     left = free(folder) / 2**30
     found = f"{folder}, {left:.0f} GiB free"
@@ -277,7 +277,7 @@ def _disk(what: str, folder: Path, need: float) -> Iterator[Finding]:
 
 
 def _locks(folder: Path) -> Iterator[Finding]:
-    """Whether a run folder can be held."""
+    """Check that a run folder can be locked."""
     from imbalance_bench.experiments.run_folder import RunFolder
 
     def try_lock(probe: Path) -> None:
@@ -298,7 +298,7 @@ def _locks(folder: Path) -> Iterator[Finding]:
 
 
 def _optional() -> Iterator[Finding]:
-    """What is possible with packages that are not asked for."""
+    """Report the optional packages and what they are for."""
     for what, (package, install) in OPTIONAL.items():
         try:
             yield Finding(what, f"{package} {metadata.version(package)}")
@@ -307,7 +307,7 @@ def _optional() -> Iterator[Finding]:
 
 
 def _try_in(folder: Path, action: Callable[[Path], object]) -> None:
-    """Let an action use a temporary folder on the disk of another, which is not made for it."""
+    """Run an action in a temporary folder on the disk of ``folder``, which is not created."""
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent

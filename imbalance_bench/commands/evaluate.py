@@ -1,4 +1,4 @@
-"""Commands that measure a run, a checkpoint or detections; but for ``oracles`` they train nothing."""
+"""Commands that measure a run, a checkpoint or detections; all but ``oracles`` train nothing."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def evaluate(
     data_dir: DataDirOption = DATA_DIR,
     output: OutputOption = None,
 ) -> None:
-    """Average precision by bin of training instances, of a checkpoint, a run, or saved detections.
+    """Measure average precision by bin of training instances, of a checkpoint, a run, or saved detections.
 
-    Says by which rules (LVIS's or COCO's), what was left out, and what looks like another convention.
+    Also prints the rules (LVIS's or COCO's), what was left out, and signs of another convention in the files.
 
     Example: imbalance-bench evaluate work_dirs/emoji-lt-small/tiny/seed0/bags
     """
@@ -100,9 +100,9 @@ def errors(
     data_dir: DataDirOption = DATA_DIR,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write CSV and a figure here (folder).")] = None,
 ) -> None:
-    """What goes wrong, by bin: kinds of errors (TIDE), what AP each costs, and who takes the boxes of the tail.
+    """Analyse errors by bin: kinds of errors (TIDE), their cost in AP, and classes that take the tail's boxes.
 
-    Of a run, boxes that no detection covers are told apart by whether a proposal did.
+    For a run, boxes that no detection covers are split into those with and without a proposal.
 
     Example: imbalance-bench errors work_dirs/emoji-lt-small/tiny/seed0/baseline -o errors
     """
@@ -135,7 +135,7 @@ def proposal_accuracy(
     data_dir: DataDirOption = DATA_DIR,
     output: OutputOption = None,
 ) -> None:
-    """Proposal classification accuracy by bin and on background (section 5.2 of the paper).
+    """Show proposal classification accuracy by bin and on background (section 5.2 of the paper).
 
     Example: imbalance-bench proposal-accuracy work_dirs/emoji-lt-small/tiny/seed0/baseline
     """
@@ -164,7 +164,9 @@ def oracles(
     work_dir: WorkDirOption = WORK_DIR,
     output: OutputOption = None,
 ) -> None:
-    """Is the classifier the bottleneck? AP where background, the class, or the boxes are known; trains what is missing.
+    """Test whether the classifier is the bottleneck: AP with known background, class or boxes.
+
+    Missing runs are trained first.
 
     Example: imbalance-bench oracles --method bags --dataset emoji-lt-small
     """
@@ -197,9 +199,9 @@ def _given(
     device: str,
     data_dir: Path,
 ) -> tuple[Detections, GroundTruth]:
-    """Detections of a checkpoint, a run or a file, and what they are held against.
+    """Return the detections of a checkpoint, a run or a file, and the ground truth for them.
 
-    The file is looked at before a data set is, which may have to be drawn, and annotations before a model is run.
+    The file is checked before the data set is prepared, which may take long, and annotations before a model is run.
     """
     if (annotations is None) != (train_annotations is None):
         raise InputError("options '--annotations' and '--train-annotations' go together")
@@ -240,7 +242,7 @@ def _given(
 def _measure(
     path: Path, dataset: str, detector: str, device: str, data_dir: Path
 ) -> tuple[pd.DataFrame, dict[str, Any], Detections]:
-    """Measure a checkpoint: its per-category table, metrics and detections."""
+    """Measure a checkpoint and return its per-category table, metrics and detections."""
     on = setup(dataset, detector, data_dir, 0, device)
     from imbalance_bench.experiments.measure import Measurer
 
@@ -248,10 +250,10 @@ def _measure(
 
 
 def _check_checkpoint(path: Path) -> None:
-    """Whether a file is a detector's checkpoint, before anything is made for it.
+    """Check that a file is a detector's checkpoint, before anything is prepared for it.
 
     Raises:
-        InputError: it is not.
+        InputError: the file is not a detector's checkpoint.
     """
     from imbalance_bench.checkpoints import own as checkpoints
     from imbalance_bench.evaluation.detections import EXPECTED
@@ -263,7 +265,7 @@ def _check_checkpoint(path: Path) -> None:
 
 
 def _overlaps(path: Path, device: str, data_dir: Path) -> np.ndarray | None:
-    """Of each ground-truth box the best IoU with a proposal of a run's detector; None where that is not at hand."""
+    """Return each ground-truth box's best IoU with a proposal of a run's detector; None without its checkpoint."""
     from imbalance_bench import methods
     from imbalance_bench.experiments.run_folder import RunFolder
 
@@ -281,7 +283,7 @@ def _overlaps(path: Path, device: str, data_dir: Path) -> np.ndarray | None:
 
 
 def show_protocol(truth: GroundTruth, detections: Detections | None = None) -> None:
-    """By what rules was evaluated, what was left out, and what to look at."""
+    """Print the rules of the evaluation, what was left out, and what to check."""
     from imbalance_bench.evaluation import protocol
 
     for line in protocol.describe(truth, detections):
@@ -289,7 +291,7 @@ def show_protocol(truth: GroundTruth, detections: Detections | None = None) -> N
 
 
 def show_groups(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
-    """A by-group view: counts as they are, fractions in percent, the limits of an interval in one column."""
+    """Show a by-group table: counts unchanged, fractions in percent, the limits of an interval in one column."""
     from imbalance_bench.evaluation.views import limits, percent
 
     if "classes_low" in frame:
@@ -299,7 +301,7 @@ def show_groups(frame: pd.DataFrame, title: str, caption: str | None = None) -> 
 
 
 def _write(frame: pd.DataFrame, output: Path | None) -> None:
-    """The per-category table as CSV, where asked for."""
+    """Write the per-category table as CSV if an output path is given."""
     if output is not None:
         from imbalance_bench.runtime.files import write_text
 

@@ -1,4 +1,4 @@
-"""The command that lays out BAGS' groups before anything is trained."""
+"""The command that shows the groups of BAGS before anything is trained."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ def groups(
     data_dir: DataDirOption = DATA_DIR,
     output: OutputOption = None,
 ) -> None:
-    """Show the groups BAGS would have: those of the bins (the paper's), and balanced ones or yours.
+    """Show possible groups for BAGS: the paper's, from the bins, and balanced ones or your own.
 
-    Balanced groups have totals of train instances as equal as can be. Nothing is trained; the caption says how to.
+    Balanced groups have totals of train instances that are as equal as possible. Nothing is trained; the caption says
+    how to train with them.
 
     Example: imbalance-bench groups --dataset emoji-lt-small --groups 4
     """

@@ -1,4 +1,4 @@
-"""The Typer application; heavy imports wait until a command runs, so that `--help` answers at once."""
+"""The Typer application; heavy imports wait until a command runs, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -59,14 +59,13 @@ def options(
         False
     ),
 ) -> None:
-    """Options of every command."""
+    """Accept the options of every command."""
 
 
 def main() -> None:
-    """Run the command line: one clear line, and a traceback only with ``--debug``.
+    """Run the command line; an error prints one clear line, and a traceback only with ``--debug``.
 
-    Exit status: 2 on bad input and where an extra is missing, 143 and 130 when stopped by SIGTERM and Ctrl-C, 1 on any
-    other error.
+    Exit status: 2 for bad input or a missing extra, 143 and 130 after SIGTERM and Ctrl-C, 1 for any other error.
     """
     arguments = sys.argv[1:]
     debug = "--debug" in arguments

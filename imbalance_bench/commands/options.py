@@ -1,4 +1,4 @@
-"""What several commands share: their options, their console, and how tables are shown."""
+"""Options, console and tables that several commands share."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ WORK_DIR, DATA_DIR = Path("work_dirs"), Path("data")
 
 
 def select_device(device: str) -> None:
-    """Let the libraries see the asked device only; call it before they are imported.
+    """Make only the requested device visible to the libraries; call this before they are imported.
 
     Raises:
-        InputError: not a device, or not there.
+        InputError: the text is not a device, or the device does not exist.
     """
     if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
         raise InputError(f"option '--device' is '{device}', expected auto, cpu, cuda or cuda:N")
@@ -90,10 +90,10 @@ def select_device(device: str) -> None:
 
 @contextmanager
 def joined(launcher: str, device: str) -> Iterator[None]:
-    """Within the group of processes that a launcher started; the main one alone speaks.
+    """Join the processes that a launcher started, for the duration of the context; only the main process prints.
 
     Raises:
-        InputError: not started by it.
+        InputError: the launcher did not start this process.
     """
     if launcher == "none":
         yield
@@ -112,7 +112,7 @@ def setup(dataset: str, detector: str, data_dir: Path, seed: int, device: str, d
     """Set up the detector and the data set of the shared options; the data set is drawn unless ``draw`` is False.
 
     Raises:
-        InputError: not a data set, a detector or a device.
+        InputError: the data set, the detector or the device is unknown.
     """
     select_device(device)
     from imbalance_bench.datasets import registry
@@ -128,10 +128,10 @@ def setup(dataset: str, detector: str, data_dir: Path, seed: int, device: str, d
 
 
 def parse_bin_edges(text: str | None) -> tuple[int, ...] | None:
-    """Lower bounds of bins 2, 3, ... separated by commas; None where the option was not given.
+    """Parse lower bounds of bins 2, 3, ..., separated by commas; None if the option was not given.
 
     Raises:
-        InputError: not whole numbers that ascend from 1.
+        InputError: the text is not a list of whole numbers that ascend from 1.
     """
     from imbalance_bench.categories import parse_edges
 
@@ -144,15 +144,15 @@ def parse_bin_edges(text: str | None) -> tuple[int, ...] | None:
 
 
 def parse_names(text: str | None) -> tuple[str, ...] | None:
-    """Names separated by commas, as of '--methods'; None where the option was not given, or is empty."""
+    """Parse names separated by commas, such as those of '--methods'; None if the option was not given or is empty."""
     return tuple(name.strip() for name in text.split(",")) if text else None
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds separated by commas.
+    """Parse seeds separated by commas.
 
     Raises:
-        InputError: not such a list, or one twice.
+        InputError: the text is not such a list, or a seed occurs twice.
     """
     try:
         seeds = [int(part) for part in text.split(",")]
@@ -164,10 +164,10 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
-    """A DataFrame as a table on the console; every cell as it stands (or as a rich ``Text``), numbers to the right.
+    """Show a DataFrame as a table on the console; cells are plain text or rich ``Text``, numbers are right-aligned.
 
-    Nothing is cut: text wraps between words, numbers and the first column do not. What does not fit on a terminal is
-    left out, the last columns first, and named below; a pipe or a file gets everything.
+    Nothing is cut: text wraps between words; numbers and the first column do not wrap. On a terminal, columns that do
+    not fit are left out, the last ones first, and named below the table; a pipe or a file gets all columns.
     """
     columns = [_Column(str(name), frame.iloc[:, place], place == 0) for place, name in enumerate(frame.columns)]
     kept = len(columns)
@@ -193,7 +193,7 @@ def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
 
 
 class _Column:
-    """A column of a table: its cells, and how narrow and how wide it may be."""
+    """A column of a table: its cells, and its smallest and largest width."""
 
     def __init__(self, name: str, cells: pd.Series, is_first: bool) -> None:
         self.name, self.width = name, 0
@@ -206,12 +206,12 @@ class _Column:
 
 
 def _width(columns: Sequence[_Column]) -> int:
-    """Of a table at its narrowest: a space between columns and at both ends."""
+    """Return the smallest width of a table, with a space between columns and at both ends."""
     return sum(column.least for column in columns) + len(columns) + 1
 
 
 class _AtWidth:
-    """Something printed at a width of its own, whatever the console's."""
+    """Something printed at its own width, independent of the console's width."""
 
     def __init__(self, content: Table, width: int) -> None:
         self.content, self.width = content, width
@@ -225,20 +225,20 @@ def _text(cell: object) -> str:
 
 
 def _is_numeric(cell: str) -> bool:
-    """A number, or one with its interval: ``+1.2 [+0.3, +2.0]``."""
+    """Return whether a cell is a number, alone or with its interval: ``+1.2 [+0.3, +2.0]``."""
     return cell.partition(" [")[0].lstrip("+-").replace(".", "").isdigit()
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A line as it stands: brackets in a path or a name are no markup, and nothing breaks it in two."""
+    """Print a line unchanged: brackets in paths or names are not markup, and the line is not wrapped."""
     console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def image_path(output: Path | None, option: str = "--output") -> Path:
-    """An output path that matplotlib can write.
+    """Check and return an output path that matplotlib can write.
 
     Raises:
-        InputError: another suffix.
+        InputError: the suffix is another one.
     """
     path = output or Path("figure.png")
     if path.suffix not in (".png", ".pdf", ".svg"):
@@ -247,5 +247,5 @@ def image_path(output: Path | None, option: str = "--output") -> Path:
 
 
 def written(path: Path) -> None:
-    """Say where a result stands."""
+    """Print the path of a written result."""
     say(f"written: {path}")

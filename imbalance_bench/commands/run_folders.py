@@ -50,7 +50,7 @@ def export(
         "results/measured"
     ),
 ) -> None:
-    """Copy records and per-category tables of finished runs, without checkpoints, to keep or to share them.
+    """Copy records and per-category tables of finished runs, without checkpoints, to keep or share them.
 
     Tables and weight-norm figures can be made from the copies: --work-dir names the folder.
 
@@ -80,7 +80,9 @@ def per_category(
         Path | None, typer.Option("--output", "-o", help="Write all measures of all runs here (.csv or .parquet).")
     ] = None,
 ) -> None:
-    """Any measure of the per-category tables by any grouper, runs below each other; the tables joined on category id.
+    """Show a measure of the per-category tables of several runs by groups of classes, and join the tables.
+
+    Any measure and any grouper can be chosen. Runs are shown below each other; tables are joined on category id.
 
     Example: imbalance-bench per-category work_dirs/emoji-lt-small/tiny/seed0/* --measure mean_score -o all.parquet
     """

@@ -1,4 +1,4 @@
-"""Commands that show methods and train them."""
+"""Commands that list and train methods."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from imbalance_bench.runtime.errors import InputError
 
 
 def methods(output: OutputOption = None) -> None:
-    """Show the methods: their row in the paper's Table 1, what they train, their variants and where they come from.
+    """List the methods: their row in the paper's Table 1, what they train, their variants and sources.
 
     Example: imbalance-bench methods -o methods.csv
     """
@@ -86,9 +86,9 @@ def run_baseline(
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
 ) -> None:
-    """Train and evaluate a method, and first whatever it needs: the data, the baseline, its proposals.
+    """Train and evaluate a method; first prepare what it needs: the data, the baseline, its proposals.
 
-    Finished runs are reused, interrupted ones go on where they stopped. With --launcher several processes share a run:
+    Finished runs are reused, interrupted ones continue. With --launcher several processes share a run:
     torchrun --nproc-per-node 8 cli.py run-baseline --launcher pytorch
 
     Example: imbalance-bench run-baseline --method tau-norm --dataset emoji-lt-small

@@ -1,4 +1,4 @@
-"""The command for the classifier's weight norms in a checkpoint of any framework."""
+"""The command that measures the classifier's weight norms in a checkpoint of any framework."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def weight_norms(
     figure: Annotated[Path | None, typer.Option("--figure", help="Draw norm against rank (.png, .pdf, .svg).")] = None,
     output: OutputOption = None,
 ) -> None:
-    """Classifier weight norm of each category, by bin of training instances (Figures 1 and 3 of the paper).
+    """Show the classifier's weight norms by bin of training instances (Figures 1 and 3 of the paper).
 
-    Checkpoints of this suite carry their categories; for any other, name the training annotations or counts. Without,
-    a summary of the norms is printed. Rows are matched to classes by the checkpoint's class names; where it has none,
-    as its framework numbers the file's categories. The helper rows of released BAGS classifiers are told by counts.
+    Checkpoints of this suite store their categories; for others, give the training annotations or counts. Without them,
+    a summary of the norms is printed. Rows are matched to classes by the checkpoint's class names; if it has none, by
+    the framework's order of the file's categories. The helper rows of released BAGS classifiers are found by counts.
 
-    Of a finished run also what its classifier does with them: Logits Magnitude and Regularized Standard Deviation.
+    For a finished run, Logits Magnitude and Regularized Standard Deviation of its logits are shown too.
 
     Example: imbalance-bench weight-norms ckpt.pth --annotations lvis_v1_train.json -o norms.csv --figure norms.png
     """
@@ -110,10 +110,10 @@ def weight_norms(
 
 
 def training_categories(checkpoint: Checkpoint, annotations: Path | None, counts: Path | None) -> CategoryTable | None:
-    """Categories a checkpoint was trained on, with their counts; its own if it carries them, else None.
+    """Return the training categories with counts from one of the files, else from the checkpoint; None if it has none.
 
     Raises:
-        InputError: both files are named, or one is not what it should be.
+        InputError: both files are given, or one is invalid.
     """
     from imbalance_bench.categories import CategoryTable
     from imbalance_bench.checkpoints import own as checkpoints
@@ -128,7 +128,7 @@ def training_categories(checkpoint: Checkpoint, annotations: Path | None, counts
 
 
 def _description(classifier: FoundClassifier) -> str:
-    """What was found, in one line."""
+    """Describe a found classifier in one line."""
     row = classifier.background_row
     where = "no row for background" if row is None else f"background is row {row}"
     classes = len(classifier.weights) - 1
@@ -136,7 +136,7 @@ def _description(classifier: FoundClassifier) -> str:
 
 
 def _write(frames: dict[str, pd.DataFrame], output: Path) -> None:
-    """A CSV a stage, named after it where there are several."""
+    """Write one CSV for each stage, with the stage in its name if there are several."""
     from imbalance_bench.runtime.files import write_text
 
     for stage, frame in frames.items():

@@ -1,4 +1,4 @@
-"""An mmdet data set over COCO- or LVIS-format annotations that maps category ids by the CategoryTable alone."""
+"""An mmdet data set for COCO- or LVIS-format annotations; labels come from the CategoryTable alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from imbalance_bench.runtime.errors import InputError
 
 @DATASETS.register_module()
 class AnnotationDataset(BaseDetDataset):
-    """Images and boxes of a COCO- or LVIS-format file, labels by ascending category id.
+    """The images and boxes of a COCO- or LVIS-format file, with labels by ascending category id.
 
     Args:
         category_ids: C ids; label j is ``category_ids[j]``.
@@ -35,7 +35,7 @@ class AnnotationDataset(BaseDetDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """One record an image, in the order of image ids."""
+        """Return one record for each image, in the order of image ids."""
         content = read_json(self.ann_file)
         boxes: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in content["annotations"]:
@@ -67,24 +67,24 @@ class AnnotationDataset(BaseDetDataset):
         ]
 
     def _stuff_map(self, image: Mapping[str, Any]) -> dict[str, str]:
-        """Where the stuff map of an image is: a PNG of its name."""
+        """Return the path of an image's stuff map: a PNG file with the image's name."""
         folder = self.data_prefix.get("seg_map_path")
         return {} if folder is None else {"seg_map_path": f"{folder}/{stuff_map_path(image, self.ann_file)}"}
 
     def filter_data(self) -> list[dict[str, Any]]:
-        """Drop images without a box where the configuration asks for it (training only)."""
+        """Return the records, without images that have no box if the configuration asks for it (training only)."""
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
             return self.data_list
         return [record for record in self.data_list if record["instances"]]
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Labels in image ``idx``, crowd regions left out (mmengine's class-balanced wrapper asks for them)."""
+        """Return the labels in image ``idx`` without crowd regions (mmengine's class-balanced wrapper needs them)."""
         instances = self.get_data_info(idx)["instances"]
         return sorted({instance["bbox_label"] for instance in instances if not instance["ignore_flag"]})
 
 
 def image_labels(dataset: BaseDataset) -> list[np.ndarray]:
-    """Distinct labels of each image of a data set, ascending."""
+    """Return the distinct labels of each image of a data set, in ascending order."""
     return [np.array(dataset.get_cat_ids(index), dtype=np.int64) for index in range(len(dataset))]
 
 
@@ -98,7 +98,7 @@ def build_dataset(
     keep_labels: Sequence[int] | None = None,
     stuff_maps: str | Path | None = None,
 ) -> AnnotationDataset:
-    """An annotation file and an image folder as an mmdet data set.
+    """Build an mmdet data set from an annotation file and an image folder.
 
     Args:
         annotations: COCO or LVIS format.
@@ -110,7 +110,7 @@ def build_dataset(
         stuff_maps: folder of the stuff maps, PNG files with the images' names.
 
     Raises:
-        InputError: no image to train on, or images or stuff maps that are not there.
+        InputError: there is no image to train on, or images or stuff maps are missing.
     """
     init_default_scope("mmdet")
     dataset = AnnotationDataset(

@@ -1,4 +1,4 @@
-"""What COCO- and LVIS-format annotation files must hold, and what is found wrong in one."""
+"""Checks of COCO- and LVIS-format annotation files: required fields, and findings that are reported."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ TOLERANCE = 1.0
 
 @dataclass(frozen=True)
 class Findings:
-    """A checked annotation file in numbers, and what is odd in it but does no harm.
+    """The counts of a checked annotation file, and what is unusual in it but harmless.
 
     Attributes:
-        images: how many it lists.
-        annotations: how many boxes, crowd regions included.
+        images: number of images in the file.
+        annotations: number of boxes, crowd regions included.
         degenerate: ids of annotations without width or height; training drops them.
-        outside: ids of annotations whose box reaches beyond its image by more than a pixel; they are used as they are.
-        odd_masks: ids of annotations whose mask nobody can read; where boxes alone are used, that does no harm.
+        outside: ids of annotations whose box reaches beyond its image by more than a pixel; they are used unchanged.
+        odd_masks: ids of annotations with an unreadable mask; this is harmless if only boxes are used.
         normalised: whether all boxes lie within one pixel.
-        categories: what is odd about ids and names of categories, a line each.
+        categories: what is unusual about ids and names of categories, one line each.
     """
 
     images: int
@@ -40,7 +40,7 @@ class Findings:
     categories: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
-        """What is odd, a line each, with how often and where first."""
+        """Describe each unusual finding in one line: what, how often, and the first places."""
         found = {
             "boxes have no width or height, or negative ones, and are not trained on": self.degenerate,
             "boxes reach beyond their image": self.outside,
@@ -55,13 +55,13 @@ class Findings:
 
 
 def image_path(image: Mapping[str, Any], source: str) -> str:
-    """Path of an image below the image folder, or absolute.
+    """Return the path of an image, relative to the image folder or absolute.
 
-    It is ``file_name``; for LVIS v1, which has none, the last two parts of ``coco_url``; for LVIS v0.5, whose file
-    names are those of COCO 2014, the last part of ``coco_url``, which is COCO 2017's.
+    The path is ``file_name``. LVIS v1 has no ``file_name``: the last two parts of ``coco_url`` are used. LVIS v0.5 has
+    the file names of COCO 2014: the last part of ``coco_url`` is used, which is the name in COCO 2017.
 
     Raises:
-        InputError: it has neither, or one that is no text.
+        InputError: the image has neither field, or the field is not a string.
     """
     url = image.get("coco_url")
     if "file_name" not in image and url is None:
@@ -76,29 +76,31 @@ def image_path(image: Mapping[str, Any], source: str) -> str:
 
 
 def stuff_map_path(image: Mapping[str, Any], source: str) -> str:
-    """Path of the stuff map of an image below their folder: the image's with suffix ``.png``, or its name alone."""
+    """Return the path of an image's stuff map below the folder of stuff maps: the image's path with ``.png``.
+
+    For an absolute image path it is the name alone."""
     path = Path(image_path(image, source)).with_suffix(".png")
     return path.name if path.is_absolute() else str(path)
 
 
 def is_federated(annotations: str | os.PathLike[str] | Mapping[str, Any]) -> bool:
-    """Whether annotations say which categories their images were searched for (LVIS does, COCO does not)."""
+    """Return whether annotations list the categories that each image was searched for (as LVIS does, not COCO)."""
     content = annotations if isinstance(annotations, Mapping) else read_json(annotations)
     images = content.get("images")
     return isinstance(images, list) and any(isinstance(i, Mapping) and "neg_category_ids" in i for i in images)
 
 
 def check(content: Mapping[str, Any], source: str, masks: bool = False) -> Findings:
-    """Check every field that this suite reads.
+    """Check every field of an annotation file that this suite reads.
 
     Args:
-        content: of an annotation file.
-        source: its path, for messages.
-        masks: whether masks are used, so that each annotation needs a sound one.
+        content: content of an annotation file.
+        source: path of the file, for messages.
+        masks: whether masks are used; then each annotation needs a valid one.
 
     Raises:
         InputError: a missing field, one of a wrong type, a repeated id, an unknown image or category, a box that is
-            not finite, a mask that is needed and odd or absent, or no object with an area at all.
+            not finite, a mask that is needed but invalid or absent, or no object with an area at all.
     """
     category_ids: set[int] = set()
     for number, category in _records(content, "categories", source):
@@ -171,18 +173,18 @@ def check(content: Mapping[str, Any], source: str, masks: bool = False) -> Findi
 
 
 def objects(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The annotations that are trained on and counted: boxes with an area that are no crowd regions."""
+    """Return the annotations that are trained on and counted: boxes with an area that are not crowd regions."""
     return [annotation for annotation in content["annotations"] if is_object(annotation)]
 
 
 def reaches_beyond(box: Sequence[float], height: int, width: int) -> bool:
-    """Whether a box (x, y, width, height) leaves its image by more than a pixel."""
+    """Return whether a box (x, y, width, height) reaches beyond its image by more than a pixel."""
     x, y, w, h = box
     return min(x, y) < -TOLERANCE or x + w > width + TOLERANCE or y + h > height + TOLERANCE
 
 
 def _odd_categories(content: Mapping[str, Any]) -> list[str]:
-    """What is odd about ids and names and does no harm by itself, a line each."""
+    """Describe what is unusual but harmless about ids and names of categories, one line each."""
     named = {category["id"]: category["name"] for category in content["categories"]}
     used = {annotation["category_id"] for annotation in content["annotations"]}
     lines = [f"a category has the id 0: {first([named[0]])}"] if 0 in named else []
@@ -212,18 +214,18 @@ def _odd_categories(content: Mapping[str, Any]) -> list[str]:
 
 
 def check_same_categories(train: Mapping[str, Any], val: Mapping[str, Any], source: str) -> list[str]:
-    """Validation must have the ids and names of training, in any order; it may lack some.
+    """Check that the validation categories have the ids and names of training, in any order; some may be missing.
 
     Args:
-        train: content, or the categories alone.
-        val: the same.
+        train: content of the training file, or its categories alone.
+        val: the same for validation.
         source: path of ``val``, for the message.
 
     Returns:
-        Names of the categories that validation lacks; without an instance they have no AP.
+        Names of the categories missing in validation; they have no instance there and so no AP.
 
     Raises:
-        InputError: they differ; the message holds the first difference.
+        InputError: the categories differ; the message holds the first difference.
     """
     ours, theirs = (
         {field_of(c, "id", int, source): c.get("name") for c in field_of(content, "categories", list, source)}
@@ -241,16 +243,16 @@ def check_same_categories(train: Mapping[str, Any], val: Mapping[str, Any], sour
 
 
 def missing_images(content: Mapping[str, Any], folder: Path) -> dict[int, str]:
-    """Path of each image that is not there, by image id; an absolute path is taken as it is, others below a folder."""
+    """Return the path of each missing image, by image id; relative paths are looked for below ``folder``."""
     paths = {image["id"]: image_path(image, "images") for image in content["images"]}
     absent = absent_files(paths.values(), folder)
     return {image_id: path for image_id, path in paths.items() if path in absent}
 
 
 def guess_missing(path: str, folder: Path) -> str:
-    """A file that may be meant by a path that is not there, for the message; empty where there is none.
+    """Name, for an error message, an existing file that may be meant by a missing path; empty if there is none.
 
-    It has the same name, but for its folder, suffix, case, white space or Unicode form.
+    Its name is the same except for folder, suffix, case, white space or Unicode form.
     """
 
     def plain(name: str) -> str:
@@ -271,9 +273,9 @@ def guess_missing(path: str, folder: Path) -> str:
 
 
 def absent_files(paths: Iterable[str], folder: Path) -> set[str]:
-    """Those of some paths below a folder that are not there.
+    """Return the paths that do not exist below a folder.
 
-    Folders are listed once: asking for each of COCO's 118,287 files takes minutes on a network's disk.
+    Each folder is listed once: a query for each of COCO's 118,287 files takes minutes on a network disk.
     """
     present: dict[str, Collection[str]] = {}
     absent = set()
@@ -290,13 +292,13 @@ def absent_files(paths: Iterable[str], folder: Path) -> set[str]:
 
 
 def missing_files(paths: Collection[str], folder: Path, what: str) -> str:
-    """Say how many of some files below a folder are not there, and the first few; empty where all are."""
+    """Describe how many files are missing below a folder, with the first few names; empty if none is missing."""
     absent = sorted(absent_files(paths, folder))
     return f"{len(absent):,} of {len(paths):,} {what} are missing: {first(absent)}" if absent else ""
 
 
 def without_images(content: Mapping[str, Any], image_ids: Collection[int]) -> dict[str, Any]:
-    """The content without some images and what is annotated in them."""
+    """Return annotation content without the given images and their annotations."""
     return {
         **content,
         "images": [image for image in content["images"] if image["id"] not in image_ids],
@@ -330,9 +332,10 @@ def _coordinates(values: list[Any]) -> bool:
 
 
 def mask_problem(mask: Any, height: int, width: int) -> str:
-    """Why a mask is neither absent, nor polygons, nor a run-length encoding of the image's size; empty where it is.
+    """Explain why a mask is invalid; empty if it is valid.
 
-    A compressed encoding is not unpacked.
+    A valid mask is absent, polygons, or a run-length encoding of the image's size. Compressed encodings are not
+    unpacked.
     """
     if mask is None or mask == []:
         return ""

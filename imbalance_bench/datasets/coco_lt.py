@@ -1,16 +1,16 @@
-"""COCO-LT: a long-tailed part of balanced annotations (section 7.4.1 and Figure 6 of the paper).
+"""COCO-LT: a long-tailed sample of balanced annotations (section 7.4.1 and Figure 6 of the paper).
 
-The paper sorts the categories of COCO and of LVIS by train instances, gives each of COCO's the count of the LVIS
-category at its rank, and samples that many instances: of a sampled image as many as possible are used, and instances
-are ignored only where their category has plenty. Left open by the text, and settled here:
+The paper sorts the categories of COCO and of LVIS by train instances. Each COCO category gets the count of the LVIS
+category at its rank, and that many instances are sampled. As many instances of a sampled image as possible are used;
+an instance is ignored only if its category has more than its target. The text leaves open, and we decided:
 
 - Images are drawn at random, for the category of fewest targets first. Tail images are then rich in head instances
   that count too, and fewer images are needed than in the opposite order.
-- An ignored instance is marked ``iscrowd``, COCO's own word for what is neither an object to find nor background. It is
-  counted nowhere; detectors whose assigner has ``ignore_iof_thr`` skip proposals on it, the others see background.
-- The counts of LVIS are those of the anchors in ``emoji_profile``: within 2 percent of the real ones in sum.
+- An ignored instance is marked ``iscrowd``, as COCO marks what is neither an object to find nor background. It is
+  counted nowhere. Detectors whose assigner has ``ignore_iof_thr`` skip proposals on it; others see background there.
+- The counts of LVIS come from the anchors in ``emoji_profile``; their sum is within 2 percent of the real one.
 
-A second recipe, ``coco-lt-simcal``, is the same sampling with given targets, and that list's own bin edges.
+A second recipe, ``coco-lt-simcal``, samples in the same way with a given list of targets and its own bin edges.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from imbalance_bench.runtime.errors import InputError
 
 
 def aligned_targets(instance_counts: np.ndarray) -> np.ndarray:
-    """(C,) target of each category: the LVIS v0.5 count at its rank.
+    """Return the (C,) target of each category: the LVIS v0.5 count at its rank.
 
     The category at rank k of C (0 is the largest, ties in label order) takes rank round(1229 k / (C - 1)) of 1,230.
 
@@ -42,10 +42,10 @@ def aligned_targets(instance_counts: np.ndarray) -> np.ndarray:
 
 
 def read_targets(path: Path, categories: CategoryTable) -> np.ndarray:
-    """(C,) targets of a CSV file with columns ``id`` or ``name``, and ``instance_count``.
+    """Read (C,) targets from a CSV file with columns ``id`` or ``name``, and ``instance_count``.
 
     Raises:
-        InputError: unreadable, without these columns, or not one whole number for each category.
+        InputError: the file is unreadable, lacks these columns, or has not one whole number for each category.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -68,17 +68,17 @@ def read_targets(path: Path, categories: CategoryTable) -> np.ndarray:
 
 
 def sample_long_tail(content: Mapping[str, Any], targets: np.ndarray, seed: int) -> dict[str, Any]:
-    """A part of the images, with ``min(target, available)`` instances of each category, exactly.
+    """Sample images so that each category has exactly ``min(target, available)`` instances.
 
-    Category by category, fewest targets first, images that hold it are drawn until its target is met, and every
-    instance in them counts for its own category; what exceeds a target is marked ``iscrowd``. Of a category in plenty
-    the instances of the images that were drawn first are used, then at random. Boxes without area are left out. The
-    result depends on ids and the seed alone, not on the order of the file.
+    For each category, the one with the smallest target first, images with the category are drawn until its target is
+    met. Every instance in a drawn image counts for its own category. Instances beyond a target are marked ``iscrowd``;
+    the instances of the images drawn first are used, chosen at random within an image. Boxes without area are left
+    out. The result depends only on ids and the seed, not on the order of the file.
 
     Args:
         content: COCO- or LVIS-format annotations, checked.
-        targets: (C,) instances by ascending category id.
-        seed: of the draw.
+        targets: (C,) number of instances by ascending category id.
+        seed: seed of the draw.
 
     Returns:
         The content with the drawn images, their annotations (both by id) and all categories.

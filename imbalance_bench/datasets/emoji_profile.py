@@ -1,4 +1,4 @@
-"""How many instances each class of emoji-lt has: the real LVIS v0.5 profile by rank, or a balanced one."""
+"""The number of instances of each class of emoji-lt: the real LVIS v0.5 profile by rank, or a balanced one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LVIS_V05 = (
 
 
 def lvis_counts_by_rank(classes: int) -> np.ndarray:
-    """(classes,) train instances, descending: LVIS v0.5's at ranks spread evenly over its 1,230 (section 7.4.1)."""
+    """Return (classes,) LVIS v0.5 train counts, descending, at ranks spread evenly over its 1,230 (section 7.4.1)."""
     ranks = 1 + np.round(np.arange(classes) * 1229 / max(classes - 1, 1)).astype(int)
     anchors = np.log(np.array(LVIS_V05, dtype=np.float64))
     counts = np.exp(np.interp(np.log(ranks), anchors[:, 0], anchors[:, 1]))
@@ -24,19 +24,19 @@ def lvis_counts_by_rank(classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Profile:
-    """Size and shape of an emoji-lt data set.
+    """The size and class profile of an emoji-lt data set.
 
     Attributes:
-        name: of the data set.
-        classes: C, at most 1,230.
-        image_size: side in pixels.
-        objects: mean objects of an image.
-        val_images: validation images, balanced over the classes.
-        max_count: the profile is cut here.
-        bin_edges: of the bins by train instances.
-        balanced: every class has the same count; the sum is that of the long-tailed twin.
-        epoch_factor: epochs are multiplied by this, where there are few images.
-        federated: negatives are listed for some absent classes only, and some classes are not exhaustive.
+        name: name of the data set.
+        classes: number of classes C, at most 1,230.
+        image_size: side of the square images in pixels.
+        objects: mean number of objects in an image.
+        val_images: number of validation images, balanced over the classes.
+        max_count: upper limit of the train instances of a class.
+        bin_edges: edges of the bins by train instances.
+        balanced: whether every class has the same count; the sum is that of the long-tailed twin.
+        epoch_factor: factor for the number of epochs; above 1 for sets with few images.
+        federated: whether negatives are listed for some absent classes only, and some classes are not exhaustive.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Profile:
     epoch_factor: int = 1
 
     def counts_by_rank(self) -> np.ndarray:
-        """(C,) train instances, descending: LVIS's counts at ranks spread evenly over its 1,230."""
+        """Return (C,) train instances, descending: LVIS's counts at ranks spread evenly over its 1,230."""
         counts = lvis_counts_by_rank(self.classes).clip(1, self.max_count)
         if self.balanced:
             total = int(counts.sum())
@@ -59,20 +59,20 @@ class Profile:
         return counts
 
     def counts(self, seed: int) -> np.ndarray:
-        """(C,) train instances by class: the profile on a seeded permutation of the classes."""
+        """Return (C,) train instances by class: the profile under a seeded permutation of the classes."""
         return np.random.default_rng([seed, 0]).permutation(self.counts_by_rank())
 
     def train_images(self) -> int:
-        """Training images that hold all instances at the mean number of objects."""
+        """Return the number of training images that hold all instances at the mean number of objects."""
         return round(self.counts_by_rank().sum() / self.objects)
 
     def train_labels(self, seed: int) -> list[np.ndarray]:
-        """Labels of the objects of each training image."""
+        """Return the labels of the objects of each training image."""
         return share_out(self.counts(seed), self.train_images(), np.random.default_rng([seed, 1]))
 
 
 def share_out(counts: np.ndarray, images: int, generator: np.random.Generator) -> list[np.ndarray]:
-    """Labels of each image: all instances shuffled, dealt out in portions that vary by half around the mean."""
+    """Return the labels of each image: all instances, shuffled, in portions that vary by half around the mean."""
     pool = generator.permutation(np.repeat(np.arange(len(counts)), counts))
     weights = generator.uniform(0.5, 1.5, images)
     bounds = np.round(np.cumsum(weights) / weights.sum() * len(pool)).astype(int)

@@ -1,4 +1,4 @@
-"""LVIS-format data of any size made from random numbers: what a detector at paper scale is tried on without LVIS."""
+"""LVIS-format data of any size from random numbers, to try a detector at paper scale without LVIS."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ OBJECTS = 12
 def generate(
     folder: Path, classes: int, train_images: int, val_images: int, size: tuple[int, int], seed: int = 0
 ) -> DataSet:
-    """Coloured boxes on noise, with polygons, negatives and stuff maps; nothing can be learnt from it.
+    """Generate a data set of coloured boxes on noise with polygons, negatives and stuff maps; it teaches nothing.
 
-    Classes are drawn with LVIS's long-tailed counts by rank; of a few images most classes are in none.
+    Classes are drawn with LVIS's long-tailed counts by rank; with few images most classes do not occur.
 
     Args:
-        folder: takes images and annotations.
-        classes: C; ids are 1, 3, 5, ...
-        train_images: with stuff maps.
-        val_images: federated.
+        folder: folder where images and annotations are written.
+        classes: number of classes C; their ids are 1, 3, 5, ...
+        train_images: number of training images, which have stuff maps.
+        val_images: number of validation images.
         size: height and width of every image.
-        seed: of the draw.
+        seed: seed of the draw.
     """
     generator = np.random.default_rng(seed)
     ids = 1 + 2 * np.arange(classes)
@@ -64,7 +64,7 @@ def _draw(
     size: tuple[int, int],
     generator: np.random.Generator,
 ) -> dict[str, Any]:
-    """Images and annotations of a split, its (images, objects) given by category id."""
+    """Draw and annotate the images of a split; ``objects`` holds the (images, objects) category ids."""
     height, width = size
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Training images that hyper-parameters are chosen on, and that classifiers tried are not fitted to."""
+"""Training images held out to choose hyper-parameters; the tried classifiers are not fitted to them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ HELD_OUT = 0.2
 def hold_out(
     content: Mapping[str, Any], rng: np.random.Generator, share: float = HELD_OUT
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part annotations by images, (fitting, held out): at random, but every class that has images keeps one to fit.
+    """Split annotations by image into (fitting, held out), at random; each class with images keeps one for fitting.
 
     Args:
-        content: of a COCO- or LVIS-format file.
-        rng: draws.
-        share: of the annotated images that is held out.
+        content: content of a COCO- or LVIS-format file.
+        rng: random generator of the draw.
+        share: fraction of the annotated images that is held out.
 
     Raises:
-        InputError: too few images.
+        InputError: there are too few images.
     """
     annotated = sorted({a["image_id"] for a in coco_format.objects(content)})
     held = set(rng.permutation(annotated)[: round(share * len(annotated))].tolist())

@@ -1,8 +1,8 @@
-"""Images held against their annotations: are they there, can they be read, are they of the annotated size?
+"""Checks of images against their annotations: do they exist, can they be read, do they have the annotated size?
 
-What counts is what training reads. mmcv's OpenCV turns an image by the EXIF orientation of its JPEG or PNG file, so an
-image can come out with height and width swapped. A look at each file's header finds nearly everything; what a header
-does not settle is decoded, and so is a sample.
+An image is checked as training reads it. mmcv's OpenCV turns an image by the EXIF orientation of its JPEG or PNG file,
+so height and width can be swapped. The header of a file shows nearly every problem. Files whose header is not enough
+are decoded, and so is a sample of the others.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TURNED = (5, 6, 7, 8)
 
 @dataclass(frozen=True)
 class Reader:
-    """How a detector's pipeline decodes images: mmcv's ``imfrombytes``.
+    """The way a detector's pipeline decodes images: options of mmcv's ``imfrombytes``.
 
     Attributes:
         backend: ``cv2``, ``pillow``, ``turbojpeg`` or ``tifffile``.
@@ -56,14 +56,14 @@ class Reader:
 
     @property
     def turns(self) -> bool:
-        """Whether it follows EXIF orientation."""
+        """Whether the reader follows EXIF orientation."""
         return self.backend in ("cv2", "pillow") and self.flag in ("color", "grayscale")
 
     def size(self, path: Path) -> tuple[int, int]:
-        """(height, width) of a decoded image.
+        """Decode an image and return its (height, width).
 
         Raises:
-            ValueError: it cannot be decoded; the message is the reason.
+            ValueError: the image cannot be decoded; the message is the reason.
         """
         content = path.read_bytes()
         try:
@@ -83,12 +83,12 @@ class Reader:
 
 @dataclass(frozen=True)
 class Seen:
-    """What an image file is: its size as it is read, or why it cannot be.
+    """The result of reading an image file: its size, or the reason why it cannot be read.
 
     Attributes:
-        size: (height, width); None where it cannot be read.
-        orientation: of its EXIF tag, where that is followed; else 1.
-        problem: why it cannot be read.
+        size: (height, width) as read; None if the file cannot be read.
+        orientation: EXIF orientation, if the reader follows it; else 1.
+        problem: reason why the file cannot be read.
     """
 
     size: tuple[int, int] | None = None
@@ -97,10 +97,9 @@ class Seen:
 
 
 def look(path: Path, reader: Reader, decode: bool = False) -> Seen:
-    """What an image file is; its pixels are read where asked for, or where its header does not settle it.
+    """Return size or problem of an image file; its pixels are read only on request or if its header is not enough.
 
-    A JPEG or PNG file that does not end as such files do is decoded by Pillow, which unlike OpenCV refuses half an
-    image.
+    A JPEG or PNG file without its end marker is decoded by Pillow, which, unlike OpenCV, refuses half an image.
     """
     seen = Seen()
     try:
@@ -140,7 +139,7 @@ def _is_whole_webp(length: int, start: bytes) -> bool:
 
 
 def _of_header(image: Image.Image, reader: Reader) -> Seen:
-    """Of a file that Pillow has opened and not decoded."""
+    """Return size and orientation of an image that Pillow has opened but not decoded."""
     width, height = image.size
     orientation = 1
     if reader.turns and (stored := image.info.get("exif")):
@@ -154,12 +153,12 @@ def _of_header(image: Image.Image, reader: Reader) -> Seen:
 
 @dataclass(frozen=True)
 class Images:
-    """The images of an annotation file as they were found.
+    """The result of the check of an annotation file's images.
 
     Attributes:
         content: the annotations, without the images that were left out.
-        skipped: reason why an image was left out, by image id.
-        notes: what is odd and does no harm, a line each.
+        skipped: reason why each image was left out, by image id.
+        notes: what is unusual but harmless, one line each.
     """
 
     content: dict[str, Any]
@@ -178,25 +177,24 @@ def checked(
     advance: Advance | None = None,
     hint: str = "; '--skip-missing' goes without them",
 ) -> Images:
-    """Hold the images of an annotation file against it.
+    """Check the images of an annotation file against the annotations.
 
-    Where only width and height of the file are swapped, or its boxes reach beyond the annotated size but not beyond
-    the image, the boxes are those of the image: that is noted. Any other size means that the boxes are of another
-    picture.
+    If only width and height are swapped, or the boxes reach beyond the annotated size but not beyond the image, the
+    boxes belong to the image and a note is made. Any other size means that the boxes belong to another picture.
 
     Args:
         content: checked annotations.
-        folder: that image names are relative to.
+        folder: folder that image names are relative to.
         source: path of the annotations, for messages.
-        skip: leave out images that are not there, cannot be read, or are of another picture.
-        verify: decode all, not a sample.
-        reader: of the detector; None: mmdet's.
-        advance: is called as images are looked at.
-        hint: what to do, for the message.
+        skip: leave out images that are missing, cannot be read, or show another picture.
+        verify: decode all images, not only a sample.
+        reader: way in which the detector decodes images; None: mmdet's default.
+        advance: function called with the number of images checked since the last call.
+        hint: advice for the message.
 
     Raises:
-        InputError: images that are not there, cannot be read or are of another picture, and ``skip`` is not set; or no
-            annotated image is left.
+        InputError: images are missing, cannot be read or show another picture, and ``skip`` is not set; or no annotated
+            image is left.
     """
     reader = reader or Reader()
     absent = coco_format.missing_images(content, folder)
@@ -227,7 +225,7 @@ def checked(
 def _look_at_all(
     images: list[dict[str, Any]], folder: Path, reader: Reader, verify: bool, advance: Advance | None
 ) -> dict[int, tuple[str, Seen]]:
-    """(path, what it is) of each image, by image id."""
+    """Return (path, result of reading) of each image, by image id."""
     step = max(1, len(images) // SAMPLE)
     paths = [coco_format.image_path(image, "images") for image in images]
 
@@ -247,7 +245,7 @@ def _look_at_all(
 def _of_another_size(
     content: Mapping[str, Any], seen: Mapping[int, tuple[str, Seen]]
 ) -> tuple[dict[int, str], list[str]]:
-    """(images whose boxes are of another picture, notes on the others whose size or orientation is odd)."""
+    """Return (images whose boxes belong to another picture, notes on other images of unusual size or orientation)."""
     annotated = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     turned, swapped, other, mirrored = "turned by EXIF orientation", "swapped", "other", "mirrored"
     odd: dict[str, dict[int, str]] = {turned: {}, swapped: {}, other: {}, mirrored: {}}
@@ -287,7 +285,7 @@ def _reaching_beyond(
     annotated: Mapping[int, tuple[int, int]],
     seen: Mapping[int, tuple[str, Seen]],
 ) -> tuple[int, int]:
-    """Boxes of some images that reach beyond (their annotated size, the size that was read)."""
+    """Count the boxes of the given images that reach beyond (the annotated size, the size that was read)."""
     counts = [0, 0]
     for annotation in coco_format.objects(content) if images else ():
         image_id = annotation["image_id"]

@@ -1,4 +1,4 @@
-"""Where in its images the boxes of each class are."""
+"""The positions of the boxes of each class in their images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imbalance_bench.categories import CategoryTable, read_json
 
 
 def box_centres(annotations: Path, categories: CategoryTable) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) labels and (N, 2) centres x, y over width and height of their image; crowd regions are left out."""
+    """Return (N,) labels and (N, 2) box centres x, y divided by image width and height, without crowd regions."""
     content = read_json(annotations)
     sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
     boxes = [record for record in content["annotations"] if not record.get("iscrowd")]

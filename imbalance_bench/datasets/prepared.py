@@ -1,7 +1,8 @@
-"""Data sets of files that lie somewhere on this machine: checked once, then known by name. Nothing is downloaded.
+"""Data sets of files on this machine: checked once, then known by name. Nothing is downloaded.
 
-``data/<name>/`` then holds ``record.json`` (where everything is, checksums, counts, bin edges, what was left out),
-``categories.csv``, and below ``annotations`` what differs from the given files: without missing images, or sampled.
+``data/<name>/`` then holds ``record.json`` (all paths, checksums, counts, bin edges, what was left out) and
+``categories.csv``; the folder ``annotations`` holds files that differ from the given ones: without missing images, or
+sampled.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COCO_IMAGES = "images: their Flickr users, under Flickr's terms of use"
 
 @dataclass(frozen=True)
 class Split:
-    """A COCO- or LVIS-format file and the folder that its image names are relative to."""
+    """A split: a COCO- or LVIS-format file and the folder that its image names are relative to."""
 
     annotations: Path
     images: Path
@@ -35,17 +36,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Layout:
-    """A public data set as its own site lays it out below one folder.
+    """The layout of a public data set below one folder, as its site publishes it.
 
     Attributes:
-        what: it is, in one line.
-        site: that gives it out.
-        train: annotation file and image folder.
-        val: the same.
-        attribution: whom it is due to.
-        bin_edges: of its bins; None: those of the training file, else LVIS's.
-        recipe: how the training part is sampled: ``aligned`` to LVIS, to ``given`` targets, or not at all.
-        stuff: folder of COCO's stuff maps, which Hybrid Task Cascade trains on where it is there.
+        what: description in one line.
+        site: site that publishes the data set.
+        train: annotation file and image folder of the training split.
+        val: the same for the validation split.
+        attribution: authors of the data set.
+        bin_edges: edges of the bins; None: those of the training file, else LVIS's.
+        recipe: how the training split is sampled: ``aligned`` to LVIS, to ``given`` targets, or not at all.
+        stuff: folder of COCO's stuff maps; Hybrid Task Cascade trains on them if the folder exists.
     """
 
     what: str
@@ -58,7 +59,7 @@ class Layout:
     stuff: str = "stuffthingmaps/train2017"
 
     def splits(self, root: Path) -> dict[str, Split]:
-        """The two splits below ``root``."""
+        """Return the splits ``train`` and ``val`` below ``root``."""
         return {name: Split(root / a, root / i) for name, (a, i) in (("train", self.train), ("val", self.val))}
 
 
@@ -99,24 +100,24 @@ def prepare_layout(
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Check a public data set below ``root`` and make it known.
+    """Check a public data set below ``root`` and register it by name.
 
     Args:
-        name: one of ``LAYOUTS``.
-        root: folder that holds it as its site lays it out.
-        folder: of what is written.
-        bin_edges: in place of its own.
-        skip_missing: leave images out that are not there, cannot be read, or are not of the annotated size.
-        verify_images: decode every image, not a sample beside every header.
-        targets: of coco-lt-simcal: CSV of categories and counts.
-        seed: of the COCO-LT draw.
-        reporter: shows progress.
+        name: a name in ``LAYOUTS``.
+        root: folder that holds the data set in the layout of its site.
+        folder: output folder.
+        bin_edges: bin edges to use instead of the data set's own.
+        skip_missing: leave out images that are missing, cannot be read, or do not have the annotated size.
+        verify_images: decode every image, not only every header and a sample.
+        targets: CSV file of categories and counts, for coco-lt-simcal.
+        seed: seed of the COCO-LT draw.
+        reporter: reporter that shows progress.
 
     Returns:
         The record.
 
     Raises:
-        InputError: something is missing or wrong, or ``targets`` is missing or has no use.
+        InputError: something is missing or wrong, or ``targets`` is missing or has no effect.
     """
     layout = LAYOUTS[name]
     if (layout.recipe == "given") != (targets is not None):
@@ -164,29 +165,30 @@ def prepare_splits(
     extra: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Check a pair of annotation files and their images, and make them known as data set ``name``.
+    """Check a pair of annotation files and their images, and register them as data set ``name``.
 
     Args:
-        name: of the data set.
-        splits: ``train`` and ``val``.
-        folder: of what is written; nothing is, where something is wrong.
-        what: it is, in a few words.
-        attribution: whom it is due to.
-        bin_edges: None: those of the training file, else LVIS's.
-        skip_missing: leave images out that are not there, cannot be read, or are not of the annotated size.
-        verify_images: decode every image, not a sample beside every header.
-        source: site that what is missing can be had from.
-        stuff_maps: folder of a PNG for each training image, of its path, with classes of COCO's stuff.
-        sample: makes another training part and its (C,) targets, of the checked one and its categories.
-        extra: goes into the record.
-        reporter: shows progress.
+        name: name of the data set.
+        splits: splits ``train`` and ``val``.
+        folder: output folder; nothing is written if something is wrong.
+        what: description in a few words.
+        attribution: authors of the data set.
+        bin_edges: edges of the bins; None: those of the training file, else LVIS's.
+        skip_missing: leave out images that are missing, cannot be read, or do not have the annotated size.
+        verify_images: decode every image, not only every header and a sample.
+        source: site that publishes the files, for messages about missing ones.
+        stuff_maps: folder with a PNG for each training image, at the image's path, with classes of COCO's stuff.
+        sample: function that maps the checked training content and its categories to a sampled content and its (C,)
+            targets.
+        extra: further entries of the record.
+        reporter: reporter that shows progress.
 
     Returns:
         The record.
 
     Raises:
-        InputError: a file or an image is missing or cannot be read, an image is not of the annotated size, or an
-            annotation file is not as it must be.
+        InputError: a file or an image is missing or cannot be read, an image does not have the annotated size, or an
+            annotation file is invalid.
     """
     hint = f" (it is given out at {source})" if source else ""
     for split in splits.values():
@@ -238,7 +240,7 @@ def prepare_splits(
 
 
 def val_counts(val: str | os.PathLike[str] | Mapping[str, Any], categories: CategoryTable) -> np.ndarray:
-    """(C,) validation instances of the training categories; 0 of one that the validation file lacks."""
+    """Return the (C,) validation instances of the training categories; 0 for a category missing in validation."""
     counted = CategoryTable.from_annotations(val)
     counts = np.zeros(categories.num_classes, dtype=np.int64)
     counts[categories.labels_of(counted.ids)] = counted.instance_counts
@@ -246,10 +248,10 @@ def val_counts(val: str | os.PathLike[str] | Mapping[str, Any], categories: Cate
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """What ``prepare_splits`` wrote; None where there is no such file.
+    """Read the record that ``prepare_splits`` wrote; None if there is no such file.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the record is damaged.
     """
     path = folder / RECORD
     if not path.is_file():
@@ -269,12 +271,13 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def read_table(folder: Path) -> pd.DataFrame:
-    """The category table of a prepared data set: index ``label``, CategoryTable's columns and ``val_instance_count``.
+    """Read the category table of a prepared data set.
 
-    A sampled one also has ``available`` (instances before the draw) and ``target``.
+    Its index is ``label``; its columns are CategoryTable's and ``val_instance_count``. The table of a sampled data set
+    also has ``available`` (instances before the draw) and ``target``.
 
     Raises:
-        InputError: absent or damaged.
+        InputError: the table is absent or damaged.
     """
     path = folder / TABLE
     try:
@@ -288,7 +291,7 @@ def read_table(folder: Path) -> pd.DataFrame:
 def _checked(
     split: Split, skip_missing: bool, verify_images: bool, hint: str, advance: Advance
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Content of a split without images that were left out, and its entry in the record."""
+    """Check a split; return its content without the images that were left out, and its entry in the record."""
     from imbalance_bench.datasets import images
 
     source = str(split.annotations)
@@ -312,10 +315,10 @@ def _checked(
 
 
 def _check_stuff_maps(train: Mapping[str, Any], folder: Path) -> None:
-    """Whether each training image has its map.
+    """Check that each training image has its stuff map.
 
     Raises:
-        InputError: some have none.
+        InputError: some images have none.
     """
     maps = [coco_format.stuff_map_path(image, "images") for image in train["images"]]
     if missing := coco_format.missing_files(maps, folder, "stuff maps"):

@@ -1,4 +1,4 @@
-"""The data sets of the suite: a record each, found by name."""
+"""The registry of data sets: one record for each name."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from imbalance_bench.runtime.progress import Reporter
 
 @dataclass(frozen=True)
 class DataSet:
-    """Where a data set stands and how it is evaluated.
+    """The files of a data set, and the way it is evaluated.
 
     Attributes:
-        name: on the command line.
-        description: one line.
-        train_annotations: COCO or LVIS format; bins are counted here.
+        name: name on the command line.
+        description: description in one line.
+        train_annotations: annotation file of the training split, COCO or LVIS format; its instances define the bins.
         train_images: folder of the training images.
-        val_annotations: of the validation split.
+        val_annotations: annotation file of the validation split.
         val_images: folder of the validation images.
         lvis_style: whether evaluation is federated.
-        epoch_factor: epochs of every schedule are multiplied by this (1, but for the smallest sets).
-        attribution: whom its pictures are due to.
-        stuff_maps: folder of the training images' stuff maps, where there are any.
-        bin_edges: of its bins; None: those of the training file, else LVIS's.
-        counted: file whose categories and counts are taken, where the training annotations are a part of more.
-        photographs: whether it shows the world; pictures that are drawn are learnt by a small detector from scratch.
+        epoch_factor: factor for the epochs of every schedule (1, except for the smallest sets).
+        attribution: authors of the images.
+        stuff_maps: folder of the training images' stuff maps, if there are any.
+        bin_edges: edges of the bins; None: those of the training file, else LVIS's.
+        counted: file that gives categories and counts, if the training annotations are only a part of the training set.
+        photographs: whether images are photographs; a small detector learns drawn pictures from scratch.
     """
 
     name: str
@@ -50,18 +50,18 @@ class DataSet:
     photographs: bool = True
 
     def categories(self) -> CategoryTable:
-        """Of the training annotations."""
+        """Return the category table of the training annotations."""
         return CategoryTable.from_annotations(self.counted or self.train_annotations, self.bin_edges)
 
     def check(self, masks: bool = False, reporter: Reporter | None = None) -> None:
-        """Look at annotations and images before hours are spent on them; what is odd is said.
+        """Check annotations and images before a long run, and report what is unusual.
 
         Args:
             masks: whether masks are used too.
-            reporter: shows progress, and says what is odd.
+            reporter: reporter that shows progress and what is unusual.
 
         Raises:
-            InputError: ``coco_format.check``, ``images.checked``.
+            InputError: see ``coco_format.check`` and ``images.checked``.
         """
         from imbalance_bench.datasets import images
 
@@ -77,22 +77,22 @@ class DataSet:
                 reporter.say(f"  {note}")
 
     def is_prepared(self) -> bool:
-        """Whether its files are there."""
+        """Return whether the annotation files exist."""
         return self.train_annotations.is_file() and self.val_annotations.is_file()
 
 
 def names(root: Path) -> list[str]:
-    """Known data sets: the drawn, the public, and those of one's own that are prepared below ``root``."""
+    """Return the names of all data sets: embedded, public, and the user's own that are prepared below ``root``."""
     folders = sorted(path.parent.name for path in root.glob(f"*/{RECORD}"))
     return [*PROFILES, *LAYOUTS, *(name for name in folders if name not in PROFILES and name not in LAYOUTS)]
 
 
 def get(name: str, root: Path) -> DataSet:
-    """The record of a data set below ``root``; of a drawn one, on disk or not.
+    """Return the record of a data set below ``root``; an embedded one need not be on disk yet.
 
     Raises:
-        InputError: an unknown name (the message holds the nearest one), or one that is not prepared (the message
-            holds the command that does it).
+        InputError: the name is unknown (the message holds the nearest one), or the data set is not prepared (the
+            message holds the command that prepares it).
     """
     look_up(dict.fromkeys(names(root)), name, "data set")
     folder = root / name
@@ -120,7 +120,7 @@ def get(name: str, root: Path) -> DataSet:
 
 
 def describe(name: str, root: Path) -> tuple[str, str]:
-    """(state, what it is) of a data set: drawn, not drawn yet, prepared, not there, or damaged."""
+    """Return (state, description) of a data set; its state: drawn, not drawn yet, prepared, not there, or damaged."""
     if name in PROFILES:
         state = "drawn" if _drawn(PROFILES[name], root / name).is_prepared() else "not drawn yet"
         return state, _describe(PROFILES[name])
@@ -133,10 +133,10 @@ def describe(name: str, root: Path) -> tuple[str, str]:
 
 
 def prepare(name: str, root: Path, reporter: Reporter | None = None, workers: int | None = None) -> DataSet:
-    """A data set that is on disk, drawn where it was not.
+    """Return a data set that is on disk; draw an embedded one first if it is not there.
 
     Raises:
-        InputError: an unknown name, or a data set that cannot be drawn and is not prepared.
+        InputError: the name is unknown, or the data set cannot be drawn and is not prepared.
     """
     dataset = get(name, root)
     if dataset.is_prepared():

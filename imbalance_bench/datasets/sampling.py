@@ -1,4 +1,4 @@
-"""Sampling of images: repeat factors, RFS (section 7.1.2; Table 1 rows 4 and 5), and class-balanced."""
+"""Image sampling: repeat factor sampling, RFS (section 7.1.2; Table 1 rows 4 and 5), and class-balanced sampling."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from imbalance_bench.runtime.seeds import epoch_seed
 def repeat_factors(
     image_labels: Sequence[np.ndarray], num_classes: int, threshold: float = 0.001, ceil: bool = False
 ) -> np.ndarray:
-    """(I,) repeat factor of each image: the largest ``r_c = max(1, sqrt(t / f_c))`` of its classes.
+    """Return the (I,) repeat factor of each image: the largest ``r_c = max(1, sqrt(t / f_c))`` of its classes.
 
     Args:
         image_labels: distinct labels of each image.
-        num_classes: C.
-        threshold: t, the share of images below which a class is repeated.
-        ceil: as BAGS's code does: an image of factor 1 once, every other ``1 + ceil(r)`` times (the copies are added to
-            the image itself). On LVIS v0.5 an epoch has 80,488 images of 56,740.
+        num_classes: number of classes C.
+        threshold: t, the fraction of images below which a class is repeated.
+        ceil: round as BAGS's code does: an image of factor 1 comes once, every other image ``1 + ceil(r)`` times (the
+            copies are added to the image itself). On LVIS v0.5 an epoch has 80,488 images of 56,740.
     """
     counts = np.bincount(np.concatenate(image_labels), minlength=num_classes)
     frequency = np.maximum(counts, 1) / len(image_labels)
@@ -32,11 +32,13 @@ def repeat_factors(
 
 
 def class_balanced_factors(image_labels: Sequence[np.ndarray], num_classes: int) -> np.ndarray:
-    """(I,) expected draws of each image in I draws of a class at random, then an image that holds it (1910.09217).
+    """Return the (I,) expected draws of each image, if a random class and then an image of it are drawn I times.
+
+    This is the class-balanced sampling of arXiv 1910.09217.
 
     Args:
         image_labels: distinct labels of each image.
-        num_classes: C; a class without an image is never drawn.
+        num_classes: number of classes C; a class without an image is never drawn.
     """
     images_of_class = np.bincount(np.concatenate(image_labels), minlength=num_classes)
     weights = np.array([(1 / images_of_class[labels]).sum() for labels in image_labels])
@@ -46,13 +48,13 @@ def class_balanced_factors(image_labels: Sequence[np.ndarray], num_classes: int)
 def image_factors(
     sampling: str, image_labels: Sequence[np.ndarray], num_classes: int, options: Mapping[str, Any]
 ) -> np.ndarray | None:
-    """(I,) how often each image comes in an epoch; None where every image comes once.
+    """Return (I,) how often each image occurs in an epoch; None if every image occurs once.
 
     Args:
-        sampling: of ``Method``.
+        sampling: field ``sampling`` of ``Method``.
         image_labels: distinct labels of each image.
-        num_classes: C.
-        options: of the run; of ``repeat-factor`` its ``threshold`` and ``repeat``.
+        num_classes: number of classes C.
+        options: options of the run; ``repeat-factor`` uses ``threshold`` and ``repeat``.
     """
     of = {
         "repeat-factor": lambda: repeat_factors(
@@ -64,11 +66,11 @@ def image_factors(
 
 
 class RepeatFactorSampler(Sampler[int]):
-    """Images in random order, each repeated floor(r) or floor(r) + 1 times, r on average.
+    """A sampler of images in random order, each repeated floor(r) or floor(r) + 1 times, r times on average.
 
-    Every epoch draws anew (stochastic rounding), and is cut or filled to the expected length, so that an epoch
-    has the same number of iterations each time. Several processes draw the same epoch, and each takes every n-th image
-    of it, as mmengine's DefaultSampler does.
+    Every epoch is drawn anew (stochastic rounding), and cut or filled to the expected length, so that all epochs have
+    the same number of iterations. Several processes draw the same epoch, and each takes every n-th image, as mmengine's
+    DefaultSampler does.
     """
 
     def __init__(self, factors: np.ndarray, seed: int) -> None:
@@ -77,7 +79,7 @@ class RepeatFactorSampler(Sampler[int]):
         self.total = round(float(self.factors.sum()))
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by mmengine before each epoch."""
+        """Set the number of the epoch; mmengine calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:

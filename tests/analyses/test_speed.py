@@ -1,4 +1,4 @@
-"""The benchmarks run, at a size where nothing is measured, and what they check of themselves holds."""
+"""The benchmarks run at a tiny size, and their own checks hold."""
 
 import importlib.util
 import math

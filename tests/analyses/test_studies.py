@@ -1,4 +1,4 @@
-"""Studies are sweeps over the catalogue, numbered as the paper's tables; their graph is run in order."""
+"""Studies are sweeps over the catalogue, numbered as the paper's tables; runs are ordered by what they need."""
 
 import os
 import signal

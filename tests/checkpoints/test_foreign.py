@@ -1,4 +1,4 @@
-"""Classifiers in other frameworks' checkpoints: found by name, background where the framework has it."""
+"""Classifiers in other frameworks' checkpoints: found by name, with background in the framework's place."""
 
 from collections.abc import Mapping
 from pathlib import Path

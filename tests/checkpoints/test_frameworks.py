@@ -1,4 +1,4 @@
-"""Every framework trains, caches, evaluates and hosts the methods: cascades, masks, stuff maps, own boxes a class."""
+"""Every framework trains, caches, evaluates and hosts the methods: cascades, masks, stuff maps, boxes per class."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which category each label is: by names, else as the framework numbers the categories of the file."""
+"""The category of each label: by names, else as the framework numbers the categories of the file."""
 
 from pathlib import Path
 

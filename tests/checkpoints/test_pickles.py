@@ -1,4 +1,4 @@
-"""Pickles: numpy's arrays are read, nothing executes, and what would exhaust stack or memory is refused unread."""
+"""Pickles: numpy arrays are read, nothing is executed, and pickles that would exhaust stack or memory are refused."""
 
 import argparse
 import datetime

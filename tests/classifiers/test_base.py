@@ -1,4 +1,4 @@
-"""Every Classifier is whole in its configuration and its state, and keeps the shapes of the abstraction."""
+"""Every Classifier is restored from its configuration and state, and keeps the shapes of the interface."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""SimCal's dual head: two softmaxes, the tail's classes from one, the rest and background from the other."""
+"""SimCal's dual head: two softmaxes, one for the tail classes, the other for the rest and background."""
 
 import numpy as np
 import pytest

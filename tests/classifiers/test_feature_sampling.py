@@ -1,4 +1,4 @@
-"""Feature memory and hallucination against slow ones; what they draw, and what of it reaches the loss."""
+"""Feature memory and hallucination against slow versions: what they draw, and which part reaches the loss."""
 
 from collections import deque
 

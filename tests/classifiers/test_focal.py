@@ -1,4 +1,4 @@
-"""Focal loss, as its authors meant it and as it was released: its edges, and the collapse of background."""
+"""Focal loss as published and as released: limit cases, and the collapse of background."""
 
 import math
 

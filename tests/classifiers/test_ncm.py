@@ -1,4 +1,4 @@
-"""Nearest class mean: its rows, and why temperature 1 makes background win."""
+"""Nearest class mean: its rows, and the reason why background wins at temperature 1."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The command line: what each command says, and one clear line on bad input."""
+"""The command line: the output of each command, and one clear line for bad input."""
 
 import json
 import os

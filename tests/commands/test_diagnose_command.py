@@ -1,4 +1,4 @@
-"""What is wrong with the words of `diagnose` is said in one line, before mmdet is loaded or anything is written."""
+"""Wrong options of `diagnose` give one clear line, before mmdet is loaded or anything is written."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`doctor` says what is there, and what to do about what is not."""
+"""`doctor` reports what is installed, and what to do about missing parts."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""How a command ends when the disk takes no more, or when it is asked to stop."""
+"""The exit of a command when the disk is full or the command is asked to stop."""
 
 import errno
 import os

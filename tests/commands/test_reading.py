@@ -1,4 +1,4 @@
-"""What only reads leaves a work dir as it was; what is shown is neither cut nor taken for markup."""
+"""Reading commands do not change a work dir; their output is neither cut nor read as markup."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Any JSON value in any field of an annotation file: one line that names the field, or a right value everywhere."""
+"""Any JSON value in any field of an annotation file gives one line that names the field, or correct values."""
 
 import copy
 import json

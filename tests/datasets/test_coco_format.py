@@ -1,4 +1,4 @@
-"""Annotation files: what passes, what is reported, and one clear line for everything else."""
+"""Annotation files: valid ones, reported findings, and one clear line for everything else."""
 
 import json
 import math

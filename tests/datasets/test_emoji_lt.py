@@ -1,4 +1,4 @@
-"""The embedded data set: the same bytes everywhere, exact counts, tight boxes, whole or absent."""
+"""The embedded data set: the same bytes everywhere, exact counts, tight boxes, written completely or not at all."""
 
 import hashlib
 import json

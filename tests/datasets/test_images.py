@@ -1,4 +1,4 @@
-"""Images held against annotations: sizes as training reads them, and files that are no images."""
+"""Checks of images against annotations: sizes as training reads them, and files that are not images."""
 
 import io
 from collections.abc import Callable

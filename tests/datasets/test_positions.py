@@ -1,4 +1,4 @@
-"""Where boxes are."""
+"""The positions of boxes in their images."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Data sets on disk: the official layouts and one's own, checked, recorded, and found again by name."""
+"""Data sets on disk: official layouts and the user's own, checked, recorded, and found by name."""
 
 import json
 from pathlib import Path

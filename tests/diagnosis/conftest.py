@@ -1,4 +1,4 @@
-"""Detectors of somebody else, and their odd data."""
+"""Fixtures: users' own detectors with unusual data."""
 
 import json
 from pathlib import Path

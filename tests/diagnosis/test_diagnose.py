@@ -1,4 +1,4 @@
-"""From a detector and annotations to a diagnosis; its exports, run by mmdet itself in a process of their own."""
+"""The diagnosis of a detector and annotations; its exports run in mmdet in their own process."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What is given is checked against each other, and said in one line where it does not fit."""
+"""Inputs of a diagnosis are checked against each other; a misfit gives one clear line."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The page of a diagnosis: whole in itself, its text no markup, its tables sortable, at desktop and phone width."""
+"""The page of a diagnosis: self-contained, with escaped text and sortable tables, at desktop and phone width."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""A detector as somebody else has it: mmdet's own heads, mmdet's own files, odd data."""
+"""A user's own detector: mmdet's heads, mmdet's files, unusual data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

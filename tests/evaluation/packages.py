@@ -1,4 +1,4 @@
-"""AP of each category by the packages of others, which share no code with what is tested."""
+"""AP of each category by other packages, which share no code with the tested one."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""What other libraries hand over becomes our detections; their objects are stood in for by their fields."""
+"""Results of other libraries are converted to our detections; stand-ins with the same fields replace their objects."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Results files: told by content, every field checked, nothing cast; masks against loops and pycocotools."""
+"""Results files: recognised by content, every field checked, nothing cast; masks against loops and pycocotools."""
 
 import gzip
 import json

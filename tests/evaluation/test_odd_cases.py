@@ -1,4 +1,4 @@
-"""What could be read in more than one way: ours equals pycocotools and the official lvis, category by category.
+"""Ambiguous cases of the protocols: ours equals pycocotools and the official lvis, category by category.
 
 Scores, boxes and overlaps that tie; crowd regions; areas of 0, below it and beyond all images; detections without area
 or with negative sides; images without negatives; categories that are not exhaustive, listed without a box, or without

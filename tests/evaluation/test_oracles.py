@@ -1,4 +1,4 @@
-"""What is done for the classifier, by hand; and orders that must hold on a trained one."""
+"""Oracles of the classifier by hand, and the order of their AP on a trained one."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a classifier says of proposals, against slow loops."""
+"""Predictions of a classifier for proposals, against slow loops."""
 
 import numpy as np
 import pytest

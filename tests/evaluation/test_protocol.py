@@ -1,4 +1,4 @@
-"""What an evaluation says of itself, against counts by hand and against what training uses."""
+"""The description of an evaluation, against counts by hand and against what training uses."""
 
 import json
 

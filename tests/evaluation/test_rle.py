@@ -1,4 +1,4 @@
-"""Masks: what is evaluated equals the official packages, and what is corrupt never reaches compiled code."""
+"""Masks: results equal the official packages', and corrupt masks never reach compiled code."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The graph of runs on a small set: everything runs, is reused, resumes to the same result, and refuses politely."""
+"""The graph of runs on a small set: runs finish, are reused, resume to the same result, and refuse clearly."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""A plan on a local Ray of two workers: a killed worker's run goes on, a failure stays where it is."""
+"""Runs on a local Ray with two workers: the run of a killed worker continues, a failed run does not stop others."""
 
 import os
 import signal

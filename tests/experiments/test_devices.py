@@ -1,4 +1,4 @@
-"""The GPU's paths without a GPU: every classifier of the catalogue on tensors that say they are on one."""
+"""GPU code paths without a GPU: every classifier of the catalogue on tensors that claim to be on a GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,4 +1,4 @@
-"""Detectors at full size on generated data: what is drawn is in order, what is loaded is loaded, what is run runs."""
+"""Detectors at full size on generated data: the data are valid, weights are loaded, every step runs."""
 
 import json
 from pathlib import Path

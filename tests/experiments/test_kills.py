@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, then the same command: the result of a run that was never interrupted."""
+"""SIGKILL at any moment, then the same command: the result equals that of an uninterrupted run."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Run folders: who holds them, and files that are not what they were."""
+"""Run folders: locks, and files that have changed."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Settings are chosen on training images that classifiers tried were not fitted to; the table of all methods."""
+"""Settings are chosen on held-out training images; the table of all methods."""
 
 import json
 

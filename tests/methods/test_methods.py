@@ -1,4 +1,4 @@
-"""The catalogue: its rows are the paper's, and its variants set what they say."""
+"""The catalogue: its rows are the paper's, and each variant has the settings in its name."""
 
 import numpy as np
 import pytest

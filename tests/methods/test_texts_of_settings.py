@@ -1,4 +1,4 @@
-"""Any text given as a variant or as edges of groups is refused in one line, or taken for the value that it says."""
+"""Any text given as a variant or as edges of groups is refused in one line, or read as exactly its value."""
 
 import math
 import re

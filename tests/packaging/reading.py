@@ -1,4 +1,4 @@
-"""The commands that read files and results: they need nothing of the extras."""
+"""The commands that read files and results, which need no extras."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Imports run one way, and what is imported is declared."""
+"""Imports go in one direction, and imported packages are declared."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""What reads runs without torch, without mmdet, and where the system has no POSIX; what needs an extra says so."""
+"""Reading commands run without torch, mmdet and POSIX; other commands name the extra that they need."""
 
 import subprocess
 import sys

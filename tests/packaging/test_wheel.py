@@ -1,4 +1,4 @@
-"""What a wheel offers works from it: installed without extras into an environment of its own."""
+"""The wheel works when it is installed without extras into its own environment."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Batches of cached RoIs: every image once, or by classes; against counts of what comes."""
+"""Batches of cached RoIs: every image once, or by classes; checked by counts."""
 
 from collections import Counter
 from types import SimpleNamespace

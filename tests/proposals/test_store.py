@@ -1,4 +1,4 @@
-"""The cache: what is written is read, and what is damaged or half-written is never taken for whole."""
+"""The cache: written data are read back, and a damaged or incomplete cache is never accepted."""
 
 import errno
 from collections.abc import Iterator

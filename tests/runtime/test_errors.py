@@ -1,4 +1,4 @@
-"""Packages that are missing are told by the extra that brings them."""
+"""Errors for missing packages name the extra to install."""
 
 import pickle
 import sys

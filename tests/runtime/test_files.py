@@ -1,4 +1,4 @@
-"""Files are whole or absent, whatever the disk does."""
+"""Files are written completely or not at all, even after errors of the disk."""
 
 import errno
 import json

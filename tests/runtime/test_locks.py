@@ -1,4 +1,4 @@
-"""Locks: who waits says for whom, and a disk without locks is named."""
+"""Locks: a waiting process names the holder, and a disk without locks is named."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""One run by two processes (gloo): what one process makes of it; with torchrun, and with Slurm's variables."""
+"""One run by two processes (gloo) equals the run of one process; with torchrun, and with Slurm's variables."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What a training says: a bar on a terminal, a line an epoch elsewhere."""
+"""Progress of a training: a bar on a terminal, one line per epoch elsewhere."""
 
 import io
 import time

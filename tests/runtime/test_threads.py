@@ -1,4 +1,4 @@
-"""OpenMP's waiting threads sleep, unless the user wants them to spin; cores are those that a container is given."""
+"""OpenMP's waiting threads sleep, unless the user sets spinning; the number of cores is the container's."""
 
 import os
 import subprocess

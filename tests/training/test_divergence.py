@@ -1,4 +1,4 @@
-"""A loss that is no longer a number stops a training with one line, and never gets into a checkpoint."""
+"""A diverged loss, not finite or too large, stops a training with one line and never gets into a checkpoint."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Methods are fitted on arrays as a benchmark fits them on its cache, and what arrays cannot give is said."""
+"""Methods are fitted on arrays as a benchmark fits them on its cache; an error names what arrays cannot provide."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A training that is asked to stop, or killed, goes on to the same result, with and without loading processes."""
+"""A stopped or killed training resumes to the same result, with and without loading processes."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Training curves can be handed to a tracker whose package is there."""
+"""Training curves can be sent to a tracker if its package is installed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How long a list of runs takes, by the runs that are done; starts that are random are said."""
+"""The plan of runs: time estimated from finished runs, and a warning for random starts."""
 
 import json
 from collections.abc import Callable

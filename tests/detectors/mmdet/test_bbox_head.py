@@ -1,4 +1,4 @@
-"""The hosting head is mmdet's own head when it hosts softmax, and scores as the cache does whatever it hosts."""
+"""The hosting head equals mmdet's head with softmax, and scores as the cache does with every classifier."""
 
 import json
 import subprocess

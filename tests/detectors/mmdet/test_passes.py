@@ -1,4 +1,4 @@
-"""Passes of the frozen detector: what mmdet predicts is what comes out of its cached proposals."""
+"""Passes of the frozen detector: cached proposals give the same predictions as mmdet."""
 
 import copy
 from collections import Counter
