@@ -1,7 +1,7 @@
 """Classifiers: one file a family, all behind one abstraction.
 
-Names are imported when the first of them is asked for, for torch takes a second: the catalogue of methods is read
-without it.
+The import of torch takes a second, so the names are imported on first access. The catalogue of methods is read without
+torch.
 """
 
 import importlib
@@ -112,7 +112,7 @@ _FAMILIES = (
 
 
 def __getattr__(name: str) -> Any:
-    """Import every family, so that ``CLASSIFIERS`` holds all."""
+    """Import all families on the first access to a public name, so that ``CLASSIFIERS`` is complete."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     for family in _FAMILIES:

@@ -1,4 +1,4 @@
-"""The one abstraction: a Classifier scores proposal features, and knows its loss and its category order.
+"""The base class of all classifiers: it scores proposal features, and defines its loss and its category order.
 
 The same object serves inside a detector's box head, on cached proposals, and post hoc on a checkpoint.
 """
@@ -18,16 +18,16 @@ from imbalance_bench.categories import CategoryTable
 from imbalance_bench.runtime.errors import InputError
 
 Reduction = Literal["mean", "none"]
-"""Of a loss over the RoIs of a batch: their mean, or one value for each, whose mean that is."""
+"""Whether a loss is the mean over the RoIs of a batch, or one value for each RoI, with the same mean."""
 COUNTS = "counts"
-"""In a configuration the value of an argument that training counts give."""
+"""Value of an argument in a configuration that is to be computed from training counts."""
 
 CLASSIFIERS: dict[str, type[Classifier]] = {}
 """Every concrete Classifier by class name; filled as the classes are defined."""
 
 
 class Classifier(nn.Module, abc.ABC):
-    """Scores for C foreground classes and background from the features of proposals.
+    """A classifier of proposals: it computes scores of C foreground classes and background from features.
 
     Labels are 0..C-1 in category order, C is background. A subclass's constructor takes plain values only
     (numbers, strings, lists), so that ``config()`` and the state dict together are the whole classifier.
@@ -37,10 +37,10 @@ class Classifier(nn.Module, abc.ABC):
             connected layer and its ReLU), ``fc_pre_relu`` (before that ReLU), ``conv`` (flattened RoIAlign).
         num_classes: C.
         feature_dim: d, the width of ``features``.
-        needs_fit: scores mean nothing before ``fit``.
-        base_buffers: where the weight and bias of the trained softmax classifier are kept that this one stands on.
-        attended: somebody calls ``begin_epoch`` and ``fit`` in a training: ``training.on_cache``, or in mmengine's
-            Runner the ``ClassifierHook``.
+        needs_fit: the scores are meaningless before ``fit``.
+        base_buffers: names of the buffers with the weight and bias of the trained softmax classifier, if one is needed.
+        attended: ``begin_epoch`` and ``fit`` are called during training: by ``training.on_cache``, or by the
+            ``ClassifierHook`` in mmengine's Runner.
 
     Example:
         >>> classifier = build({"type": "SoftmaxClassifier", "num_classes": 2, "feature_dim": 4})
@@ -70,45 +70,45 @@ class Classifier(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, features: Tensor) -> Tensor:
-        """(N, d) features -> (N, K) logits; K is the classifier's own width."""
+        """Compute (N, K) logits from (N, d) features; K depends on the classifier."""
 
     @abc.abstractmethod
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """Losses, to be summed, of (N, K) logits and (N,) labels.
+        """Compute the losses of (N, K) logits and (N,) labels, by name; their sum is the training loss.
 
-        Scalars; or (``none``) of shape (N,), whose means are these, so that RoIs can be weighed.
+        Each loss is a scalar. With ``none`` it has shape (N,) and the same mean, so that RoIs can be weighted.
 
         Raises:
-            InputError: the RoIs of this loss cannot be told apart.
+            InputError: this loss cannot be computed for each RoI.
         """
 
     @abc.abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, K) logits -> (N, C + 1) scores in category order, background last; need not sum to 1."""
+        """Compute (N, C + 1) scores in category order, background last; the sum of a row may differ from 1."""
 
     @abc.abstractmethod
     def class_weights(self) -> Tensor:
-        """(C + 1, d) weight rows in category order, helper rows dropped; a row that does not exist is NaN."""
+        """Return the (C + 1, d) weight rows in category order, without helper rows; a missing row is NaN."""
 
     @abc.abstractmethod
     def category_logits(self, logits: Tensor) -> Tensor:
-        """(N, K) logits -> (N, C + 1), of each category the one that its row of ``class_weights`` makes.
+        """Return (N, C + 1) logits from (N, K): for each category the logit of its row in ``class_weights``.
 
-        Background last; NaN where there is none.
+        Background is last; it is NaN where no row scores background.
         """
 
     def class_biases(self) -> Tensor:
-        """(C + 1,) biases beside ``class_weights``; NaN where there is none."""
+        """Return the (C + 1,) biases that belong to ``class_weights``; NaN for a category without a bias."""
         return torch.full((self.num_classes + 1,), math.nan)
 
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Compute what is not learned by gradient from (features, labels) batches; nothing by default.
+        """Compute what is not learned by gradient, from batches of (features, labels); by default nothing.
 
-        Where there is a training on cached proposals, it is called before, with the batches of an epoch.
+        Training on cached proposals calls it before the first epoch, with the batches of one epoch.
         """
 
     def begin_epoch(self, done: float) -> None:
-        """Told before each epoch of training what share of it is done; for losses that change on the way."""
+        """Receive the finished share of the training before each epoch, for losses that change over time."""
 
     @property
     def changes_over_epochs(self) -> bool:
@@ -117,7 +117,7 @@ class Classifier(nn.Module, abc.ABC):
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the constructor arguments that training counts can give, by name; none here.
+        """Return the constructor arguments that can be computed from training counts, by name; none here.
 
         Args:
             categories: in the order of the labels.
@@ -127,31 +127,31 @@ class Classifier(nn.Module, abc.ABC):
 
     @property
     def lacks_base(self) -> bool:
-        """Whether the trained classifier that this one stands on is not there yet."""
+        """Whether the trained classifier that this classifier needs has not been loaded yet."""
         return bool(self.base_buffers) and not bool(getattr(self, self.base_buffers[0]).any())
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Take the trained classifier from the checkpoint of a detector that has a plain one in this place."""
+        """Load a state dict; a plain classifier in the checkpoint becomes the trained base of this classifier."""
         for name, own in zip(("weight", "bias"), self.base_buffers, strict=False):
             if prefix + name in state_dict:
                 state_dict.setdefault(prefix + own, state_dict[prefix + name])
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def config(self) -> dict[str, Any]:
-        """``type`` and constructor arguments: ``build(config())`` makes an empty twin."""
+        """Return ``type`` and the constructor arguments; ``build(config())`` makes a new, untrained copy."""
         names = [name for name in inspect.signature(type(self)).parameters if name != "self"]
         return {"type": type(self).__name__, **{name: getattr(self, name) for name in names}}
 
 
 def build(config: dict[str, Any]) -> Classifier:
-    """Make the classifier that ``config`` (``Classifier.config()``) describes, freshly initialised.
+    """Build the classifier that ``config`` (``Classifier.config()``) describes, freshly initialised.
 
-    With ``categories`` (a table, or a path as of ``CategoryTable.read``), training counts give the arguments that are
-    left out and have no default, and those given as ``"counts"``.
+    With ``categories`` (a table, or a path that ``CategoryTable.read`` accepts), the arguments that are left out and
+    have no default, and those given as ``"counts"``, are computed from training counts.
 
     Raises:
         ValueError: an unknown type, or arguments that the type does not take.
-        InputError: ``categories`` cannot be read, or counts do not give an argument.
+        InputError: ``categories`` cannot be read, or an argument cannot be computed from counts.
 
     Example:
         >>> table = CategoryTable.from_arrays([4, 120, 2500])
@@ -170,7 +170,7 @@ def build(config: dict[str, Any]) -> Classifier:
 
 
 def _counted(kind: type[Classifier], arguments: dict[str, Any]) -> dict[str, Any]:
-    """Constructor arguments with those in place that counts give."""
+    """Return the constructor arguments, completed with those that training counts give."""
     source = arguments.pop("categories", None)
     asked = [name for name, value in arguments.items() if isinstance(value, str) and value == COUNTS]
     if source is None:
@@ -190,22 +190,22 @@ def _counted(kind: type[Classifier], arguments: dict[str, Any]) -> dict[str, Any
 
 
 def reduced(losses: Tensor, reduction: Reduction) -> Tensor:
-    """Return (N,) losses as they are (``none``), or their mean."""
+    """Return (N,) losses unchanged (``none``), or their mean."""
     return losses.mean() if reduction == "mean" else losses
 
 
 class LinearClassifier(Classifier, base=True):
     """A classifier whose logits are one linear layer of width K: ``z = W h + b`` (section 3.1).
 
-    The parameters are called ``weight`` and ``bias``, so that hosted as a box head's ``fc_cls`` they carry the
-    names of mmdet's own checkpoints.
+    The parameters are called ``weight`` and ``bias``. As ``fc_cls`` of a box head they then have the same names as in
+    mmdet's own checkpoints.
 
     Args:
         num_classes: C.
         feature_dim: d.
         width: K.
-        cosine: where not None, ``z = cosine * cos(W, h) + b`` (mmdet's NormedLinear), under any loss: the norms of W,
-            which grow with the training instances, no longer count.
+        cosine: where not None, ``z = cosine * cos(W, h) + b`` (mmdet's NormedLinear), with any loss: the norms of W,
+            which grow with the training instances, then have no effect.
 
     Example:
         >>> from imbalance_bench.classifiers import SoftmaxClassifier
@@ -222,27 +222,27 @@ class LinearClassifier(Classifier, base=True):
         nn.init.normal_(self.weight, std=0.01)  # mmdet's initialisation of fc_cls
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, d) -> (N, K)."""
+        """Compute (N, K) logits from (N, d) features."""
         if self.cosine is not None:
             features = nn.functional.normalize(features, dim=1)
         return nn.functional.linear(features, self.effective_weight(), self.bias)
 
     def effective_weight(self) -> Tensor:
-        """(K, d) what features (of norm 1 under a cosine) are multiplied by."""
+        """Return the (K, d) matrix that multiplies the features (features of norm 1 with a cosine)."""
         return self.weight if self.cosine is None else self.cosine * nn.functional.normalize(self.weight, dim=1)
 
     def rows(self) -> Tensor:
-        """(C + 1,) row of W that scores each category, background last."""
+        """Return, for each of the C + 1 categories, the index of its row in W; background last."""
         return torch.arange(self.num_classes + 1, device=self.weight.device)
 
     def category_logits(self, logits: Tensor) -> Tensor:
-        """(N, K) -> (N, C + 1)."""
+        """Return (N, C + 1) logits in category order from (N, K) logits."""
         return logits[:, self.rows()]
 
     def class_weights(self) -> Tensor:
-        """(C + 1, d)."""
+        """Return the (C + 1, d) weight rows in category order."""
         return self.effective_weight().detach()[self.rows()]
 
     def class_biases(self) -> Tensor:
-        """(C + 1,)."""
+        """Return the (C + 1,) biases in category order."""
         return self.bias.detach()[self.rows()]

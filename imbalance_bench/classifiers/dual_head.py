@@ -15,16 +15,17 @@ from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 
 
 class DualHeadClassifier(SoftmaxClassifier):
-    """SimCal (arXiv 2007.11978): tail classes are scored by the calibrated softmax, the rest by the one before.
+    """SimCal (arXiv 2007.11978): the calibrated softmax scores tail classes, the original softmax all others.
 
-    Each softmax is normalised by itself, background comes from the one before, and only the calibrated one is trained:
-    W and b here, two or three fully connected layers in the authors' code, which draws background from all images of a
-    batch, and trains without momentum. Mask R-CNN on LVIS v0.5: box AP by bins 0/15.9/24.6/30.5 -> 8.2/21.3/23.0/29.5.
+    Each softmax is normalised separately, the original one scores background, and only the calibrated one is trained.
+    Here W and b are trained. The authors' code trains two or three fully connected layers, draws background from all
+    images of a batch, and has no momentum. Mask R-CNN on LVIS v0.5: box AP by bins 0/15.9/24.6/30.5 ->
+    8.2/21.3/23.0/29.5.
 
     Args:
         num_classes: C.
         feature_dim: d.
-        tail: C, whether a class is scored by the calibrated one.
+        tail: C flags, whether the calibrated softmax scores the class.
 
     Example:
         >>> classifier = DualHeadClassifier(num_classes=2, feature_dim=4, tail=[True, False])
@@ -50,41 +51,41 @@ class DualHeadClassifier(SoftmaxClassifier):
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``tail``: classes of fewer than ``BELOW`` train instances."""
+        """Return ``tail``: the classes with fewer than ``BELOW`` train instances."""
         return {"tail": (categories.instance_counts < cls.BELOW).tolist()}
 
     @classmethod
     def from_base(cls, base: LinearClassifier, tail: Sequence[bool]) -> DualHeadClassifier:
-        """Build one beside a trained classifier, whose rows score the other classes; its own are new."""
+        """Build a dual head from a trained classifier, which scores the other classes; the calibrated rows are new."""
         classifier = cls(base.num_classes, base.feature_dim, tail)
         classifier.original_weight.copy_(base.weight.detach())
         classifier.original_bias.copy_(base.bias.detach())
         return classifier
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, d) -> (N, 2 (C + 1)): logits of the calibrated softmax, then of the one before."""
+        """Compute (N, 2 (C + 1)) logits from (N, d) features: the calibrated softmax first, then the original one."""
         return torch.cat(
             [super().forward(features), functional.linear(features, self.original_weight, self.original_bias)], dim=1
         )
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls`` of the calibrated one."""
+        """Compute ``loss_cls`` of the calibrated softmax."""
         return super().loss(logits[:, : self.num_classes + 1], labels, reduction)
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, C + 1); need not sum to 1."""
+        """Compute (N, C + 1) scores; their sum may differ from 1."""
         calibrated, original = (part.softmax(dim=1) for part in logits.chunk(2, dim=1))
         return torch.where(self.tail_mask, calibrated, original)
 
     def category_logits(self, logits: Tensor) -> Tensor:
-        """(N, 2 (C + 1)) -> (N, C + 1), of each class the one that scores it."""
+        """Return (N, C + 1) logits from (N, 2 (C + 1)): for each class the logit that scores it."""
         calibrated, original = logits.chunk(2, dim=1)
         return torch.where(self.tail_mask, calibrated, original)
 
     def class_weights(self) -> Tensor:
-        """(C + 1, d), of each class the row that scores it."""
+        """Return the (C + 1, d) weight rows: for each class the row that scores it."""
         return torch.where(self.tail_mask[:, None], self.weight.detach(), self.original_weight)
 
     def class_biases(self) -> Tensor:
-        """(C + 1,)."""
+        """Return the (C + 1,) biases: for each class the bias that scores it."""
         return torch.where(self.tail_mask, self.bias.detach(), self.original_bias)

@@ -1,4 +1,4 @@
-"""Classifiers that train on drawn features of weak classes beside the batch's own RoIs: LOCE and BACL."""
+"""Classifiers that train on drawn features of weak classes in addition to the batch's own RoIs: LOCE and BACL."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from imbalance_bench.runtime.processes import rows_of_processes, sum_over_proces
 
 
 class FeatureMemory(nn.Module):
-    """The last features of each class: a ring of ``size`` each, in half precision, as a cache has them.
+    """The most recent features of each class: a ring buffer of ``size`` for each, in half precision as in a cache.
 
-    What is not remembered is written, too, beside the classes: a GPU would be waited for to leave it out.
+    Features that are not kept are written to the unused row of background, as skipping them would wait for the GPU.
 
     Args:
         num_classes: C.
         feature_dim: d.
-        size: features of a class.
+        size: greatest number of stored features of a class.
     """
 
     features: Tensor
@@ -36,11 +36,11 @@ class FeatureMemory(nn.Module):
 
     @property
     def filled(self) -> Tensor:
-        """(C + 1,) features that each class has; background has none."""
+        """The (C + 1,) number of stored features of each class; 0 for background."""
         return torch.cat([self.pushed[:-1].clamp(max=self.features.shape[1]), self.pushed.new_zeros(1)])
 
     def push(self, features: Tensor, labels: Tensor) -> None:
-        """Take in a batch's foreground, of a class the first that fit; of its oldest, as many go."""
+        """Store a batch's foreground features, the first ``size`` of each class; they replace its oldest features."""
         size, background = self.features.shape[1], len(self.pushed) - 1
         own, order = labels.sort(stable=True)
         numbers = torch.zeros_like(self.pushed).index_add_(0, labels, torch.ones_like(labels))
@@ -52,34 +52,34 @@ class FeatureMemory(nn.Module):
         self.pushed += numbers.clamp(max=size)
 
     def draw(self, labels: Tensor) -> Tensor:
-        """(N, d) one of the features of each of N classes that have some, each as likely as any other of its class."""
+        """Draw (N, d) features, one for each label, uniformly from the stored features of its class."""
         place = (torch.rand(len(labels), device=labels.device) * self.filled[labels]).long()
         return self.features[labels, place]
 
 
 def draw_classes(rates: Tensor, has_features: Tensor, classes: int, each: int) -> Tensor:
-    """Labels of the features to draw: of classes drawn with replacement, ``each`` for every time one is drawn.
+    """Draw classes with replacement, and return ``each`` copies of the label of every drawn class.
 
     Args:
-        rates: (C,), in proportion to which classes are drawn.
-        has_features: (C,) bool; a class without them may be drawn, in vain: its label is then C.
-        classes: draws.
-        each: features of each.
+        rates: (C,) relative probabilities of the classes.
+        has_features: (C,) bool, whether the class has features; the label of a drawn class without features is C.
+        classes: number of draws.
+        each: labels for each draw.
     """
     drawn = torch.multinomial(rates, classes, replacement=True)
     return torch.where(has_features[drawn], drawn, len(rates)).repeat_interleave(each)
 
 
 SURE = 1e4
-"""A logit that half precision has, and of which a sigmoid and a softmax are 1."""
+"""A logit within half precision, whose sigmoid and softmax are 1."""
 
 
 class _FeatureSampling(nn.Module, abc.ABC):
-    """What LOCE and BACL share: in training, drawn features are further RoIs of the batch, which itself is drawn from.
+    """The common part of LOCE and BACL: in training, drawn features are added to the RoIs of the batch.
 
-    Their authors remember features of 16 boxes drawn around each ground-truth box, each process its own, and train the
-    box regressor, RPN and mask head along. Here the features are those of the batch's foreground RoIs, of all
-    processes, and W and b are trained.
+    The features are drawn from what earlier batches and this batch have stored. In the authors' code, each process
+    stores features of 16 boxes drawn around each ground-truth box, and the box regressor, RPN and mask head are trained
+    too. Here the features are those of the foreground RoIs of all processes, and only W and b are trained.
     """
 
     num_classes: int
@@ -87,21 +87,21 @@ class _FeatureSampling(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def drawn(self) -> tuple[Tensor, Tensor]:
-        """(features, labels) of what is remembered, by scores of the batches before; label C is drawn in vain."""
+        """Return drawn (features, labels), by the scores of earlier batches; label C marks a draw without a feature."""
 
     @abc.abstractmethod
     def remember(self, features: Tensor, labels: Tensor) -> None:
-        """Take in the foreground RoIs of a batch, of all processes; background's are among them."""
+        """Store the foreground RoIs of a batch, of all processes; the input also holds background RoIs."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, d) -> (N, K)."""
+        """Compute (N, K) logits from (N, d) features, and keep the features in training."""
         if self.training:
             self._batch = features.detach()
         logits: Tensor = super().forward(features)
         return logits
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """That of the base class, in training with drawn features among the RoIs."""
+        """Compute the loss of the base class, in training with drawn features added to the RoIs."""
         if self.training:
             if reduction == "none":
                 raise InputError(
@@ -123,20 +123,21 @@ class _FeatureSampling(nn.Module, abc.ABC):
 
 
 class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):
-    """LOCE (arXiv 2108.07507): equilibrium loss, and features of weak classes drawn from a memory of the last ones.
+    """LOCE (arXiv 2108.07507): equilibrium loss, with features of weak classes drawn from a memory.
 
-    A class is drawn by the inverse of its mean score, as its authors' code does: with replacement, and in vain where
-    its queue is empty. Into the mean scores go the drawn features of a class together as one box. Memory and means are
-    filled by one pass before training. LVIS v0.5 box AP 28.2, after 6 epochs.
+    As in the authors' code, a class is drawn with a probability proportional to the inverse of its mean score, with
+    replacement; a draw of a class with an empty queue gives no feature. In the mean scores, all drawn features of a
+    class count as one box. One pass before training fills the memory and the means. LVIS v0.5 box AP 28.2, after 6
+    epochs.
 
     Args:
         num_classes: C.
         feature_dim: d.
         momentum: of the mean scores.
-        background_score: stands for background's mean score.
-        queue: features of a class that are remembered.
-        classes: drawn each time.
-        each: features of each.
+        background_score: used as the mean score of background.
+        queue: greatest number of stored features of a class.
+        classes: number of classes drawn for each batch.
+        each: features for each drawn class.
         cosine: of LinearClassifier.
 
     Example:
@@ -162,17 +163,17 @@ class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):
         self.memory = FeatureMemory(num_classes, feature_dim, queue)
 
     def drawn(self) -> tuple[Tensor, Tensor]:
-        """From the memory."""
+        """Return (features, labels) drawn from the memory."""
         rates = 1 / self.mean_scores[:-1].clamp(min=1e-6)
         labels = draw_classes(rates, self.memory.filled[:-1] > 0, self.classes, self.each)
         return self.memory.draw(labels), labels
 
     def remember(self, features: Tensor, labels: Tensor) -> None:
-        """Into the memory."""
+        """Store the features of a batch in the memory."""
         self.memory.push(rows_of_processes(features), rows_of_processes(labels))
 
     def counts_as(self, labels: Tensor) -> Tensor:
-        """(N,): one, but of the drawn RoIs, which stand behind the batch's own, those of a class together."""
+        """Return (N,) numbers of boxes: 1 for a RoI of the batch; all drawn RoIs of a class share 1."""
         boxes, own = super().counts_as(labels), len(self._batch)
         drawn = labels[own:]
         boxes[own:] /= torch.zeros_like(self.mean_scores).index_add_(0, drawn, boxes[own:])[drawn]
@@ -180,29 +181,30 @@ class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """The pass before training: what a training pass leaves but for the weights."""
+        """Fill the memory and the mean scores by one pass over the batches, without a change of the weights."""
         self.train()
         for features, labels in batches:
             self.loss(self(features), labels)
 
 
 class BACLClassifier(_FeatureSampling, FCBLClassifier):
-    """BACL (arXiv 2308.02213): the foreground balance loss, and hallucinated features of weak classes.
+    """BACL (arXiv 2308.02213): the foreground balance loss, with hallucinated features of weak classes.
 
-    A feature is the class's mean plus Gaussian noise of its deviation: moving averages of the mean and the (unbiased)
-    variance of a batch's features. A class is drawn by 1 - the mean softmax that it gives its own RoIs, with
-    replacement, and in vain where it has not been seen. Hallucinated features weigh as RoIs do, and go into the
-    confusion of the loss, too. LVIS v0.5 box AP 22.0 -> 27.8, after a first stage with a sigmoid loss of all weights
-    (``bce:background=objectness,trains=all``), where this goes on from the softmax detector.
+    A hallucinated feature is the mean of the class plus Gaussian noise with its deviation. Both are moving averages of
+    the mean and the (unbiased) variance of a batch's features. A class is drawn with a probability proportional to 1
+    minus the mean softmax that its own RoIs give to it, with replacement; a draw of a class that has not been seen
+    gives no feature. Hallucinated features have the same weight as RoIs, and are part of the confusion of the loss.
+    LVIS v0.5 box AP 22.0 -> 27.8, after a first stage that trains all weights with a sigmoid loss
+    (``bce:background=objectness,trains=all``); here training starts from the softmax detector.
 
     Args:
         num_classes: C.
         feature_dim: d.
-        alpha: of the margins.
-        threshold: of scores.
-        decay: what a batch weighs in the averages.
-        classes: drawn each time.
-        each: features of each.
+        alpha: scale of the margins.
+        threshold: score from which a negative always counts.
+        decay: weight of a batch in the averages.
+        classes: number of classes drawn for each batch.
+        each: features for each drawn class.
         cosine: of LinearClassifier.
 
     Example:
@@ -234,7 +236,7 @@ class BACLClassifier(_FeatureSampling, FCBLClassifier):
         self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.bool))
 
     def drawn(self) -> tuple[Tensor, Tensor]:
-        """Means and noise."""
+        """Return hallucinated (features, labels): class means with Gaussian noise."""
         own = self.confusion.diagonal() / self.confusion[:, -1].clamp(min=1)
         labels = draw_classes((1 - own).clamp(min=1e-7), self.seen, self.classes, self.each)
         known = labels.clamp(max=self.num_classes - 1)
@@ -242,7 +244,7 @@ class BACLClassifier(_FeatureSampling, FCBLClassifier):
         return mean + deviation * torch.randn_like(mean), labels
 
     def remember(self, features: Tensor, labels: Tensor) -> None:
-        """Into the averages; of a class that is seen for the first time they are the batch's."""
+        """Update the averages; the first batch of a class sets its averages."""
         features = features.double()  # a variance is a small difference of squares
         zeros, ones = features.new_zeros(self.num_classes + 1, self.feature_dim), torch.ones_like(features[:, :1])
         sums, squares, numbers = (

@@ -1,4 +1,4 @@
-"""Focal loss at proposal level (Table 1 rows 8 and 9): as its authors meant it, and as BAGS's code released it."""
+"""Focal loss at proposal level (Table 1 rows 8 and 9): as its authors defined it, and as in BAGS's released code."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from imbalance_bench.classifiers.sigmoid import SigmoidClassifier
 
 
 class SigmoidFocalClassifier(SigmoidClassifier):
-    """Sigmoid focal loss over C classes, one-hot targets, divided by the number of foreground RoIs.
+    """Sigmoid focal loss over C classes with one-hot targets, divided by the number of foreground RoIs.
 
-    Background has no logit: its score is 1 - max_j p_j, so that a RoI is called background exactly where no
-    class reaches one half.
+    Background has no logit: its score is 1 - max_j p_j, so that a RoI is predicted as background exactly when
+    no class reaches one half.
 
     Args:
         num_classes: C.
@@ -44,7 +44,7 @@ class SigmoidFocalClassifier(SigmoidClassifier):
         self.gamma, self.alpha = gamma, alpha
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls`` over (N, C) logits."""
+        """Compute ``loss_cls`` from (N, C) logits."""
         target = functional.one_hot(labels, self.num_classes + 1)[:, :-1].to(logits.dtype)
         positives = target.sum().clamp(min=1)
         terms = focal_terms(logits, target, self.gamma, self.alpha)
@@ -54,12 +54,12 @@ class SigmoidFocalClassifier(SigmoidClassifier):
 
 
 class ReleasedFocalClassifier(LinearClassifier):
-    """What the released head computes: C + 1 sigmoid focal terms with misread targets, scored by a softmax.
+    """The focal loss that the released head computes: C + 1 terms with misread targets, and softmax scores.
 
-    It hands a one-hot (N, C + 1) matrix, background first, to an operator that expects N class ids and so reads
-    the first N entries of the flattened matrix: an id of 0 makes all C + 1 logits of the RoI negatives, an id of
-    1 makes its background logit the positive. With N RoIs only N / (C + 1) of them get a positive at all, and
-    which is a matter of their order in the batch. The sum is divided by N (C + 1).
+    The head passes a one-hot (N, C + 1) matrix, background first, to an operator that expects N class ids. The operator
+    reads the first N entries of the flattened matrix: an id of 0 makes all C + 1 logits of the RoI negatives, an id of
+    1 makes its background logit the positive. Only N / (C + 1) of the N RoIs get a positive at all; which ones depends
+    on their order in the batch. The sum is divided by N (C + 1).
 
     Args:
         num_classes: C.
@@ -81,7 +81,7 @@ class ReleasedFocalClassifier(LinearClassifier):
         self.gamma, self.alpha = gamma, alpha
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls`` over (N, C + 1) logits."""
+        """Compute ``loss_cls`` from (N, C + 1) logits."""
         width = self.num_classes + 1
         one_hot = functional.one_hot((labels + 1) % width, width)  # background first
         misread_ids = one_hot.flatten()[: len(labels)]
@@ -91,12 +91,12 @@ class ReleasedFocalClassifier(LinearClassifier):
         return {"loss_cls": terms.mean(dim=1) if reduction == "none" else terms.mean()}
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, C + 1) softmax probabilities, as the released test code takes them."""
+        """Compute (N, C + 1) softmax probabilities, as the released test code does."""
         return logits.softmax(dim=1)
 
 
 def focal_terms(logits: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Elementwise focal loss ``-alpha_t (1 - p_t)^gamma log p_t`` of logits and 0/1 targets of one shape."""
+    """Compute the elementwise focal loss ``-alpha_t (1 - p_t)^gamma log p_t`` from logits and 0/1 targets."""
     positive = target > 0
     opposed = torch.where(positive, -logits, logits)  # 1 - p_t is its sigmoid, -log p_t its softplus
     alpha_t = torch.where(positive, alpha, 1 - alpha).to(logits.dtype)

@@ -16,15 +16,19 @@ from imbalance_bench.classifiers.groups import groups_by_count
 
 
 class _GroupEntropies(torch.autograd.Function):
-    """Mean softmax cross-entropy of each group over the RoIs that count in it, and its gradient in the same pass.
+    """The mean softmax cross entropy of each group over the RoIs that count in it, with its gradient in one pass.
 
-    Through autograd the gradient of a group's slice is a matrix of the width of all groups, mostly zeros, for each of
-    them; here the groups share one.
+    Autograd would make a gradient matrix with the width of all groups, mostly zeros, for each group. Here all groups
+    share one matrix.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, slices: list[tuple[int, int]], targets: Tensor, counted: Tensor) -> Tensor:
-        """(N, K) logits; (start, length), (N,) targets within and (N,) RoIs counted of G groups -> (G,)."""
+        """Compute (G,) losses of the G groups from (N, K) logits, and store the gradient.
+
+        ``slices`` holds (start, length) of each group, ``targets`` (G, N) indices within the groups, ``counted`` a
+        (G, N) mask of the RoIs that count.
+        """
         gradient = torch.zeros_like(logits)
         one_pass = _on_rows_that_count if logits.device.type == "cpu" else _on_all_rows
         losses = one_pass(logits, gradient, slices, targets, counted)
@@ -34,7 +38,7 @@ class _GroupEntropies(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
-        """Each group's part times what its loss is weighted with."""
+        """Multiply the gradient of each group by the incoming gradient of its loss."""
         (gradient,), (weights,) = ctx.saved_tensors, grad_outputs
         if weights.device.type == "cpu" and bool((weights == 1).all()):
             return gradient, None, None, None
@@ -47,7 +51,7 @@ class _GroupEntropies(torch.autograd.Function):
 def _on_all_rows(
     logits: Tensor, gradient: Tensor, slices: list[tuple[int, int]], targets: Tensor, counted: Tensor
 ) -> Tensor:
-    """(G,) losses; fills the gradient. Which RoIs count is never asked, so that nothing waits for a GPU."""
+    """Compute (G,) losses and fill the gradient, without a synchronisation with the GPU."""
     weights = counted.to(logits)
     weights /= weights.sum(dim=1, keepdim=True).clamp(min=1)
     losses = []
@@ -62,7 +66,10 @@ def _on_all_rows(
 def _on_rows_that_count(
     logits: Tensor, gradient: Tensor, slices: list[tuple[int, int]], targets: Tensor, counted: Tensor
 ) -> Tensor:
-    """As ``_on_all_rows``, on a CPU, where few RoIs count in a tail group and every operation's call is felt."""
+    """Compute the same as ``_on_all_rows``, faster on a CPU: only with the RoIs that count in a group.
+
+    Few RoIs count in a tail group, and on a CPU the call of every operation takes noticeable time.
+    """
     totals = counted.sum(dim=1).tolist()
     rows_of, targets_of = torch.split(counted.nonzero()[:, 1], totals), torch.split(targets[counted], totals)
     losses = []
@@ -82,7 +89,10 @@ def _on_rows_that_count(
 
 
 def _shares(logits: Tensor, slices: list[tuple[int, int]], targets: Tensor, counted: Tensor) -> list[Tensor]:
-    """(N,) of each group, whose means are its entropies: a RoI's own where it counts, times N over those that do."""
+    """Compute (N,) loss terms for each group; their mean is the entropy of the group.
+
+    The term of a RoI is its cross entropy times N over the number of RoIs that count; 0 where it does not count.
+    """
     weights = counted.to(logits) * (len(logits) / counted.sum(dim=1, keepdim=True).clamp(min=1))
     return [
         weight * functional.cross_entropy(logits.narrow(1, start, length), target, reduction="none")
@@ -91,21 +101,21 @@ def _shares(logits: Tensor, slices: list[tuple[int, int]], targets: Tensor, coun
 
 
 class GroupSoftmaxClassifier(LinearClassifier):
-    """Softmax within groups of classes of similar size, calibrated by *others* and a background group.
+    """A softmax within groups of classes of similar size, calibrated by *others* and a background group.
 
     Logit layout: group 0 = [background, foreground], then for n = 1..N group n = [others, its classes in
     ascending label order]; the width is C + 1 + (N + 1). Without the background group, its two logits are
-    absent; without *others*, the first logit of each group is.
+    absent; without *others*, the first logit of each group is absent.
 
-    Group 0 is where the text has two versions. Section 4.1 gives it one prediction with a sigmoid cross entropy
-    (``background_loss="sigmoid"``, the variant ``paper``): background alone, width C + 1 + N. Section 4.2 adds
-    *others*, here foreground, to every group, and has a softmax in each, width C + 1 + N + 1: so it was released
-    (``"softmax"``). One logit is the difference of those two; both score alike, but are not trained alike. Beyond
-    section 4.2, whose Eq. 5 is of one proposal, both take means: of each group over the RoIs that count in it.
+    The paper has two versions of group 0. In section 4.1 it has one prediction, that of background, with a sigmoid
+    cross entropy (``background_loss="sigmoid"``, the variant ``paper``), and the width is C + 1 + N. Section 4.2 adds
+    *others*, here foreground, to every group, with a softmax in each, and the width is C + 1 + N + 1. This version was
+    released (``"softmax"``). The one logit corresponds to the difference of the two; the scores agree, but training
+    differs. Eq. 5 of section 4.2 is for one proposal; here the loss of each group is a mean over the RoIs that count.
 
-    In group n every RoI of one of its classes counts, and of the RoIs whose target is *others* a random
-    ``floor(beta * foreground of the group)`` (section 4.3). The loss of a group is the mean over the RoIs that
-    count, and exactly 0 where the batch holds no foreground of the group.
+    In group n all RoIs of its classes count. Of the RoIs whose target is *others*, a random sample of
+    ``floor(beta * foreground of the group)`` counts (section 4.3). The loss of a group is the mean over the RoIs that
+    count. It is exactly 0 if the batch holds no foreground of the group.
 
     Args:
         num_classes: C.
@@ -115,7 +125,7 @@ class GroupSoftmaxClassifier(LinearClassifier):
             others of all groups (Figure 4).
         others: add the category *others* to groups 1..N (Table 4, o).
         background: add group 0 and rescale by its p(foreground) (Table 4, b).
-        background_loss: ``"softmax"``: 2-way, as released and in section 4.2; ``"sigmoid"``: one logit, section 4.1.
+        background_loss: ``"softmax"``: two logits, as released and in section 4.2; ``"sigmoid"``: one, section 4.1.
         cosine: of LinearClassifier.
 
     Example:
@@ -180,16 +190,16 @@ class GroupSoftmaxClassifier(LinearClassifier):
 
     @property
     def has_background_row(self) -> bool:  # type: ignore[override]
-        """Whether a logit of its own scores background."""
+        """Whether background has its own logit."""
         return self.background
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``groups``: one a bin of training instances (section 4.1)."""
+        """Return ``groups``: one group for each bin of training instances (section 4.1)."""
         return {"groups": groups_by_count(categories.instance_counts, categories.bin_edges)}
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_bg`` over all RoIs and ``loss_group1..N`` over sampled ones (Eq. 5), each of weight 1."""
+        """Compute ``loss_bg`` over all RoIs and ``loss_group1..N`` over sampled RoIs (Eq. 5), each with weight 1."""
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         losses, slices = {}, list(self.slices)
@@ -218,7 +228,7 @@ class GroupSoftmaxClassifier(LinearClassifier):
         return losses | dict(zip(names, entropies.unbind(), strict=True))
 
     def _sample(self, foreground: Tensor) -> Tensor:
-        """(groups, N) mask of the RoIs that count in each group: its foreground and the sampled others."""
+        """Return a (groups, N) mask of the RoIs that count in each group: its foreground and the sampled others."""
         count = foreground.sum(dim=1, keepdim=True)
         if self.beta == "all":
             return torch.ones_like(foreground)
@@ -237,10 +247,10 @@ class GroupSoftmaxClassifier(LinearClassifier):
         return counted
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, C + 1): softmax in each group, others dropped, times p(foreground) (section 4.4).
+        """Compute (N, C + 1) scores: softmax in each group, without *others*, times p(foreground) (section 4.4).
 
-        Without group 0 nothing is rescaled, and p(background) is the product of the groups' p(others), or 0
-        where there is no *others* either.
+        Without group 0 nothing is rescaled; p(background) is then the product of p(others) of all groups, or 0
+        if there is no *others* either.
         """
         probabilities, others = logits.new_empty(logits.shape), logits.new_ones(len(logits))
         for start, length in self.slices:
@@ -259,23 +269,23 @@ class GroupSoftmaxClassifier(LinearClassifier):
         return torch.cat([foreground, background[:, None]], dim=1)
 
     def rows(self) -> Tensor:
-        """Background is row 0 of group 0."""
+        """Return, for each of the C + 1 categories, the index of its row in W; background is row 0 of group 0."""
         return torch.cat([self.column_of_label, self.column_of_label.new_zeros(1)])
 
     def category_logits(self, logits: Tensor) -> Tensor:
-        """(N, K) -> (N, C + 1), helper columns dropped; NaN for background where there is no group 0."""
+        """Return (N, C + 1) logits without helper columns; NaN for background if there is no group 0."""
         own = super().category_logits(logits)
         return own if self.background else functional.pad(own[:, :-1], (0, 1), value=math.nan)
 
     def class_weights(self) -> Tensor:
-        """(C + 1, d), helper rows dropped; NaN for background where there is no group 0."""
+        """Return the (C + 1, d) weight rows without helper rows; NaN for background if there is no group 0."""
         weights = super().class_weights()
         if not self.background:
             weights[-1] = math.nan
         return weights
 
     def class_biases(self) -> Tensor:
-        """(C + 1,), as ``class_weights``."""
+        """Return the (C + 1,) biases that belong to ``class_weights``."""
         biases = super().class_biases()
         if not self.background:
             biases[-1] = math.nan

@@ -1,4 +1,4 @@
-"""Which classes share a group of BAGS: bins of train instances (section 4.1), by hand, the paper's, or balanced."""
+"""The groups of BAGS: bins of train instances (section 4.1), with chosen edges, the paper's edges, or balanced ones."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from imbalance_bench.categories import bin_index, tail_bins
 
 
 def group_edges(bin_edges: Sequence[int], groups: int) -> tuple[int, ...]:
-    """Lower bounds of groups 2, 3, ... for N groups of a data set's classes (section 4.1, Table 4).
+    """Return the lower bounds of groups 2, 3, ... for N groups of a data set's classes (section 4.1, Table 4).
 
-    As many groups as bins are the bins; 2 groups are tail and head (``categories.tail_bins``). Of four bins, 8 groups
-    cut each bin in two, at half its upper edge and at five times the last: on LVIS 5, 10, 50, 100, 500, 1000, 5000.
+    With as many groups as bins, the groups are the bins. 2 groups are tail and head (``categories.tail_bins``). With 8
+    groups, each of four bins is cut in two: at half of its upper edge, and the last bin at five times its lower edge.
+    The edges on LVIS are 5, 10, 50, 100, 500, 1000, 5000.
 
     Raises:
-        ValueError: another N.
+        ValueError: any other N.
     """
     if groups == len(bin_edges) + 1:
         return tuple(bin_edges)
@@ -29,18 +30,18 @@ def group_edges(bin_edges: Sequence[int], groups: int) -> tuple[int, ...]:
 
 
 def groups_by_count(instance_counts: Sequence[int] | np.ndarray, edges: Sequence[int]) -> list[int]:
-    """Group 1..N of each class by train instances (Eq. 3); groups without a class are closed up."""
+    """Return the group 1..N of each class by train instances (Eq. 3); empty groups are removed from the numbering."""
     groups = bin_index(np.asarray(instance_counts), edges)
     used = sorted(set(groups.tolist()))
     return [used.index(group) + 1 for group in groups.tolist()]
 
 
 def balanced_edges(instance_counts: Sequence[int] | np.ndarray, groups: int) -> tuple[int, ...]:
-    """Edges of N groups whose largest total of train instances is as small as it can be.
+    """Return the edges of N groups whose largest total of train instances is as small as possible.
 
-    Classes are taken in order of their counts, and those of equal counts stay together. Exact, by dynamic programming
-    over the distinct counts. The paper chose its edges by hand, so that the classes of a group differ little (section
-    4.1); here the groups see as many instances, whatever the classes within.
+    Classes are sorted by their counts, and classes with equal counts stay in one group. The result is exact, by dynamic
+    programming over the distinct counts. The paper chose its edges by hand, so that the classes of a group have similar
+    counts (section 4.1); here the groups have similar totals of instances.
 
     Raises:
         ValueError: more groups than distinct counts, or fewer than one.

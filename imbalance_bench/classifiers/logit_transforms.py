@@ -1,6 +1,6 @@
-"""Trained classifiers whose logits are changed class by class: ``scale * z + shift``, fixed, measured or trained.
+"""Trained classifiers with a change of the logits of each class: ``scale * z + shift``, fixed, measured or trained.
 
-Where the change is known beforehand it is folded into W and b, so that the result is a plain softmax layer.
+A change that is known before training is applied to W and b, so that the result is a plain softmax layer.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 def log_counts(
     counts: Sequence[int] | np.ndarray, strength: float = 1.0, beta: float = 0.0, unit: float | None = 1.0
 ) -> list[float]:
-    """C + 1 values ``strength * log(N_c / unit)``; background has 0. A class without instances counts as one of one.
+    """Return the C + 1 values ``strength * log(N_c / unit)``, 0 for background; a count of 0 is taken as 1.
 
     Args:
         counts: N_c of the foreground classes.
-        strength: gamma, tau.
-        beta: where positive, of the effective number of instances (1 - beta^N) / (1 - beta) in the place of N.
-        unit: None for the mean of what it divides: equal counts then give 0, and background stands as a class of
+        strength: gamma or tau in the papers.
+        beta: if positive, N is replaced by the effective number of instances (1 - beta^N) / (1 - beta).
+        unit: None for the mean of these numbers: equal counts then give 0, and background is treated as a class of
             mean size.
     """
     numbers = np.maximum(np.asarray(counts, dtype=np.float64), 1)
@@ -44,25 +44,25 @@ def logit_adjusted(
     beta: float = 0.0,
     relative: bool = False,
 ) -> SoftmaxClassifier:
-    """Post-hoc logit adjustment (arXiv 2007.07314) as NorCal calibrates detectors (2107.02170).
+    """Adjust logits post hoc by the counts (arXiv 2007.07314), as NorCal calibrates detectors (2107.02170).
 
-    ``exp(z_c) / N_c^gamma``, background's ``exp(z)`` as it is, normalised over both: the softmax of
-    ``z_c - gamma log N_c``. N is absolute, so that all of the foreground is lowered against background. Compared with
-    NorCal's code: there counts are of images, the class-balanced factor is ``(1 - beta) / (1 - beta^N)``, and gamma is
-    0 until it is chosen on training data.
+    ``exp(z_c) / N_c^gamma`` and the unchanged ``exp(z)`` of background are normalised together: this is the softmax of
+    ``z_c - gamma log N_c``. N is absolute, so that all foreground scores become lower relative to background. Compared
+    with NorCal's code: it counts images, its class-balanced factor is ``(1 - beta) / (1 - beta^N)``, and its gamma is 0
+    until it is chosen on training data.
 
     Args:
         base: the trained softmax classifier.
         counts: train images (NorCal) or instances of each class.
-        gamma: 0 leaves the scores.
+        gamma: strength; 0 leaves the scores unchanged.
         beta: of ``log_counts``.
-        relative: N is over its mean, so that a class of mean size stands against background as before. Not NorCal's.
+        relative: divide N by its mean, so that a class of mean size keeps its logit. Not part of NorCal.
     """
     return _lowered(base, log_counts(counts, gamma, beta, None if relative else 1.0))
 
 
 def _lowered(base: LinearClassifier, shift: Sequence[float] | np.ndarray) -> SoftmaxClassifier:
-    """The softmax classifier whose C + 1 logits are lower by so much."""
+    """Return a softmax classifier with ``shift`` subtracted from its C + 1 logits."""
     classifier = SoftmaxClassifier(base.num_classes, base.feature_dim)
     with torch.no_grad():
         classifier.weight.copy_(base.class_weights())
@@ -74,11 +74,11 @@ def fractal_calibrated(
     base: LinearClassifier, counts: Sequence[int] | np.ndarray, images: int, dimensions: np.ndarray,
     power: float = 2.0, strength: float = 1.0,
 ) -> SoftmaxClassifier:  # fmt: skip
-    """FRACAL (arXiv 2410.11774): ``z_c - log10(C N_c / I)``, a softmax, ``p_c / D_c^power``, normalised again.
+    """Apply FRACAL (arXiv 2410.11774): softmax of ``z_c - log10(C N_c / I)``, then normalised ``p_c / D_c^power``.
 
-    A class whose boxes are spread over the whole image (D near 2) is lowered against one that keeps to a place.
-    Background has no prior and D = 1. All of it is a change of b. Compared with the authors' code, which does it to a
-    cosine classifier (s = 20). LVIS v1 mask AP 28.5.
+    A class whose boxes are spread over the whole image (D near 2) gets lower scores than a class whose boxes stay in
+    one place. Background has no prior and D = 1. Only b changes. Compared with the authors' code, which uses a cosine
+    classifier (s = 20). LVIS v1 mask AP 28.5.
 
     Args:
         base: the trained softmax classifier.
@@ -93,11 +93,12 @@ def fractal_calibrated(
 
 
 def fractal_dimensions(labels: np.ndarray, centres: np.ndarray, num_classes: int, finest: int = 64) -> np.ndarray:
-    """(C,) box-counting dimensions of where each class's boxes are (FRACAL): 1 for a place or a line, 2 for the plane.
+    """Return the (C,) box-counting dimensions of the box centres of each class: 1 for a point or line, 2 for a plane.
 
-    The image is cut into G x G cells, G = 1, 2, ... as long as G^2 <= N_c, and D is the slope of the log of the
-    number of cells that hold a centre against log G, at least 1; with fewer than four boxes it is 1. As the authors'
-    code, but that a centre on the image's far edge belongs to the last cell; there it is left out.
+    These are the dimensions D of FRACAL. The image is cut into G x G cells, for G = 1, 2, ... with G^2 <= N_c. D is the
+    slope of the log of the number of cells that hold a centre against log G, and at least 1; with fewer than four boxes
+    it is 1. One difference to the authors' code: a centre on the image's far edge belongs to the last cell; their code
+    leaves it out.
 
     Args:
         labels: (N,) of the training boxes.
@@ -117,18 +118,19 @@ def fractal_dimensions(labels: np.ndarray, centres: np.ndarray, num_classes: int
 
 
 class LogNClassifier(LinearClassifier):
-    """Logit normalisation (LogN, arXiv 2203.17020): every class's logits brought to one scale, from statistics.
+    """Logit normalisation (LogN, arXiv 2203.17020): the logits of all classes are brought to one scale.
 
-    ``(z_c - (mu_c - min_k mu_k)) / sd_c`` with mean and deviation of the foreground logits over training RoIs,
-    background untouched; a softmax. Nothing is trained. The released code has the statistics from batch norm in one
-    epoch: moving averages that start at mean 0 and variance 1, and go 5e-5 of the way to those of each image's 512
-    RoIs, 71 % in an epoch of LVIS on four GPUs. After fewer images they are still near 0 and 1. Published on a cosine
-    classifier (s = 20). Compared with the authors' code; of the paper, the abstract alone could be read.
+    The softmax of ``(z_c - (mu_c - min_k mu_k)) / sd_c``, with mean and deviation of the foreground logits over
+    training RoIs; the background logit is not changed. Nothing is trained. The released code takes the statistics from
+    batch norm in one epoch: moving averages start at mean 0 and variance 1, and move by 5e-5 of the difference to the
+    statistics of each image's 512 RoIs, in total by 71 % in an epoch of LVIS on four GPUs. After fewer images they are
+    still near 0 and 1. Published with a cosine classifier (s = 20). Compared with the authors' code; only the
+    abstract of the paper was available.
 
     Args:
         num_classes: C.
         feature_dim: d.
-        momentum: of the moving averages; 0 for mean and variance of all RoIs, their limit.
+        momentum: of the moving averages; 0 for the mean and variance of all RoIs, which are their limit.
         cosine: of LinearClassifier.
 
     Example:
@@ -157,7 +159,7 @@ class LogNClassifier(LinearClassifier):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Statistics in double precision, in one pass; without RoIs they stay as they start."""
+        """Compute the statistics in double precision in one pass; without RoIs they keep their initial values."""
         logits = (super(LogNClassifier, self).forward(features)[:, :-1].double() for features, _ in batches)
         mean, variance = (self._moving if self.momentum else self._exact)(logits)
         self.logit_mean.copy_(mean)
@@ -186,43 +188,43 @@ class LogNClassifier(LinearClassifier):
         return mean, squares / number - mean.square()
 
     def _change(self) -> tuple[Tensor, Tensor]:
-        """(C + 1,) what the logits are lowered by, and then divided by."""
+        """Return two (C + 1,) vectors: the values subtracted from the logits, and the divisors applied after that."""
         shift = self.logit_mean - self.logit_mean.min()
         deviation = self.logit_variance.clamp(min=1e-11).sqrt()
         return functional.pad(shift, (0, 1)), functional.pad(deviation, (0, 1), value=1.0)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, d) -> (N, C + 1)."""
+        """Compute (N, C + 1) logits from (N, d) features."""
         shift, deviation = self._change()
         return (super().forward(features) - shift) / deviation
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls``: cross entropy."""
+        """Compute ``loss_cls``, the cross entropy."""
         return {"loss_cls": functional.cross_entropy(logits, labels, reduction=reduction)}
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, C + 1) softmax probabilities."""
+        """Compute (N, C + 1) softmax probabilities."""
         return logits.softmax(dim=1)
 
     def class_weights(self) -> Tensor:
-        """(C + 1, d): the divided rows."""
+        """Return the (C + 1, d) weight rows after the division."""
         return super().class_weights() / self._change()[1][:, None]
 
     def class_biases(self) -> Tensor:
-        """(C + 1,)."""
+        """Return the (C + 1,) biases after the shift and the division."""
         shift, deviation = self._change()
         return (super().class_biases() - shift) / deviation
 
 
 class LogitTransformClassifier(Classifier):
-    """A frozen linear classifier and a trained change of its logits: ``z' = s (a z + c) + (1 - s) z``, softmax.
+    """A frozen linear classifier with a trained change of its logits: ``z' = s (a z + c) + (1 - s) z``, softmax.
 
-    - LWS (arXiv 1910.09217): ``a`` alone, with class-balanced sampling. LVIS v1 mask AP 17.0, 16.1 before, in EQLv2's
-      code, which scales W but not b; its authors' own code scales both, as here. What helps on ImageNet-LT hardly does
-      in detection.
-    - DisAlign (arXiv 2103.16370): ``a``, ``c`` and the confidence ``s(h) = sigmoid(v h + u)``, of the foreground logits
-      alone, trained with weights ``C pi_c^-rho / sum pi^-rho``, background's 1, whose sum over the batch is the
-      divisor, as in its authors' detection code. LVIS v0.5 box AP 20.4 -> 23.7.
+    - LWS (arXiv 1910.09217): only ``a`` is trained, with class-balanced sampling. LVIS v1 mask AP 16.1 -> 17.0 in
+      EQLv2's code, which scales W but not b; the code of LWS's authors scales both, as here. The method helps on
+      ImageNet-LT, but hardly in detection.
+    - DisAlign (arXiv 2103.16370): ``a``, ``c`` and the confidence ``s(h) = sigmoid(v h + u)`` change foreground logits
+      only. The loss weights are ``C pi_c^-rho / sum pi^-rho``, and 1 for background; their sum over the batch is the
+      divisor, as in the authors' detection code. LVIS v0.5 box AP 20.4 -> 23.7.
 
     Args:
         num_classes: C.
@@ -230,7 +232,7 @@ class LogitTransformClassifier(Classifier):
         shift: train ``c`` too; else it is 0.
         gate: train ``s`` too; else it is 1.
         background: change background's logit too.
-        loss_weights: C + 1 weights of the cross entropy, background last; None for none.
+        loss_weights: C + 1 weights of the cross entropy, background last; None for no weights.
 
     Example:
         >>> from imbalance_bench.classifiers import SoftmaxClassifier
@@ -275,7 +277,7 @@ class LogitTransformClassifier(Classifier):
 
     @classmethod
     def from_base(cls, base: LinearClassifier, **options: object) -> LogitTransformClassifier:
-        """Around a trained softmax classifier; before training it scores as that does."""
+        """Build from a trained softmax classifier; before training, the scores are those of that classifier."""
         classifier = cls(base.num_classes, base.feature_dim, **options)  # type: ignore[arg-type]
         classifier.frozen_weight.copy_(base.class_weights())
         classifier.frozen_bias.copy_(base.class_biases())
@@ -283,11 +285,11 @@ class LogitTransformClassifier(Classifier):
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``loss_weights`` of DisAlign."""
+        """Return the ``loss_weights`` of DisAlign."""
         return {"loss_weights": generalized_weights(categories.instance_counts)}
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, d) -> (N, C + 1)."""
+        """Compute (N, C + 1) logits from (N, d) features."""
         logits = functional.linear(features, self.frozen_weight, self.frozen_bias)
         before, kept = logits.tensor_split([len(self.scale)], dim=1)
         aligned = self.scale * before + self.offset
@@ -297,7 +299,7 @@ class LogitTransformClassifier(Classifier):
         return torch.cat([aligned, kept], dim=1)
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls``: cross entropy, its weighted mean over RoIs: divided by the sum of their weights."""
+        """Compute ``loss_cls``, the cross entropy as a weighted mean over RoIs, divided by the sum of the weights."""
         weight = None if self.loss_weights is None else self.loss_weight_vector.to(logits)
         losses = functional.cross_entropy(logits, labels, weight, reduction=reduction)
         if reduction == "none" and weight is not None:
@@ -305,30 +307,30 @@ class LogitTransformClassifier(Classifier):
         return {"loss_cls": losses}
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, C + 1) softmax probabilities."""
+        """Compute (N, C + 1) softmax probabilities."""
         return logits.softmax(dim=1)
 
     def category_logits(self, logits: Tensor) -> Tensor:
-        """(N, C + 1): the changed ones."""
+        """Return the (N, C + 1) changed logits."""
         return logits
 
     def _all(self, values: Tensor, kept: float) -> Tensor:
-        """(C + 1,) of the changed logits' values, and of a background that stays."""
+        """Return (C + 1,) values: those of the changed logits, and ``kept`` for a background that is not changed."""
         return functional.pad(values.detach(), (0, self.num_classes + 1 - len(values)), value=kept)
 
     def class_weights(self) -> Tensor:
-        """(C + 1, d): the scaled rows, as where the gate is open."""
+        """Return the (C + 1, d) scaled rows, which hold where the gate is open (s = 1)."""
         return self._all(self.scale, 1.0)[:, None] * self.frozen_weight
 
     def class_biases(self) -> Tensor:
-        """(C + 1,)."""
+        """Return the (C + 1,) scaled and shifted biases, which hold where the gate is open (s = 1)."""
         return self._all(self.scale, 1.0) * self.frozen_bias + self._all(self.offset, 0.0)
 
 
 def generalized_weights(counts: Sequence[int] | np.ndarray, rho: float = 0.8) -> list[float]:
-    """DisAlign's C + 1 loss weights ``C pi_c^-rho / sum_k pi_k^-rho``, background's 1 (arXiv 2103.16370).
+    """Return DisAlign's C + 1 loss weights ``C pi_c^-rho / sum_k pi_k^-rho``, 1 for background (arXiv 2103.16370).
 
-    The authors' counts lie in a file that could not be read; whether of images or instances it does not say.
+    The authors' counts are in a file that was not available, so it is not known whether they count images or instances.
     """
     prior = np.maximum(np.asarray(counts, dtype=np.float64), 1)
     weights = (prior / prior.sum()) ** -rho

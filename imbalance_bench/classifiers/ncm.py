@@ -15,9 +15,9 @@ from imbalance_bench.classifiers.base import Classifier, LinearClassifier, Reduc
 class NCMClassifier(Classifier):
     """Softmax over cosine similarities to class centres, times 1 - p(background) of a trained classifier.
 
-    The text reads "FC feature just before classifier", what the classifier itself reads, after the last ReLU, or "Conv
-    feature extracted by ROI-align", which has no ReLU of its own; centres are means over training proposals. The
-    released code reads the FC feature before that ReLU, and has its centres from ground-truth boxes.
+    The paper uses the "FC feature just before classifier", which is the input of the classifier after the last ReLU, or
+    the "Conv feature extracted by ROI-align", which has no ReLU. Its centres are means over training proposals. The
+    released code uses the FC feature before the last ReLU, and computes the centres from ground-truth boxes.
 
     Logits (N, C + 1): scaled cosines, then the trained classifier's log-odds of background against all classes.
     At scale 1 (the paper) no class can exceed e/(e + C - 1) of the foreground mass; a class without a training
@@ -25,12 +25,12 @@ class NCMClassifier(Classifier):
 
     Args:
         num_classes: C.
-        feature_dim: width of the features; centres live on those before the last ``base_dim`` columns, or on all
-            of them where the trained classifier reads the same.
+        feature_dim: width of the features. Centres use the columns before the last ``base_dim``, or all columns
+            where the trained classifier reads the same features.
         base_dim: d of the trained classifier.
         scale: inverse temperature s of the cosines.
-        taps: ``("fc",)`` or ``("fc_pre_relu",)``, on which centres and trained classifier share their
-            features (a ReLU is applied for the latter), or ``("conv", "fc")``.
+        taps: ``("fc",)`` or ``("fc_pre_relu",)``, where centres and trained classifier share their
+            features (with a ReLU for the classifier), or ``("conv", "fc")``.
 
     Example:
         >>> classifier = NCMClassifier(num_classes=2, feature_dim=2, base_dim=2, scale=20.0)
@@ -78,7 +78,7 @@ class NCMClassifier(Classifier):
         scale: float = 1.0,
         taps: Sequence[str] = ("fc",),
     ) -> NCMClassifier:
-        """An NCM classifier beside a trained softmax classifier, which says what is background."""
+        """Build an NCM classifier on a trained softmax classifier, which scores background."""
         dim = centre_dim + base.feature_dim if len(taps) == 2 else centre_dim
         classifier = cls(base.num_classes, dim, base.feature_dim, scale, taps)
         classifier.base_weight.copy_(base.class_weights())
@@ -86,7 +86,7 @@ class NCMClassifier(Classifier):
         return classifier
 
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Centres: the mean feature of each foreground class over the batches."""
+        """Compute the centres: the mean feature of each foreground class over the batches."""
         sums = torch.zeros(self.num_classes + 1, self.centres.shape[1], dtype=torch.float64, device=self.centres.device)
         counts = torch.zeros(self.num_classes + 1, dtype=torch.float64, device=self.centres.device)
         for features, labels in batches:
@@ -95,7 +95,7 @@ class NCMClassifier(Classifier):
         self.centres.copy_((sums / counts.clamp(min=1)[:, None])[:-1])
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, d) -> (N, C + 1)."""
+        """Compute (N, C + 1) logits from (N, d) features."""
         embedding = features[:, : self.centres.shape[1]]
         cosines = functional.normalize(embedding, dim=1) @ functional.normalize(self.centres, dim=1).T
         base_features = features[:, -self.base_dim :]
@@ -106,21 +106,21 @@ class NCMClassifier(Classifier):
         return torch.cat([self.scale * cosines, background], dim=1)
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls``: cross entropy of the scores, for monitoring; nothing here is trained."""
+        """Compute ``loss_cls``, the cross entropy of the scores, for monitoring; nothing is trained."""
         scores = self.scores(logits).clamp(min=torch.finfo(logits.dtype).tiny)
         return {"loss_cls": functional.nll_loss(scores.log(), labels, reduction=reduction)}
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, C + 1)."""
+        """Compute (N, C + 1) scores."""
         background = logits[:, -1:].sigmoid()
         return torch.cat([logits[:, :-1].softmax(dim=1) * (1 - background), background], dim=1)
 
     def category_logits(self, logits: Tensor) -> Tensor:
-        """(N, C + 1): scaled cosines with the centres; NaN for background, which has none."""
+        """Return (N, C + 1) logits: scaled cosines to the centres, and NaN for background, which has no centre."""
         return functional.pad(logits[:, :-1], (0, 1), value=torch.nan)
 
     def class_weights(self) -> Tensor:
-        """(C + 1, d'): the centres play the role of weights; the row of background is NaN."""
+        """Return the (C + 1, d') centres, which play the role of weights; the row of background is NaN."""
         return functional.pad(self.centres, (0, 0, 0, 1), value=torch.nan)
 
     has_background_row = False

@@ -1,4 +1,4 @@
-"""Sigmoid classifiers: one weighted binary cross entropy; its methods are in ``sigmoid_losses``."""
+"""Sigmoid classifiers with a weighted binary cross entropy; the published losses are in ``sigmoid_losses``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ BACKGROUNDS = ("none", "objectness", "own")
 
 
 class Weights(NamedTuple):
-    """What the terms of a batch weigh, and where they are taken; each broadcasts to (N, K).
+    """The weights of a batch's loss terms, and a shift of the logits; each broadcasts to (N, K).
 
     Attributes:
-        positive: of the term of a RoI's own class.
-        negative: of the terms of the other classes.
-        shift: added to the logits, where there is one.
+        positive: weight of the term of a RoI's own class.
+        negative: weights of the terms of the other classes.
+        shift: added to the logits before the loss; None for no shift.
     """
 
     positive: Tensor | float = 1.0
@@ -29,14 +29,14 @@ class Weights(NamedTuple):
 
 
 class SigmoidClassifier(LinearClassifier):
-    """Binary cross entropy of each class for itself, summed over classes, mean over RoIs.
+    """Independent sigmoids: binary cross entropy of each class, summed over classes, mean over RoIs.
 
     Args:
         num_classes: C.
         feature_dim: d.
-        background: how it is scored. ``none``: 1 - max_j p_j, K = C (released code has 0, so that no RoI is called
-            background; detections are the same). ``objectness``: one more sigmoid is background's, and a class's score
-            is p_c (1 - p_bg). ``own``: that sigmoid is a class like the others.
+        background: how background is scored. ``none``: 1 - max_j p_j, K = C (the released code has 0, so that no RoI is
+            predicted as background; detections are the same). ``objectness``: one more sigmoid scores background, and
+            the score of a class is p_c (1 - p_bg). ``own``: one more sigmoid scores background as one more class.
         cosine: of LinearClassifier.
 
     Example:
@@ -59,21 +59,21 @@ class SigmoidClassifier(LinearClassifier):
 
     @property
     def has_background_row(self) -> bool:  # type: ignore[override]
-        """Whether one of the sigmoids is background's."""
+        """Whether one of the sigmoids scores background."""
         return self.background != "none"
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
-        """What terms weigh: 1 here.
+        """Return the weights of the loss terms; all are 1 here.
 
         Args:
             logits: (N, K), detached.
             labels: (N,), background C.
-            target: (N, K) bool, whether the column is the RoI's own; none is for background without a column.
+            target: (N, K) bool, whether the column is the RoI's own class; all False for background without a column.
         """
         return Weights()
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls`` over (N, K) logits."""
+        """Compute ``loss_cls`` from (N, K) logits."""
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()  # the sum over a batch's classes is beyond half precision
         target = labels[:, None] == torch.arange(logits.shape[1], device=labels.device)
@@ -86,18 +86,18 @@ class SigmoidClassifier(LinearClassifier):
         return {"loss_cls": weighted.sum(dim=1) if reduction == "none" else weighted.sum() / max(len(logits), 1)}
 
     def observe(self, logits: Tensor, labels: Tensor, target: Tensor, weight: Tensor) -> None:
-        """Take a training batch into what the next one's weights depend on; nothing here."""
+        """Update the statistics that the weights of the next batch depend on; nothing here."""
 
     def terms(self, logits: Tensor, target: Tensor) -> Tensor:
-        """(N, K) binary cross entropies."""
+        """Compute the (N, K) binary cross entropies."""
         return functional.softplus(torch.where(target, -logits, logits))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(N, K) of each logit for itself."""
+        """Compute (N, K) probabilities, each from its own logit."""
         return logits.sigmoid()
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, C + 1), background last."""
+        """Compute (N, C + 1) scores, background last."""
         probabilities = self.probabilities(logits)
         if self.background == "own":
             return probabilities
@@ -107,16 +107,16 @@ class SigmoidClassifier(LinearClassifier):
         return torch.cat([probabilities[:, :-1] * (1 - background), background], dim=1)
 
     def category_logits(self, logits: Tensor) -> Tensor:
-        """(N, K) -> (N, C + 1); NaN for background where there is none."""
+        """Return (N, C + 1) logits from (N, K); NaN for background if it has no sigmoid."""
         return logits if self.has_background_row else functional.pad(logits, (0, 1), value=math.nan)
 
     def class_weights(self) -> Tensor:
-        """(C + 1, d); the row of background is NaN where there is none."""
+        """Return the (C + 1, d) weight rows; NaN for background if it has no sigmoid."""
         rows = self.effective_weight().detach()
         return rows if self.has_background_row else functional.pad(rows, (0, 0, 0, 1), value=math.nan)
 
     def class_biases(self) -> Tensor:
-        """(C + 1,)."""
+        """Return the (C + 1,) biases; NaN for background if it has no sigmoid."""
         bias = self.bias.detach()
         return bias if self.has_background_row else functional.pad(bias, (0, 1), value=math.nan)
 

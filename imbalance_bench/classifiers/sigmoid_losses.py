@@ -1,4 +1,4 @@
-"""Losses of sigmoid classifiers against the long tail: each says what the terms of the cross entropy weigh."""
+"""Losses of sigmoid classifiers for the long tail: each defines the weights of the cross entropy terms."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from imbalance_bench.runtime.processes import sum_over_processes
 
 
 class EQLv2Classifier(SigmoidClassifier):
-    """Equalization loss v2 (arXiv 2012.08548): classes whose positive gradients lag behind get fewer negative ones.
+    """Equalization loss v2 (arXiv 2012.08548): classes with few positive gradients get weaker negative gradients.
 
     ``g = sigmoid(gamma (G+ / G- - mu))`` weighs a class's negatives, ``1 + alpha (1 - g)`` its positives, where G+ and
-    G- are the gradients it has had so far. LVIS v1 mask AP 16.1 -> 23.7. As mmdet's EQLV2Loss; that one sums the
-    gradients of its own process only.
+    G- are the sums of its gradients so far. LVIS v1 mask AP 16.1 -> 23.7. The same as mmdet's EQLV2Loss, except that
+    EQLV2Loss only sums the gradients of its own process.
 
     Args:
         num_classes: C.
         feature_dim: d.
         gamma: steepness.
         mu: ratio at which half of the negatives count.
-        alpha: how much more positives weigh at most.
+        alpha: greatest additional weight of positives.
         cosine: of LinearClassifier.
 
     Example:
@@ -58,7 +58,7 @@ class EQLv2Classifier(SigmoidClassifier):
         self.register_buffer("negative_gradients", torch.zeros(num_classes))
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
-        """By the gradients of all batches before."""
+        """Compute the weights from the gradients of all earlier batches."""
         ratio = self.positive_gradients / (self.negative_gradients + 1e-10)
         # Before the first batch all classes count as balanced.
         ratio = torch.where(self.negative_gradients > 0, ratio, 100.0)
@@ -67,7 +67,7 @@ class EQLv2Classifier(SigmoidClassifier):
         return Weights(1 + self.alpha * (1 - negative), negative)
 
     def observe(self, logits: Tensor, labels: Tensor, target: Tensor, weight: Tensor) -> None:
-        """Add this batch's gradients, of all processes."""
+        """Add the gradients of this batch, summed over all processes."""
         gradients = weight * torch.where(target, 1 - logits.sigmoid(), logits.sigmoid())
         both = torch.stack([(gradients * target).sum(dim=0), (gradients * ~target).sum(dim=0)])[:, :-1].float()
         positive, negative = sum_over_processes(both)
@@ -76,16 +76,16 @@ class EQLv2Classifier(SigmoidClassifier):
 
 
 class EQLClassifier(SigmoidClassifier):
-    """Equalization loss (arXiv 2003.05176): foreground RoIs of other classes do not push the tail's logits down.
+    """Equalization loss (arXiv 2003.05176): foreground RoIs of other classes do not lower the logits of tail classes.
 
     ``w_j = 1 - [foreground] [f_j < lambda] (1 - y_j)``. LVIS v0.5 box AP 20.8 -> 23.6, v1 mask AP 16.1 -> 18.6.
-    Published with lambda = 1.77e-3 of the images, about 100 of LVIS v0.5's: the rare and common classes; end to end,
-    from a prior of .001.
+    Published with lambda = 1.77e-3 of the images, about 100 images of LVIS v0.5: these are the rare and common classes.
+    Published training is end to end, from a prior of .001.
 
     Args:
         num_classes: C.
         feature_dim: d.
-        tail: C, whether a class is spared.
+        tail: C flags, whether the class is protected from these negatives.
         cosine: of LinearClassifier.
 
     Example:
@@ -108,20 +108,20 @@ class EQLClassifier(SigmoidClassifier):
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``tail``: classes in ``IMAGES`` training images or fewer, LVIS's rare and common ones."""
+        """Return ``tail``: classes in at most ``IMAGES`` training images, LVIS's rare and common classes."""
         return {"tail": (categories.image_counts <= cls.IMAGES).tolist()}
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
-        """Negatives of tail classes weigh nothing in foreground RoIs."""
+        """Return weight 0 for the negatives of tail classes in foreground RoIs, else 1."""
         foreground = (labels < self.num_classes)[:, None]
         return Weights(negative=(~(foreground & self.tail_mask)).to(logits.dtype))
 
 
 class DropLossClassifier(EQLClassifier):
-    """DropLoss (arXiv 2104.06402): as EQL, and of background RoIs too some negatives of tail classes are dropped.
+    """DropLoss (arXiv 2104.06402): EQL that also drops some negatives of tail classes in background RoIs.
 
-    A background RoI's are dropped with the share of other classes among the batch's foreground RoIs; where there is no
-    foreground none are, as in its authors' code, whose share is NaN there.
+    In background RoIs, each is dropped with a probability: the share of non-tail classes among the batch's foreground
+    RoIs. In a batch without foreground none is dropped, as in the authors' code, where the share is then NaN.
 
     Example:
         >>> classifier = DropLossClassifier(num_classes=2, feature_dim=4, tail=[False, True])
@@ -131,7 +131,7 @@ class DropLossClassifier(EQLClassifier):
     """
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
-        """Those of EQL, and drawn ones for background."""
+        """Return the weights of EQL in foreground RoIs, and randomly drawn ones in background RoIs."""
         foreground = labels < self.num_classes
         in_tail = (target & self.tail_mask).any(dim=1)
         share = in_tail.sum() / foreground.sum().clamp(min=1)
@@ -141,18 +141,18 @@ class DropLossClassifier(EQLClassifier):
 
 
 class FederatedClassifier(SigmoidClassifier):
-    """Federated loss (arXiv 2103.07461): a batch counts for the classes in it and for some others, drawn.
+    """Federated loss (arXiv 2103.07461): only the classes of the batch and some randomly drawn classes are trained.
 
-    Others are drawn with probability proportional to ``n^power`` until there are ``sampled``, a class without images
-    never; 50 and .5 are detectron2's for LVIS's 1,203 classes. As there, background is one of the 50 where the batch
-    holds some, which leaves 49 classes.
+    The other classes are drawn with probability proportional to ``n^power`` until there are ``sampled`` classes; a
+    class without images is never drawn. 50 and .5 are detectron2's values for the 1,203 classes of LVIS. As in
+    detectron2, background is one of the 50 if the batch holds background RoIs; 49 classes are then left.
 
     Args:
         num_classes: C.
         feature_dim: d.
         counts: C, train images.
-        sampled: classes of a batch, at least, background among them.
-        power: of the counts.
+        sampled: least number of classes in a batch, including background.
+        power: exponent of the counts.
         cosine: of LinearClassifier.
 
     Example:
@@ -183,11 +183,11 @@ class FederatedClassifier(SigmoidClassifier):
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``counts`` of training images."""
+        """Return ``counts``, the training images of each class."""
         return {"counts": categories.image_counts.tolist()}
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
-        """1 for the classes that count, 0 for the others."""
+        """Return weight 1 for the classes that are trained in this batch, 0 for the others."""
         present = target.any(dim=0)
         # Of clocks that ring at these rates the first k are a draw of k without replacement; a rate of 0 never rings.
         rings = (torch.empty_like(self.rates).exponential_() / self.rates).masked_fill(present, -1.0)
@@ -199,11 +199,12 @@ class FederatedClassifier(SigmoidClassifier):
 
 
 class ECMClassifier(SigmoidClassifier):
-    """Effective class margins (arXiv 2301.09724): sigmoids with a margin and a weight by each class's share of RoIs.
+    """Effective class margins (arXiv 2301.09724): sigmoids with margins and weights from each class's share of RoIs.
 
-    ``p = sigmoid(2 z + log(n+ / n-) / 4)`` in training, ``w = a log((1 + a) / a)`` with ``a = n- / n+``; at test the
-    plain sigmoid, times 1 - p_bg. LVIS v1 mask AP 27.5 (2x, RFS), with a cosine classifier (``cosine=20``). Background
-    counts as 6.3313 times all classes; a class without images as one (its authors' weight would be NaN).
+    ``p = sigmoid(2 z + log(n+ / n-) / 4)`` in training, ``w = a log((1 + a) / a)`` with ``a = n- / n+``; at test time
+    the plain sigmoid times 1 - p_bg. LVIS v1 mask AP 27.5 (2x, RFS), with a cosine classifier (``cosine=20``). The
+    count of background is 6.3313 times that of all classes; a count of 0 is taken as 1 (the authors' weight
+    would be NaN).
 
     Args:
         num_classes: C.
@@ -239,27 +240,27 @@ class ECMClassifier(SigmoidClassifier):
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``counts`` of training images."""
+        """Return ``counts``, the training images of each class."""
         return {"counts": categories.image_counts.tolist()}
 
     def terms(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Weighted binary cross entropies with margins, background's too."""
+        """Compute the weighted binary cross entropies with margins, including that of background."""
         return self.weight_vector.to(logits) * super().terms(2 * logits + self.shift.to(logits), target)
 
 
 class ACSLClassifier(SigmoidClassifier):
-    """Adaptive class suppression loss (arXiv 2104.00885): only classes that a RoI is confused with are suppressed.
+    """Adaptive class suppression loss (arXiv 2104.00885): only classes that are confused with a RoI get negatives.
 
-    In a foreground RoI the negative of class j, or of background, counts where ``p_j >= threshold``. Of a batch's
-    background RoIs one in 100, one in 10 and all, rounded down and drawn anew for each, count for the rare, the common
-    and the frequent classes. LVIS v0.5 box AP 21.18 -> 26.36, training fc_cls alone, from the softmax detector's own W
-    and b.
+    In a foreground RoI the negative of class j, or of background, counts where ``p_j >= threshold``. One in 100 of a
+    batch's background RoIs counts for the rare classes, one in 10 for the common classes, and all for the frequent
+    classes; the numbers are rounded down, and each group has its own random draw. LVIS v0.5 box AP 21.18 -> 26.36 when
+    only fc_cls is trained, starting from W and b of the softmax detector.
 
     Args:
         num_classes: C.
         feature_dim: d.
         frequencies: C letters r, c, f.
-        threshold: of confusion.
+        threshold: score from which a class is confused.
         cosine: of LinearClassifier.
 
     Example:
@@ -295,11 +296,11 @@ class ACSLClassifier(SigmoidClassifier):
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``frequencies``: the table's letters."""
+        """Return ``frequencies``, the frequency letters of the table."""
         return {"frequencies": list(categories.frequencies)}
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
-        """Confused classes in foreground RoIs, drawn groups of classes in background RoIs."""
+        """Return weight 1 for confused classes in foreground RoIs and for drawn groups in background RoIs, else 0."""
         confused = logits.sigmoid() >= self.threshold
         foreground = (labels < self.num_classes)[:, None]
         # By random ranks among the background RoIs.
@@ -309,18 +310,19 @@ class ACSLClassifier(SigmoidClassifier):
 
 
 class FCBLClassifier(SigmoidClassifier):
-    """Foreground classification balance loss of BACL (arXiv 2308.02213): margins between classes that are confused.
+    """Foreground classification balance loss of BACL (arXiv 2308.02213): margins between confused classes.
 
-    In a RoI of class i the logit of j gets ``alpha log(m_ij / m_ji)``, where ``m_ij`` is the mean softmax among classes
-    that RoIs of i have had for j so far, and at least .001: a class that takes more from another than it loses to it is
-    pushed back. There the negative of j counts only where ``p_j >= p_i`` or ``p_j >= threshold``, background's always;
-    background RoIs are as ever. BACL, with hallucinated features besides: LVIS v0.5 box AP 22.0 -> 27.8.
+    In a RoI of class i, ``alpha log(m_ij / m_ji)`` is added to the logit of j. ``m_ij`` is the mean softmax over the
+    classes that RoIs of i have given to j so far, and at least .001. So a class is pushed back if it takes more from
+    another class than it loses to it. In these RoIs the negative of j only counts where ``p_j >= p_i`` or
+    ``p_j >= threshold``; that of background always counts. Background RoIs have the usual loss. BACL, which also has
+    hallucinated features: LVIS v0.5 box AP 22.0 -> 27.8.
 
     Args:
         num_classes: C.
         feature_dim: d.
-        alpha: of the margins.
-        threshold: of scores; 0 lets all negatives count.
+        alpha: scale of the margins.
+        threshold: score from which a negative always counts; with 0 all negatives count.
         cosine: of LinearClassifier.
 
     Example:
@@ -349,7 +351,7 @@ class FCBLClassifier(SigmoidClassifier):
         self.register_buffer("confusion", torch.zeros(num_classes, num_classes + 1))
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
-        """By the confusion of all batches before."""
+        """Compute weights and margins from the confusion in all earlier batches."""
         foreground, own = (labels < self.num_classes)[:, None], labels.clamp(max=self.num_classes - 1)
         sums, numbers = self.confusion[:, :-1], self.confusion[:, -1].clamp(min=1)
         lost = (sums[own] / numbers[own][:, None]).clamp(min=1e-3)
@@ -361,7 +363,7 @@ class FCBLClassifier(SigmoidClassifier):
         return Weights(negative=counted.to(logits.dtype), shift=functional.pad(margins, (0, 1)).to(logits.dtype))
 
     def observe(self, logits: Tensor, labels: Tensor, target: Tensor, weight: Tensor) -> None:
-        """Add this batch's confusion, of all processes."""
+        """Add the confusion of this batch, summed over all processes."""
         softmax = functional.pad(logits[:, :-1].softmax(dim=1), (0, 1), value=1.0)
         softmax = softmax.masked_fill((labels == self.num_classes)[:, None], 0.0).to(self.confusion.dtype)
         own = labels.clamp(max=self.num_classes - 1)

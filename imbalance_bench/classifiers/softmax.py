@@ -53,32 +53,32 @@ class SoftmaxClassifier(LinearClassifier):
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``loss_weights`` of Re-weight (Table 1 rows 6 and 7)."""
+        """Return the ``loss_weights`` of Re-weight (Table 1 rows 6 and 7)."""
         return {"loss_weights": class_balanced_weights(categories.instance_counts)}
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls``: weighted cross entropy over (N, C + 1) logits."""
+        """Compute ``loss_cls``, the weighted cross entropy of (N, C + 1) logits."""
         if self.loss_weights is None:
             return {"loss_cls": functional.cross_entropy(logits, labels, reduction=reduction)}
         losses = functional.cross_entropy(logits, labels, reduction="none")
         return {"loss_cls": reduced(losses * self.loss_weight_vector[labels], reduction)}
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, C + 1) softmax probabilities."""
+        """Compute (N, C + 1) softmax probabilities."""
         return logits.softmax(dim=1)
 
 
 def class_balanced_weights(
     counts: Sequence[int] | np.ndarray, beta: float = 1.0, clip: tuple[float, float] | None = (0.01, 5.0)
 ) -> list[float]:
-    """C + 1 loss weights by class, those of the foreground over their mean and clipped; background 1 (section 7.1.2).
+    """Return C + 1 loss weights: foreground weights divided by their mean and clipped, background 1 (section 7.1.2).
 
     A class without training instances never occurs as a label; it is counted as one instance.
 
     Args:
         counts: n_j, train instances of each class.
         beta: weights are (1 - beta) / (1 - beta^n_j) (class-balanced loss); at 1, the limit, 1 / n_j (re-weight).
-        clip: least and greatest weight after the division by the mean; None for none.
+        clip: least and greatest weight after the division by the mean; None for no clipping.
     """
     counts = np.maximum(np.asarray(counts, dtype=np.float64), 1)
     weights = 1 / counts if beta == 1 else (1 - beta) / (1 - beta**counts)

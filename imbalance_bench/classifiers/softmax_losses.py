@@ -1,6 +1,6 @@
-"""Softmax classifiers trained with another loss; scored, but for Seesaw, by the plain softmax.
+"""Softmax classifiers that are trained with other losses; all but Seesaw are scored with the plain softmax.
 
-Balanced softmax's authors have a sigmoid of it for detection, which stands here, too.
+The sigmoid variant of balanced softmax, which its authors use for detection, is here too.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ from imbalance_bench.runtime.processes import sum_over_processes
 
 
 class ShiftedSoftmaxClassifier(SoftmaxClassifier):
-    """Cross entropy of ``z + shift``, scored without it: what a class lacks in the prior its logits must make up.
+    """A softmax trained with cross entropy of ``z + shift``, and scored without the shift.
 
-    - Logit-adjusted loss (arXiv 2007.07314), balanced softmax (2007.10740): ``shift = tau log N``. Both know no
-      background; here it stands as a class of mean size. For detection the latter's authors have
+    A class with a low prior gets a low shift in training, so its logits must become higher to make up for it.
+
+    - Logit-adjusted loss (arXiv 2007.07314), balanced softmax (2007.10740): ``shift = tau log N``. Neither paper has a
+      background; here it is treated as a class of mean size. For detection, the authors of balanced softmax use
       ``BalancedSigmoidClassifier``.
-    - LDAM (1906.07413), with ``margin``: the shift is taken from the target's logit alone, and there is no bias. With
-      ``deferred_weights`` its loss is a weighted mean late in training (DRW): divided by the sum of the weights. As
-      released for CIFAR, from the first step of the learning rate on (epoch 160 of 200 there, 8 of 12 here); background
-      has margin 0 and weight 1. Published for classification alone. W starts as mmdet's, not at rows of norm 1.
+    - LDAM (1906.07413), with ``margin``: only the target's logit is shifted, and there is no bias. With
+      ``deferred_weights`` the loss is a weighted mean late in training (DRW), divided by the sum of the weights. As in
+      the released code for CIFAR, the weights start at the first step of the learning rate (epoch 160 of 200 there, 8
+      of 12 here). Background has margin 0 and weight 1. Published for classification only. W is initialised as in
+      mmdet, not with rows of norm 1.
 
     Args:
         num_classes: C.
         feature_dim: d.
-        shift: C + 1, background last.
+        shift: C + 1 values, background last.
         margin: only the target's logit is shifted, and the bias stays 0.
-        deferred_weights: C + 1 loss weights, background last, that hold from ``DEFERRED`` of the training on.
+        deferred_weights: C + 1 loss weights, background last, used after the share ``DEFERRED`` of the training.
         cosine: of LinearClassifier.
 
     Example:
@@ -75,7 +78,7 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``shift``: LDAM's with ``margin``, of a cosine classifier's scale, else balanced softmax's; DRW's weights."""
+        """Return ``shift`` (LDAM's with ``margin``, else that of balanced softmax) and DRW's ``deferred_weights``."""
         counts = categories.instance_counts
         margins = ldam_margins(counts, scale=given.get("cosine") or 1.0)
         return {
@@ -84,7 +87,7 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
         }
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls`` over (N, C + 1) logits."""
+        """Compute ``loss_cls`` from (N, C + 1) logits."""
         if self.margin:
             shifted = logits.scatter_add(1, labels[:, None], self.shift_vector[labels][:, None].to(logits))
         else:
@@ -97,25 +100,26 @@ class ShiftedSoftmaxClassifier(SoftmaxClassifier):
 
     @property
     def changes_over_epochs(self) -> bool:
-        """Where there are deferred weights."""
+        """Whether there are deferred weights."""
         return self.loss_weights is not None
 
     def begin_epoch(self, done: float) -> None:
-        """Weights hold from ``DEFERRED`` on."""
+        """Switch the deferred weights on when the share ``DEFERRED`` of the training is done."""
         self._weighted = self.loss_weights is not None and done >= self.DEFERRED
 
 
 class BalancedSigmoidClassifier(SigmoidClassifier):
-    """Balanced softmax (arXiv 2007.10740) as its authors train detectors: sigmoids, ``z_c - log((1 - pi_c) / pi_c)``.
+    """Balanced softmax for detection (arXiv 2007.10740): sigmoids of ``z_c - log((1 - pi_c) / pi_c)``.
 
-    Foreground RoIs alone are shifted, by the share pi_c of the train images that hold the class. Scored
-    without the shift. Compared with the authors' code, which starts from a detector trained with sigmoids and RFS, and
-    samples so; its meta-learnt weights (BALMS) are not here. LVIS v0.5 box AP 26.4, with them.
+    The shift applies only to foreground RoIs; pi_c is the share of the train images that hold the class. Scores are
+    computed without the shift. Compared with the authors' code, which starts from a detector trained with sigmoids and
+    RFS, and samples with RFS too; its meta-learnt weights (BALMS) are not implemented here. LVIS v0.5 box AP 26.4, with
+    BALMS.
 
     Args:
         num_classes: C.
         feature_dim: d.
-        shift: C.
+        shift: C values.
         cosine: of LinearClassifier.
 
     Example:
@@ -138,21 +142,23 @@ class BalancedSigmoidClassifier(SigmoidClassifier):
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``shift``: log odds that a train image holds the class."""
+        """Return ``shift``: the log odds that a train image holds the class."""
         return {"shift": log_odds(categories.image_counts, categories.total_images)}
 
     def weights(self, logits: Tensor, labels: Tensor, target: Tensor) -> Weights:
-        """All terms weigh 1; foreground is shifted."""
+        """Return weight 1 for all terms, and the shift in foreground RoIs."""
         return Weights(shift=(labels < self.num_classes)[:, None] * self.shift_vector)
 
 
 def log_odds(counts: Sequence[int] | np.ndarray, images: int, strength: float = 1.0) -> list[float]:
-    """C log odds ``strength * log(pi_c / (1 - pi_c))`` that an image holds a class; of none or all, as but for one.
+    """Return the C log odds ``strength * log(pi_c / (1 - pi_c))`` that an image holds a class.
+
+    A class in no image is counted as in one; a class in all images is counted as absent from one.
 
     Args:
         counts: train images of each class.
-        images: of which.
-        strength: they are multiplied by this.
+        images: all train images.
+        strength: factor of the log odds.
     """
     numbers = np.asarray(counts, dtype=np.float64)
     shift: list[float] = (strength * (np.log(numbers.clip(min=1)) - np.log((images - numbers).clip(min=1)))).tolist()
@@ -160,26 +166,27 @@ def log_odds(counts: Sequence[int] | np.ndarray, images: int, strength: float = 
 
 
 def ldam_margins(counts: Sequence[int] | np.ndarray, greatest: float = 0.5, scale: float = 30.0) -> list[float]:
-    """LDAM's margins as shifts: ``-scale * greatest * (N_c / min N)^-1/4``, background's 0 (1906.07413)."""
+    """Return LDAM's margins as shifts: ``-scale * greatest * (N_c / min N)^-1/4``, 0 for background (1906.07413)."""
     numbers = np.maximum(np.asarray(counts, dtype=np.float64), 1)
     margins = numbers**-0.25
     return [*(-scale * greatest * margins / margins.max()).tolist(), 0.0]
 
 
 class EquilibriumClassifier(SoftmaxClassifier):
-    """Equilibrium loss of LOCE (arXiv 2108.07507): CE of ``z + log mean score``, mean over a class's own RoIs.
+    """Equilibrium loss of LOCE (arXiv 2108.07507): cross entropy of ``z + log mean score`` of each class.
 
-    A class that is scored low on its own RoIs gets a negative shift, and so a greater loss, whatever its count. Means
-    are moving averages, background's held at .01: n boxes of a class in a batch take them to ``momentum^n`` of what
-    they were and ``1 - momentum^n`` of the boxes' mean. The authors average the RoIs of a ground-truth box first; which
-    box a RoI belongs to is not known here, so each RoI is a box of its own, and means follow the batches faster. LOCE,
-    with its feature memory: LVIS v0.5 box AP 28.2.
+    The mean score of a class is taken over the RoIs of that class. A class with a low mean score gets a more negative
+    shift, and so a greater loss, independent of its count. Means are moving averages; that of background is fixed at
+    .01. After n boxes of a class in a batch, the new mean is ``momentum^n`` times the old mean plus ``1 - momentum^n``
+    times the mean of the boxes. The authors first average the RoIs of a ground-truth box. Here it is not known which
+    box a RoI belongs to, so each RoI counts as one box, and the means follow the batches faster. LOCE, with its feature
+    memory: LVIS v0.5 box AP 28.2.
 
     Args:
         num_classes: C.
         feature_dim: d.
-        momentum: of the averages, a box.
-        background_score: stands for background's mean score.
+        momentum: of the averages, for one box.
+        background_score: used as the mean score of background.
         cosine: of LinearClassifier.
 
     Example:
@@ -206,14 +213,14 @@ class EquilibriumClassifier(SoftmaxClassifier):
         self.register_buffer("mean_scores", torch.full((num_classes + 1,), background_score))
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls`` over (N, C + 1) logits; the averages take this batch in first, where training."""
+        """Compute ``loss_cls`` from (N, C + 1) logits; in training, update the averages with this batch first."""
         if self.training:
             self._update(logits.detach(), labels)
         shifted = logits + self.mean_scores.log().to(logits)
         return {"loss_cls": functional.cross_entropy(shifted, labels, reduction=reduction)}
 
     def counts_as(self, labels: Tensor) -> Tensor:
-        """(N,) boxes that each RoI counts as in the averages: one."""
+        """Return for each of N RoIs the number of boxes that it counts as in the averages; 1 here."""
         return torch.ones_like(labels, dtype=torch.float)
 
     def _update(self, logits: Tensor, labels: Tensor) -> None:
@@ -228,13 +235,13 @@ class EquilibriumClassifier(SoftmaxClassifier):
 
 
 class SeesawClassifier(LinearClassifier):
-    """Seesaw loss (arXiv 2008.10032) with objectness: C class logits, then background against foreground.
+    """Seesaw loss (arXiv 2008.10032) with objectness: C class logits, and two for foreground or background.
 
-    On foreground RoIs the gradient that a class j gets from another class i is weakened where j was seen less
-    (``(N_j / N_i)^p``), and strengthened where j is scored higher than the target (``(s_j / s_i)^q``). Counts grow as
-    training goes. A class's score is its softmax among classes times the RoI's foreground. LVIS v1 mask AP 26.4 to
-    26.8 with a cosine classifier and RFS. As mmdet's SeesawLoss, whose logits (object, background) it keeps; mmdet's
-    counts those of its own process only.
+    In foreground RoIs of class i, the gradient of another class j is weaker if j has been seen less often
+    (``(N_j / N_i)^p``), and stronger if j has a higher score than the target (``(s_j / s_i)^q``). Counts grow during
+    training. The score of a class is its softmax among the classes times the foreground score of the RoI. LVIS v1 mask
+    AP 26.4 to 26.8 with a cosine classifier and RFS. The same as mmdet's SeesawLoss, including the order of logits
+    (object, background), except that mmdet only counts the RoIs of its own process.
 
     Args:
         num_classes: C.
@@ -242,7 +249,7 @@ class SeesawClassifier(LinearClassifier):
         p: strength of mitigation.
         q: strength of compensation.
         cosine: of LinearClassifier.
-        least: scores below it do not count in the ratio.
+        least: lower bound of the target's score in the ratio of scores.
 
     Example:
         >>> classifier = SeesawClassifier(num_classes=2, feature_dim=4)
@@ -271,7 +278,7 @@ class SeesawClassifier(LinearClassifier):
         self.register_buffer("counts", torch.zeros(num_classes + 1))
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls`` among classes over the RoIs of the batch, and ``loss_objectness``."""
+        """Compute ``loss_cls`` among the classes, as a mean over all RoIs of the batch, and ``loss_objectness``."""
         if self.training:
             seen = torch.zeros_like(self.counts).scatter_add_(0, labels, torch.ones_like(labels, dtype=torch.float))
             self.counts += sum_over_processes(seen)
@@ -285,7 +292,7 @@ class SeesawClassifier(LinearClassifier):
         }
 
     def _log_factors(self, classes: Tensor, target: Tensor) -> Tensor:
-        """(N, C) log of what weighs exp(z_j) in the denominator; 0 for the target."""
+        """Compute the (N, C) logs of the factors of exp(z_j) in the denominator; 0 for the target."""
         counts = self.counts[: self.num_classes].clamp(min=1)
         mitigation = (counts[None, :] / counts[target][:, None]).clamp(max=1).log() * self.p
         scores = classes.detach().float().softmax(dim=1)
@@ -294,11 +301,11 @@ class SeesawClassifier(LinearClassifier):
         return (mitigation + compensation).scatter(1, target[:, None], 0.0).to(classes)
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, C + 1): class softmax times foreground, background."""
+        """Compute (N, C + 1) scores: the class softmax times the foreground score, and the background score."""
         objectness = logits[:, self.num_classes :].softmax(dim=1)
         return torch.cat([logits[:, : self.num_classes].softmax(dim=1) * objectness[:, :1], objectness[:, 1:]], dim=1)
 
     def rows(self) -> Tensor:
-        """(C + 1,): the classes' rows, and that of background."""
+        """Return, for each of the C + 1 categories, the index of its row in W; background last."""
         every = torch.arange(self.num_classes + 2, device=self.weight.device)
         return torch.cat([every[: self.num_classes], every[-1:]])

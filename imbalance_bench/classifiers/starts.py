@@ -1,4 +1,4 @@
-"""What a classifier's training starts from: the rows of a trained one, under the other's own scores."""
+"""Initial weights of a classifier, taken from a trained classifier that may have another kind of scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 
 
 def continued(classifier: LinearClassifier, base: LinearClassifier | None) -> LinearClassifier:
-    """Copy W and b of a trained classifier of the same width, where there is one; the rest stays as it is."""
+    """Copy W and b of a trained classifier of the same width, if there is one; all else stays unchanged."""
     if base is not None:
         with torch.no_grad():
             classifier.weight.copy_(base.weight)
@@ -19,9 +19,9 @@ def continued(classifier: LinearClassifier, base: LinearClassifier | None) -> Li
 
 
 def softmax_start(classifier: Classifier) -> Classifier:
-    """Make of C sigmoids the softmax whose background has logit 0; any other classifier is returned itself.
+    """Convert C sigmoids to the softmax whose background has logit 0; return any other classifier unchanged.
 
-    In both, ``exp(z_c)`` is how much likelier class c is than background.
+    In both, ``exp(z_c)`` is the ratio of the probabilities of class c and background.
     """
     if not isinstance(classifier, SigmoidClassifier) or classifier.has_background_row or classifier.cosine is not None:
         return classifier
@@ -33,10 +33,10 @@ def softmax_start(classifier: Classifier) -> Classifier:
 
 
 def sigmoid_start(classifier: SigmoidClassifier, base: LinearClassifier) -> Classifier:
-    """Start sigmoids from a softmax: each class against background, and background against the mean of the classes.
+    """Initialise sigmoids from a softmax: classes against background, background against the mean of the classes.
 
-    This is a choice of ours, for losses whose authors train a whole detector with them, from sigmoids at a prior.
-    A cosine classifier starts anew: the norms that it takes away are what the softmax classifier had learnt.
+    This is our choice. The authors of these losses train a whole detector, and start from sigmoids with a low prior.
+    A cosine classifier is not changed: it removes the norms, and with them what the softmax classifier has learnt.
     """
     if classifier.cosine is None:
         with torch.no_grad():

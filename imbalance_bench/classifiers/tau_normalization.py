@@ -15,7 +15,7 @@ from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 
 
 def tau_normalize(weight: Tensor, tau: float) -> Tensor:
-    """Rows ``w_j / norm(w_j)^tau`` of a (K, d) weight; a zero row stays zero."""
+    """Return the rows ``w_j / norm(w_j)^tau`` of a (K, d) weight; a zero row stays zero."""
     norms = weight.norm(dim=1, keepdim=True)
     return torch.where(norms > 0, weight / norms.clamp(min=torch.finfo(weight.dtype).tiny) ** tau, weight)
 
@@ -23,12 +23,12 @@ def tau_normalize(weight: Tensor, tau: float) -> Tensor:
 def tau_norm(
     base: LinearClassifier, tau: float = 1.0, keep_bias: bool = True, normalize_background: bool = True
 ) -> SoftmaxClassifier:
-    """A softmax classifier with the tau-normalised rows of a trained one.
+    """Build a softmax classifier with the tau-normalised rows of a trained classifier.
 
     Args:
         base: the trained softmax classifier.
         tau: 0 leaves the weights, 1 gives every row norm 1.
-        keep_bias: as BAGS's code does; the classification original drops it.
+        keep_bias: keep the bias, as BAGS's code does; the original method for classification drops the bias.
         normalize_background: whether the background row is normalised too.
     """
     classifier = SoftmaxClassifier(base.num_classes, base.feature_dim)
@@ -43,24 +43,25 @@ def tau_norm(
 
 
 class TauNormSelectClassifier(Classifier):
-    """tau-normalised scores where the trained classifier says foreground, its own scores elsewhere (row 13).
+    """tau-normalised scores where the trained classifier predicts foreground, its own scores elsewhere (row 13).
 
     Section 7.1.2: a proposal "categorized to background by the original model" keeps that model's scores, else "the
-    tau-norm results will be selected", all of them, background's too. They are those of row 12, whose background row is
-    normalised with the others. Where the trained classifier says background so does this one. The reverse is no rule
-    but a fact: background has the longest row and loses most, so that row 12 does not say background where the trained
-    classifier says a class (on none of 8,864 such proposals of the small embedded set). ACC_bg is therefore the trained
-    classifier's own, 95.91 in both rows of Table 1; with background's row kept it would be .5 points more there.
+    tau-norm results will be selected", including the score of background. These are the results of row 12, where the
+    background row is normalised too. Where the trained classifier predicts background, this classifier does too. The
+    reverse is not a rule, but it holds in practice: background has the longest row and is reduced most, so row 12 does
+    not predict background where the trained classifier predicts a class (on none of 8,864 such proposals of the small
+    embedded set). ACC_bg is therefore that of the trained classifier, 95.91 in both rows of Table 1. With an unchanged
+    background row it would be .5 points more there.
 
-    The released code keeps the background row, and takes tau-normalised scores only where they name a class with fewer
-    than 100 training instances.
+    The released code keeps the background row, and uses tau-normalised scores only where they predict a class with
+    fewer than 100 training instances.
 
-    Logits (N, 2 (C + 1)): the trained classifier's, then the tau-normalised one's.
+    Logits (N, 2 (C + 1)): first those of the trained classifier, then the tau-normalised ones.
 
     Args:
         num_classes: C.
         feature_dim: d.
-        tail: labels; where not None, tau-normalised scores are taken only if they predict one of these classes
+        tail: labels; where not None, tau-normalised scores are used only if they predict one of these classes
             (as released).
 
     Example:
@@ -90,7 +91,7 @@ class TauNormSelectClassifier(Classifier):
 
     @classmethod
     def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
-        """``tail``: labels of the tail's classes."""
+        """Return ``tail``: the labels of the tail classes."""
         return {"tail": categories.tail_labels}
 
     @classmethod
@@ -102,7 +103,7 @@ class TauNormSelectClassifier(Classifier):
         normalize_background: bool = True,
         tail: Sequence[int] | None = None,
     ) -> TauNormSelectClassifier:
-        """From a trained softmax classifier; arguments as of ``tau_norm`` and of the class."""
+        """Build from a trained softmax classifier; the arguments are those of ``tau_norm`` and of the class."""
         classifier = cls(base.num_classes, base.feature_dim, tail)
         normalized = tau_norm(base, tau, keep_bias, normalize_background)
         classifier.base_weight.copy_(base.class_weights())
@@ -112,17 +113,17 @@ class TauNormSelectClassifier(Classifier):
         return classifier
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, d) -> (N, 2 (C + 1))."""
+        """Compute (N, 2 (C + 1)) logits from (N, d) features."""
         base = functional.linear(features, self.base_weight, self.base_bias)
         return torch.cat([base, functional.linear(features, self.tau_weight, self.tau_bias)], dim=1)
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: Reduction = "mean") -> dict[str, Tensor]:
-        """``loss_cls``: cross entropy of the scores, for monitoring; nothing here is trained."""
+        """Compute ``loss_cls``, the cross entropy of the scores, for monitoring; nothing is trained."""
         scores = self.scores(logits).clamp(min=torch.finfo(logits.dtype).tiny)
         return {"loss_cls": functional.nll_loss(scores.log(), labels, reduction=reduction)}
 
     def scores(self, logits: Tensor) -> Tensor:
-        """(N, C + 1), each row a softmax."""
+        """Compute (N, C + 1) scores; each row is a softmax."""
         base, tau = logits.chunk(2, dim=1)
         background = self.num_classes
         take_tau = base.argmax(dim=1) != background
@@ -131,13 +132,13 @@ class TauNormSelectClassifier(Classifier):
         return torch.where(take_tau[:, None], tau, base).softmax(dim=1)
 
     def category_logits(self, logits: Tensor) -> Tensor:
-        """(N, 2 (C + 1)) -> (N, C + 1): the tau-normalised ones."""
+        """Return the (N, C + 1) tau-normalised logits from (N, 2 (C + 1))."""
         return logits[:, self.num_classes + 1 :]
 
     def class_weights(self) -> Tensor:
-        """(C + 1, d): the tau-normalised rows."""
+        """Return the (C + 1, d) tau-normalised rows."""
         return self.tau_weight
 
     def class_biases(self) -> Tensor:
-        """(C + 1,)."""
+        """Return the (C + 1,) biases of the tau-normalised rows."""
         return self.tau_bias

@@ -1,4 +1,4 @@
-"""A loss that is no longer a number stops a training, before it is in a checkpoint."""
+"""Checks that stop a training whose loss or weights are not finite, before a checkpoint is saved."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 from imbalance_bench.runtime.errors import InputError
 
 MAX_LOSS = 1e6
-"""Losses of detectors begin below a hundred; one beyond this has left for good."""
+"""Losses of detectors start below a hundred; a training with a loss above this limit does not recover."""
 
 
 def check_losses(losses: Mapping[str, float], iteration: int, epoch: int, kept: str) -> None:
-    """Refuse to go on from a loss that is NaN, infinite or beyond ``MAX_LOSS``.
+    """Raise an error if a loss is NaN, infinite or greater than ``MAX_LOSS``.
 
     Args:
         losses: by name.
         iteration: counted from 1, over all epochs.
         epoch: counted from 1.
-        kept: what is left of the training, for the message.
+        kept: text for the message that says which state is kept.
 
     Raises:
         InputError: training diverged; the message holds the iteration, the losses and a hint.
@@ -33,7 +33,7 @@ def check_losses(losses: Mapping[str, float], iteration: int, epoch: int, kept: 
 
 
 def check_weights(state: Mapping[str, Any], iteration: int, epoch: int, kept: str) -> None:
-    """Refuse to save tensors that hold NaN or infinity: the last step before may have made them so.
+    """Raise an error if a tensor to be saved holds NaN or infinity, which the last step may have caused.
 
     Raises:
         InputError: as ``check_losses``; the message names the first tensor.

@@ -59,7 +59,7 @@ def build_detector(
     stuff: bool = False,
     pretrained: bool = False,
 ) -> TwoStageDetector:
-    """The detector, initialised from the seed, each stage hosting a classifier that carries the given one's parameters.
+    """Build the detector, initialised from the seed; each stage hosts a classifier with the given parameters.
 
     Args:
         detector: its record.
@@ -79,7 +79,7 @@ def build_detector(
 
 
 def load_features(model: TwoStageDetector, state_dict: Mapping[str, Tensor]) -> None:
-    """Load everything but the classifiers.
+    """Load all parameters except those of the classifiers.
 
     Raises:
         RuntimeError: a parameter is missing or of another shape.
@@ -90,7 +90,7 @@ def load_features(model: TwoStageDetector, state_dict: Mapping[str, Tensor]) -> 
 
 
 def load_pretrained(model: TwoStageDetector, path: Path) -> str:
-    """Start a detector from one trained on other classes, by the names of its parameters (section 5.1).
+    """Load the weights of a detector trained on other classes, by parameter names (section 5.1).
 
     Classifiers, box regressors and the class-specific last layer of masks stay as they are initialised.
 
@@ -130,14 +130,14 @@ def train_detector(
     reporter: Reporter | None = None,
     categories: CategoryTable | None = None,
 ) -> TwoStageDetector:
-    """Train, with a checkpoint each epoch; the same call goes on after an interruption, to the same result.
+    """Train with a checkpoint each epoch; after an interruption the same call continues, with the same result.
 
-    Several processes share each batch of the schedule and train as one does, but that each draws flips and RoIs by a
-    seed of its own. Batch norm is SyncBN on GPUs; on CPUs, where torch has none, it is normalised over a process's own
-    images, and the main process's running statistics are kept.
+    Several processes share each batch of the schedule and train as one process does, except that each draws flips and
+    RoIs with its own seed. Batch norm is SyncBN on GPUs. On CPUs torch has no SyncBN: each process normalises over its
+    own images, and the running statistics of the main process are kept.
 
-    SIGTERM and Ctrl-C save after the current iteration and raise ``Stopped``, where one process trains; a kill, or
-    either of them where several do, loses the current epoch.
+    With one process, SIGTERM and Ctrl-C save after the current iteration and raise ``Stopped``. With several processes
+    they lose the current epoch, and so does a kill in both cases.
 
     Args:
         detector: its record.
@@ -150,7 +150,7 @@ def train_detector(
         scope: what is trained, of ``SCOPES``; the rest is frozen, its batch norm in evaluation mode.
         track: one of ``TRACKERS``; takes the training curves beside the log file.
         reporter: shows progress.
-        categories: of the training images; each epoch's checkpoint says them and its classifier.
+        categories: of the training images; each epoch's checkpoint stores them and the classifier's configuration.
 
     Raises:
         InputError: training diverged.
@@ -218,7 +218,7 @@ TRACKERS = {
 
 
 def check_tracker(track: str | None) -> None:
-    """Whether training curves can be handed to a tracker.
+    """Check that the tracker is known and that its package is installed.
 
     Raises:
         InputError: an unknown one, or its package is not installed.
@@ -230,7 +230,7 @@ def check_tracker(track: str | None) -> None:
 
 
 def _distribution() -> dict[str, Any]:
-    """The Runner's settings where several processes train."""
+    """Return the Runner's settings for several processes; empty for one process."""
     if not dist.is_distributed():
         return {}
     on_gpus = get_device() == "cuda"
@@ -260,7 +260,7 @@ _DEFAULT_HOOKS: dict[str, Any] = {
 
 
 class EpochSeedHook(Hook):
-    """Seeds all that is random in an epoch by (seed, epoch, rank): a resumed run repeats an uninterrupted one."""
+    """A hook that seeds all random generators by (seed, epoch, rank), so that a resumed run gives the same result."""
 
     priority = "VERY_HIGH"
 
@@ -268,7 +268,7 @@ class EpochSeedHook(Hook):
         self.seed = seed
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Workers of the data loader are started after this, and take their seeds from it."""
+        """Set the seeds before the workers of the data loader start, which take their seeds from them."""
         seed = epoch_seed(self.seed, runner.epoch, runner.rank)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - mmdet's transforms draw from the global generator
@@ -276,24 +276,24 @@ class EpochSeedHook(Hook):
 
 
 class MetaHook(Hook):
-    """Checkpoints of epochs say what the finished run's says."""
+    """A hook that gives the checkpoints of epochs the same metadata as that of the finished run."""
 
     def __init__(self, meta: dict[str, Any]) -> None:
         self.meta = meta
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Beside mmengine's own."""
+        """Add the metadata to mmengine's own."""
         checkpoint["meta"] |= self.meta
 
 
 class FrozenNormHook(Hook):
-    """Batch norm that is not trained keeps its statistics."""
+    """A hook that keeps the statistics of batch norm layers that are not trained."""
 
     def __init__(self) -> None:
         self.epoch: int | None = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """After the loop has set the model to training mode, in an epoch's first iteration or the first resumed."""
+        """Set frozen batch norm to evaluation mode in the first iteration of an epoch or of a resumed run."""
         if runner.epoch != self.epoch:
             self.epoch = runner.epoch
             for module in runner.model.modules():
@@ -303,54 +303,54 @@ class FrozenNormHook(Hook):
 
 
 class MeanLossHook(Hook):
-    """Losses that are logged are the mean over processes."""
+    """A hook that replaces the logged losses by their mean over processes."""
 
     priority = "HIGHEST"
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Before the other hooks read them."""
+        """Average the losses before the other hooks read them."""
         dist.all_reduce_dict(outputs, "mean")
 
 
 class ProgressHook(Hook):
-    """One step of the progress bar an iteration; the end of an epoch."""
+    """A hook that advances the progress bar each iteration, and reports the end of each epoch."""
 
     def __init__(self, advance: Advance, reporter: Reporter) -> None:
         self.advance, self.reporter = advance, reporter
 
     def before_train(self, runner: Runner) -> None:
-        """A resumed run starts where it was."""
+        """Set the progress bar to the iteration from which the run starts or resumes."""
         self.advance(runner.iter)
         self.end_epoch = self.reporter.epochs(runner.max_epochs, runner.iter / len(runner.train_dataloader))
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Of its iterations, or the rest of them."""
+        """Start a new list of losses for the epoch."""
         self.losses: list[float] = []
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Iteration done."""
+        """Add the loss and advance the progress bar by one."""
         self.losses.append(float(outputs["loss"]))
         self.advance(1, note=f"loss {self.losses[-1]:.3f}")
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Epoch done."""
+        """Report the mean loss of the epoch."""
         self.end_epoch(runner.epoch + 1, sum(self.losses) / len(self.losses))
 
 
 class DivergenceHook(Hook):
-    """Checks the losses of every iteration, and the weights of every checkpoint before it is written.
+    """A hook that checks the losses of every iteration, and the weights before every checkpoint.
 
-    mmdet's CheckInvalidLossHook says neither which loss nor when, and lets a checkpoint pass between its checks. Other
-    hooks have read the losses off the GPU by now, so looking at each of them costs nothing.
+    mmdet's CheckInvalidLossHook names neither the loss nor the iteration, and checkpoints can be saved between its
+    checks. Other hooks have already copied the losses from the GPU, so these checks cost no extra time.
     """
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Losses."""
+        """Check the losses."""
         losses = {name: float(value) for name, value in outputs.items() if "loss" in name}
         check_losses(losses, runner.iter + 1, runner.epoch + 1, self._kept(runner))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Weights."""
+        """Check the weights."""
         iteration, epoch = checkpoint["meta"]["iter"], runner.epoch + 1
         check_weights(checkpoint["state_dict"], iteration, epoch, self._kept(runner))
 

@@ -1,4 +1,4 @@
-"""Any method of the catalogue that needs no more than features, labels and counts, fitted on arrays."""
+"""Fitting on arrays, for all methods of the catalogue that only need features, labels and counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.on_cache import train_classifier
 
 ROWS, IMAGES = 512, 16
-"""Of an update, where it is not said: rows without images (as many RoIs as an image has), else images (section 5.1)."""
+"""Default batch size: rows without images (the number of RoIs of an image), else images (section 5.1)."""
 WARMUP = 500
 """Iterations of the warm-up at most (section 5.1); it is no longer than an epoch."""
 
@@ -39,7 +39,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
 ) -> Classifier:
-    """Fit the classifier of a method to features that some detector, or any other network, has made.
+    """Fit the classifier of a method to features from a detector or any other network.
 
     The schedule is the paper's (section 5.1): SGD with momentum, steps of a tenth after 2/3 and 11/12 of the epochs.
 
@@ -51,10 +51,10 @@ def fit(
         labels: (N,) whole numbers: 0..C-1, and C for background.
         counts: (C,) training instances of each class, or the whole table, which knows images and bins as well.
         variant: of the method: a name, or settings such as ``beta=16,others=false``; None for the default.
-        start: the trained softmax classifier that the method goes on from or keeps; without, one is trained first,
-            by the same schedule.
-        image_ids: (N,) image of each row. An update is then made of whole images, as in a detector; and methods that
-            draw images by their classes need it.
+        start: the trained softmax classifier that the method starts from or keeps; without it, one is trained first,
+            with the same schedule.
+        image_ids: (N,) image of each row. Batches then consist of whole images, as in a detector. Methods that draw
+            images by their classes need it.
         epochs: passes over the rows.
         lr: peak learning rate.
         batch_size: rows of an update (512), or images where ``image_ids`` are given (16).
@@ -110,7 +110,7 @@ def fit(
     place = resolve_device(device)
 
     def fitted(run: Run, start: Classifier | None) -> Classifier:
-        """Fit the classifier of a run, and before it the one that it starts from."""
+        """Fit the classifier that a run starts from, then the classifier of the run."""
         before = methods.start_of(run)
         if start is None and before is not None:
             start = fitted(before, None)
@@ -130,7 +130,7 @@ def fit(
 
 
 class _Widths(dict[str, int]):
-    """Width of each tap that was given; ``fc`` is the ReLU of ``fc_pre_relu``."""
+    """The width of each given tap; ``fc`` is the ReLU of ``fc_pre_relu``."""
 
     def __missing__(self, tap: str) -> int:
         if tap == "fc" and "fc_pre_relu" in self:
@@ -139,7 +139,7 @@ class _Widths(dict[str, int]):
 
 
 def _check_run(run: Run, with_images: bool) -> None:
-    """Whether arrays are all that a run needs.
+    """Check that a run needs no more than arrays.
 
     Raises:
         InputError: they are not; the message says what is missing.
@@ -166,10 +166,10 @@ def _check_run(run: Run, with_images: bool) -> None:
 
 
 def _check_start(start: Classifier, table: CategoryTable, dims: _Widths) -> None:
-    """Whether the classifier to start from is of these classes and features.
+    """Check that the classifier to start from has the same classes and features.
 
     Raises:
-        InputError: it is of others.
+        InputError: its classes or features differ.
     """
     if (start.num_classes, start.feature_dim) != (table.num_classes, dims["fc"]):
         raise InputError(

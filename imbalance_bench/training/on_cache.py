@@ -30,7 +30,7 @@ def train_classifier(
     state_file: Path | None = None,
     reporter: Reporter | None = None,
 ) -> list[float]:
-    """Train all parameters of a classifier in place, with the detector's own kind of batches.
+    """Train all parameters of a classifier in place, with batches as in the detector's own training.
 
     A batch is all cached RoIs of ``schedule.batch_size`` images, each image in one of its cached views, where sampling
     is uniform.
@@ -40,9 +40,9 @@ def train_classifier(
         proposals: the training part of a cache.
         schedule: as the detector's trainer would follow it.
         seed: of the order of images, views, and whatever the loss samples.
-        sampling: of ``Method``: which RoIs come; otherwise than ``uniform``, not all images once an epoch.
-        device: where.
-        state_file: written after every epoch; an interrupted training goes on from it, to the same result.
+        sampling: of ``Method``: which RoIs are drawn; only ``uniform`` draws every image once in an epoch.
+        device: of the training.
+        state_file: written after every epoch; an interrupted training continues from it, with the same result.
         reporter: shows progress.
 
     Returns:
@@ -91,7 +91,7 @@ def _epoch(
     seed: int,
     device: str,
 ) -> float:
-    """One pass; the mean loss."""
+    """Train for one epoch, and return the mean loss."""
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros((), device=device)
     history: list[Tensor] = []

@@ -25,16 +25,16 @@ from imbalance_bench.runtime.files import write_atomically
 from imbalance_bench.runtime.signals import Stopped
 
 STOPPED = "stopped.pth"
-"""Written when a training is asked to stop; there until the end of its epoch."""
+"""Checkpoint written when a training is asked to stop; deleted at the end of its epoch."""
 WHOLE_FILES = {"backend": "whole-files"}
 """mmengine's ``backend_args`` of checkpoints that are whole or absent."""
 
 
 class WholeFiles(LocalBackend):
-    """mmengine's local disk, with atomic writes."""
+    """mmengine's backend of the local disk, with atomic writes."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file atomically."""
 
         def write(partial: Path) -> None:
             partial.write_bytes(obj)
@@ -46,11 +46,11 @@ register_backend("whole-files", WholeFiles, force=True)
 
 
 def latest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """Find the checkpoint that training continues from; None if there is none.
+    """Find the checkpoint from which training continues; None if there is none.
 
     Args:
         folder: of the run.
-        say: is told of files that are not readable; the one before is taken.
+        say: receives a message for each unreadable file; the checkpoint before it is then used.
     """
     epochs = sorted(folder.glob("epoch_*.pth"), key=lambda path: checkpoints.stage_order(path.name), reverse=True)
     for path in (folder / STOPPED, *epochs):
@@ -66,14 +66,14 @@ def latest_checkpoint(folder: Path, say: Callable[[str], None]) -> Path | None:
 
 @LOOPS.register_module()
 class ResumableLoop(EpochBasedTrainLoop):
-    """mmengine's loop over epochs that can resume inside an epoch, at the batch before which it stopped.
+    """mmengine's loop over epochs, able to resume inside an epoch, at the batch where it stopped.
 
-    The batches before it are loaded again and dropped: the flips of the others depend on them where several processes
-    load images.
+    The earlier batches are loaded again and dropped, because the flips of the later batches depend on them if several
+    processes load images.
     """
 
     random_state: dict[str, Any] | None = None
-    """Of the main process before the next batch is loaded."""
+    """Random state of the main process before the next batch is loaded."""
 
     def run_epoch(self) -> None:
         """Run one epoch, or the rest of it."""
@@ -92,7 +92,7 @@ class ResumableLoop(EpochBasedTrainLoop):
 
 
 class StopHook(Hook):
-    """Saves and stops after the iteration in which the process was asked to.
+    """A hook that saves and stops after the iteration in which a stop is requested.
 
     Args:
         asked: gives the number of the signal, or None.
@@ -113,7 +113,7 @@ class StopHook(Hook):
         checkpoint["random_state"] = get_random_state()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Save and stop if asked to; after the last iteration the epoch's own checkpoint follows."""
+        """Save and stop if requested; after the last iteration the epoch's own checkpoint is used instead."""
         number, total = self.asked(), len(runner.train_dataloader)
         if number is None or batch_idx + 1 == total:
             return
@@ -122,7 +122,7 @@ class StopHook(Hook):
         self._stop(number, f"after iteration {batch_idx + 1} of {total} of epoch {runner.epoch + 1}")
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Delete the checkpoint saved inside the epoch, which is now old."""
+        """Delete the checkpoint saved inside the epoch, which is now outdated, and stop if requested."""
         (Path(runner.work_dir) / STOPPED).unlink(missing_ok=True)
         number = self.asked()
         if number is not None:

@@ -1,4 +1,4 @@
-"""Where Python looks for mmcv's compiled operators when it has not found them: ``operators.py``.
+"""An import hook that provides ``operators.py`` when mmcv's compiled operators are missing.
 
 Kept apart from the operators, so that importing the package does not import torch.
 """
@@ -15,25 +15,25 @@ MODULE = "mmcv._ext"
 
 
 class StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds ``mmcv._ext``; stands last in line, so it is asked only where mmcv has no compiled module."""
+    """A finder of ``mmcv._ext``, last in ``sys.meta_path``: used only if mmcv has no compiled module."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The stand-ins' spec; None for any other module."""
+        """Return the spec of the stand-ins; None for any other module."""
         return importlib.machinery.ModuleSpec(fullname, self) if fullname == MODULE else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        """The module of stand-ins."""
+        """Create the module of stand-ins."""
         from imbalance_bench.detectors.mmcv_ops.operators import StandIns
 
         return StandIns(spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Nothing to run."""
+        """Do nothing: the module is complete when it is created."""
 
 
 def install() -> None:
-    """Put the finder last in line, once."""
+    """Add the finder once, at the end of ``sys.meta_path``."""
     if not any(isinstance(finder, StandInFinder) for finder in sys.meta_path):
         sys.meta_path.append(StandInFinder())

@@ -2,7 +2,7 @@
 
 mmcv installed without its compiled module lacks ``mmcv._ext``; ``ops_finder`` then has this module's ``StandIns``
 imported under that name. Its functions have mmcv's signatures and torchvision's insides (RoIAlign on a CPU: our own,
-``roi_align``); an operator without a counterpart can be imported, and says what to do when it is called.
+``roi_align``); an operator without a counterpart can be imported, and its error when called says what to do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BUILD = "MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary onedl-mmcv
 
 
 class StandIns(types.ModuleType):
-    """The module ``mmcv._ext``: every name is a function, those without a stand-in raise when called."""
+    """The module ``mmcv._ext``: every name is a function; a function without a stand-in raises when called."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -42,7 +42,7 @@ def _missing(name: str) -> Callable[..., Any]:
 
 
 def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """(K,) kept indices by descending score; ``offset`` 1 counts pixels, as the first Faster R-CNN did."""
+    """Return (K,) kept indices by descending score; with ``offset`` 1, sides include the last pixel."""
     if offset:
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + 1], dim=1)
     return torchvision_nms(boxes, scores, iou_threshold)
@@ -90,13 +90,13 @@ def _roi_align_backward(
 
 
 def _in_order(pooling: roi_align.Pooling) -> tuple[Any, ...]:
-    """As torchvision takes them."""
+    """Return the arguments in torchvision's order."""
     size = (pooling.aligned_height, pooling.aligned_width)
     return (pooling.spatial_scale, *size, pooling.sampling_ratio, pooling.aligned)
 
 
 def _sigmoid_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
-    """(N, C) focal terms; a target of C or more (background) makes all C logits negatives."""
+    """Compute (N, C) focal terms; for a target of C or more (background) all C logits are negatives."""
     positive = functional.one_hot(target.clamp(max=logits.shape[1]), logits.shape[1] + 1)[:, :-1].to(logits.dtype)
     entropy = functional.binary_cross_entropy_with_logits(logits, positive, reduction="none")
     probability = logits.sigmoid()
@@ -123,7 +123,7 @@ def _sigmoid_focal_loss_backward(
 def _deform_conv_gradients(
     grad_output: Tensor, tensors: dict[str, Tensor], geometry: dict[str, tuple[int, int]]
 ) -> dict[str, Tensor]:
-    """Gradients by each of the tensors, named as torchvision's ``deform_conv2d`` names them."""
+    """Compute the gradients of the tensors, by the argument names of torchvision's ``deform_conv2d``."""
     with torch.enable_grad():
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
         output = deform_conv2d(**leaves, **geometry)
@@ -131,7 +131,7 @@ def _deform_conv_gradients(
 
 
 def _geometry(options: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    """Stride, padding and dilation by torchvision's names from those of either version; groups follow from shapes."""
+    """Return stride, padding and dilation under torchvision's names, from the names of either mmcv version."""
     if "dH" in options:
         keys = {"stride": ("dH", "dW"), "padding": ("padH", "padW"), "dilation": ("dilationH", "dilationW")}
     else:
@@ -221,7 +221,7 @@ def _modulated_deform_conv_backward(
 
 
 def _not_compiled() -> str:
-    """What mmcv's report of the environment prints as the compiler."""
+    """Return the compiler that mmcv's report of the environment prints."""
     return "n/a"
 
 

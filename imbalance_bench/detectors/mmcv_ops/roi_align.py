@@ -18,13 +18,13 @@ from torch.nn.functional import embedding_bag
 
 
 class Pooling(NamedTuple):
-    """What is pooled, and how; mmcv's argument names.
+    """The settings of the pooling, with mmcv's argument names.
 
     Attributes:
         aligned_height: bins of a RoI from top to bottom.
         aligned_width: and from left to right.
         spatial_scale: pixels of the features for one of the image.
-        sampling_ratio: sample points of a bin along each axis; 0: as many as it covers pixels.
+        sampling_ratio: sample points of a bin along each axis; 0: the number of pixels that it covers.
         aligned: pixel centres are at .5 (else at 0, and a RoI is at least one pixel wide).
     """
 
@@ -36,7 +36,7 @@ class Pooling(NamedTuple):
 
 
 def forward(features: Tensor, rois: Tensor, pooling: Pooling) -> Tensor:
-    """(B, C, H, W) features and (N, 5) RoIs (image, xyxy in the image) -> (N, C, h, w)."""
+    """Pool (B, C, H, W) features in (N, 5) RoIs (image, xyxy in the image) to (N, C, h, w)."""
     batch, channels, height, width = features.shape
     rows = features.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
     pooled = features.new_zeros(len(rois), pooling.aligned_height * pooling.aligned_width, channels)
@@ -48,7 +48,7 @@ def forward(features: Tensor, rois: Tensor, pooling: Pooling) -> Tensor:
 
 
 def backward(grad_output: Tensor, rois: Tensor, shape: torch.Size, pooling: Pooling) -> Tensor:
-    """(N, C, h, w) gradient of the pooled RoIs -> (B, C, H, W) ``shape``, that of the features."""
+    """Compute the (B, C, H, W) gradient of the features from the (N, C, h, w) gradient of the pooled RoIs."""
     batch, channels, height, width = shape
     grads = grad_output.flatten(2).permute(0, 2, 1)  # (N, bins, C)
     total = grad_output.new_zeros(batch * height * width, channels)
@@ -69,7 +69,7 @@ def backward(grad_output: Tensor, rois: Tensor, shape: torch.Size, pooling: Pool
 def _samples(
     rois: Tensor, height: int, width: int, pooling: Pooling
 ) -> Iterator[tuple[Tensor | slice, Tensor, Tensor]]:
-    """Of RoIs with as many sample points: which, (n, bins, K) feature rows, and the weights of those."""
+    """Yield RoIs with equal numbers of sample points, their (n, bins, K) feature rows, and the weights of the rows."""
     shift = 0.5 if pooling.aligned else 0.0
     corners = rois[:, 1:] * pooling.spatial_scale - shift
     starts, sizes = corners[:, :2], corners[:, 2:] - corners[:, :2]
@@ -86,7 +86,7 @@ def _samples(
 
 
 def _grids(sizes: Tensor, ratio: int) -> Iterator[tuple[Tensor | slice, tuple[int, int]]]:
-    """RoIs that share their number of sample points across and down a bin; those without a point are left out."""
+    """Yield the RoIs with equal numbers of sample points across and down a bin; RoIs without a point are skipped."""
     if ratio > 0:
         if len(sizes):
             yield slice(None), (ratio, ratio)
@@ -98,7 +98,7 @@ def _grids(sizes: Tensor, ratio: int) -> Iterator[tuple[Tensor | slice, tuple[in
 
 
 def _axis(start: Tensor, size: Tensor, bins: int, points: int, length: int) -> tuple[Tensor, Tensor]:
-    """Along one axis the two neighbours of every sample point: (n, bins, 2 points) positions and weights.
+    """Return the two neighbours of every sample point along one axis: (n, bins, 2 points) positions and weights.
 
     A point more than a pixel outside counts as 0; one closer takes the border's value.
     """

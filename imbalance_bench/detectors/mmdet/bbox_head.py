@@ -18,7 +18,7 @@ from imbalance_bench.runtime.errors import InputError
 
 
 def branch_features(head: ConvFCBBoxHead, roi_features: Tensor) -> dict[str, Tensor]:
-    """Features that classifiers and the box regressor read, from pooled RoI features.
+    """Compute the features that classifiers and the box regressor read, from pooled RoI features.
 
     Works on mmdet's own ConvFCBBoxHead as well as on the hosting head.
 
@@ -43,7 +43,7 @@ def branch_features(head: ConvFCBBoxHead, roi_features: Tensor) -> dict[str, Ten
 
 
 def _branch(head: ConvFCBBoxHead, x: Tensor, convs: nn.ModuleList, fcs: nn.ModuleList) -> tuple[Tensor, Tensor]:
-    """One of the head's two branches: (after, before) its last ReLU."""
+    """Run one of the head's two branches; return the features after and before its last ReLU."""
     for conv in convs:
         x = conv(x)
     if len(fcs) or x.dim() > 2:
@@ -54,7 +54,7 @@ def _branch(head: ConvFCBBoxHead, x: Tensor, convs: nn.ModuleList, fcs: nn.Modul
 def _fully_connected(
     head: ConvFCBBoxHead, x: Tensor, fcs: nn.ModuleList, flatten: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Pool, flatten and a chain of fully connected layers: (after, before) the last ReLU."""
+    """Pool, flatten and apply fully connected layers; return the features after and before the last ReLU."""
     if (len(fcs) or flatten) and x.dim() > 2:
         x = (head.avg_pool(x) if head.with_avg_pool else x).flatten(1)
     pre_relu = x
@@ -65,7 +65,7 @@ def _fully_connected(
 
 
 class _HostedLoss(nn.Module):
-    """mmdet's protocol of a custom classification loss, answered by the hosted classifier."""
+    """The hosted classifier behind mmdet's interface of a custom classification loss."""
 
     custom_cls_channels = True
     custom_activation = True
@@ -85,7 +85,7 @@ class _HostedLoss(nn.Module):
         reduction_override: str | None = None,
         **kwargs: Any,
     ) -> dict[str, Tensor]:
-        """Return the losses of the hosted classifier, weighed and divided as mmdet's own are.
+        """Return the losses of the hosted classifier, weighted and divided as mmdet's own losses are.
 
         A RoI of weight 0 is left out, as if it had not been sampled.
 
@@ -95,11 +95,11 @@ class _HostedLoss(nn.Module):
             weight: (N,) of each RoI; None for 1.
             avg_factor: what the sum over RoIs is divided by; None for N.
             reduction_override: ``mean`` (also None), ``sum``, or ``none``: then one loss ``loss_cls`` (N,) for each
-                RoI, of all parts, for samplers that look at losses.
-            kwargs: of other losses of mmdet; not read.
+                RoI, summed over all parts, for samplers that use losses.
+            kwargs: arguments of other mmdet losses; ignored.
 
         Raises:
-            InputError: the classifier's loss cannot be told for each RoI, and weights differ or ``none`` is asked for.
+            InputError: the loss cannot be computed for each RoI, and weights differ or ``none`` is requested.
         """
         (classifier,) = self._classifier
         if reduction_override == "none":
@@ -122,18 +122,18 @@ class _HostedLoss(nn.Module):
         return losses if scale == 1 else {name: scale * value for name, value in losses.items()}
 
     def get_activation(self, cls_score: Tensor) -> Tensor:
-        """(N, C + 1) scores."""
+        """Compute (N, C + 1) scores."""
         return self._classifier[0].scores(cls_score)
 
     def get_accuracy(self, cls_score: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Share of RoIs whose best score is their label's, in percent, as mmdet logs it."""
+        """Return the percentage of RoIs whose highest score is that of their label, as mmdet logs it."""
         with torch.no_grad():
             predicted = self._classifier[0].scores(cls_score).argmax(dim=1)
             return {"acc": 100 * (predicted == labels).float().mean()}
 
 
 def _of_each(classifier: Classifier, logits: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
-    """(N,) loss of each RoI; where nothing is trained by it, no state of the loss takes it in."""
+    """Return the (N,) loss of each RoI; without gradients, the state of the loss is not updated."""
     training = classifier.training
     classifier.train(training and torch.is_grad_enabled())
     try:
@@ -144,7 +144,7 @@ def _of_each(classifier: Classifier, logits: Tensor, labels: Tensor, weight: Ten
 
 
 def _say_what_is_missing(classifier: Classifier) -> None:
-    """Warn, once, of a training in which nobody tells the epochs or fits what must be fitted."""
+    """Warn once if nothing calls ``begin_epoch`` or ``fit`` in a training that needs them."""
     classifier.attended = True
     missing = []
     if classifier.changes_over_epochs:
@@ -162,15 +162,16 @@ def _say_what_is_missing(classifier: Classifier) -> None:
 
 @MODELS.register_module()
 class ClassifierBBoxHead(ConvFCBBoxHead):
-    """mmdet's convolutional and fully connected box head around any Classifier.
+    """mmdet's box head of convolutional and fully connected layers, with any Classifier.
 
     The classifier is the module ``fc_cls``, so a softmax classifier's state dict is that of mmdet's own head.
 
     Args:
         classifier: configuration of the Classifier (``Classifier.config()``); ``num_classes`` and ``feature_dim`` may
-            be left out, and are then the head's. With ``categories``, the training annotations (or a CSV of counts),
-            groups, counts and the like are taken from there, in the order of the file, as mmdet's data sets label.
-        shared_boxes: beside the class-specific box regressors stands one that all classes share (``SharedRows``).
+            be left out; the values of the head are then used. With ``categories``, the training
+            annotations (or a CSV of counts), groups, counts and similar arguments are computed from them, in the order
+            of the file, which is the order of labels in mmdet's data sets.
+        shared_boxes: add a box regressor that all classes share to the class-specific ones (``SharedRows``).
         kwargs: of mmdet's ConvFCBBoxHead.
     """
 
@@ -197,7 +198,7 @@ class ClassifierBBoxHead(ConvFCBBoxHead):
         self.init_cfg: list[dict[str, Any]] = [cfg for cfg in self.init_cfg if cfg.get("override") not in own]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, channels, h, w) RoI features -> (N, K) logits and box deltas."""
+        """Compute (N, K) logits and box deltas from (N, channels, h, w) RoI features."""
         features = branch_features(self, x)
         logits = self.fc_cls(torch.cat([features[tap] for tap in self.fc_cls.taps], dim=1))
         return logits, self.fc_reg(features["reg"])

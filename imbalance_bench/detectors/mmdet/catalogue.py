@@ -17,13 +17,13 @@ BOXES = {
     "own": ({"reg_class_agnostic": False}, "a box regressor for each class"),
     "shared": ({"reg_class_agnostic": False, "shared_boxes": True}, "one for each class beside a shared one"),
 }
-"""Box regressors: what the head is given, and one line."""
+"""Box regressors: arguments of the head, and a description."""
 
 DETECTORS: dict[str, Detector] = {record.name: record for record in (*tiny.DETECTORS, *paper.DETECTORS)}
 
 
 def get(name: str) -> Detector:
-    """The record of a detector, or of one with other box regressors: ``<name>-boxes=<BOXES>``.
+    """Return a detector by name, or a variant with other box regressors: ``<name>-boxes=<BOXES>``.
 
     Raises:
         InputError: an unknown name; the message holds the nearest one. Or other boxes for a cascade, whose stages
@@ -45,5 +45,5 @@ def get(name: str) -> Detector:
 
 
 def of(framework: str, scale: str) -> Detector:
-    """The detector of a framework (``Detector.framework``) at a scale."""
+    """Return the detector of a framework (``Detector.framework``) at a scale."""
     return next(d for d in DETECTORS.values() if (d.framework, d.scale) == (framework, scale))

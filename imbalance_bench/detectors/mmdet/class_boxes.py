@@ -14,7 +14,7 @@ from imbalance_bench.proposals.store import BoxesOfPairs
 class ClassBoxes:
     """The frozen class-specific regressor of a box head.
 
-    A thousand proposals of a thousand classes are a million boxes an image; detection looks at a few hundred.
+    A thousand proposals and a thousand classes give a million boxes for an image; detection needs a few hundred.
 
     Args:
         head: with ``reg_class_agnostic=False``, whose regressor reads the classifier's features.
@@ -26,7 +26,7 @@ class ClassBoxes:
         self._bias = head.fc_reg.bias.detach().view(head.num_classes, 4)
 
     def of_image(self, features: Tensor, proposals: Tensor, frame: Tensor) -> BoxesOfPairs:
-        """Boxes of one image's pairs, clipped and scaled back in the order of mmdet's box head.
+        """Return a decoder of the boxes of one image's pairs; they are clipped and scaled back as in mmdet's box head.
 
         Args:
             features: (P, d) what the regressor reads (tap ``fc``).
@@ -46,14 +46,14 @@ class ClassBoxes:
 
 
 SHARE = 0.5
-"""What the shared regressor weighs."""
+"""Weight of the shared regressor."""
 
 
 class SharedRows(nn.Module):
-    """Rows of every class mixed with rows that all classes share: ``W'_c = (1 - share) W_c + share W_0``.
+    """Class rows mixed with rows that all classes share: ``W'_c = (1 - share) W_c + share W_0``.
 
-    The class-agnostic branch of arXiv 2401.15885: a regressor of a rare class has few boxes to learn from, W_0 has all.
-    Box AP on LVIS +1.4 to +2.3 under every loss tried there, with both of the same weight.
+    The class-agnostic branch of arXiv 2401.15885: the regressor of a rare class learns from few boxes, W_0 from all.
+    Box AP on LVIS +1.4 to +2.3 with every loss tried there, with equal weights of both.
 
     Args:
         own: (4 C, ...) weights or biases of the classes.
@@ -68,13 +68,13 @@ class SharedRows(nn.Module):
             nn.init.normal_(self.shared, std=0.001)  # mmdet's initialisation of fc_reg
 
     def forward(self, own: Tensor) -> Tensor:
-        """(4 C, ...) what features are multiplied by, or what is added."""
+        """Return the (4 C, ...) mixed weights or biases."""
         shared = self.shared.repeat(len(own) // 4, *[1] * (own.dim() - 1))
         return (1 - self.share) * own + self.share * shared
 
 
 def share_boxes(regressor: nn.Linear) -> None:
-    """Give a class-specific regressor a shared one beside it; its weight and bias are then those of the mixture."""
+    """Add a shared regressor to a class-specific one; its weight and bias become those of the mixture."""
     nn.init.normal_(regressor.weight, std=0.001)
     nn.init.zeros_(regressor.bias)
     for name in ("weight", "bias"):

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Detector:
-    """A detector as mmdet configures it, and how it is trained.
+    """A detector as mmdet configures it, with its training schedule.
 
     Attributes:
         name: on the command line.
         framework: as the paper's tables call it; a tiny and a paper-scale detector share one.
         scale: ``tiny`` (minutes on a CPU) or ``paper``.
         description: one line.
-        config: of the model that mmdet ships.
-        change: what is changed in it, in place.
+        config: name of the configuration that mmdet ships.
+        change: function that changes the shipped model in place.
         schedule: end-to-end training.
         train_resize: mmdet transform of training images.
         test_resize: mmdet transform of validation images.
@@ -44,7 +44,7 @@ class Detector:
     def model(
         self, num_classes: int, classifier: dict[str, Any], *, stuff: bool = False, pretrained: bool = False
     ) -> ConfigDict:
-        """mmdet's model configuration.
+        """Return mmdet's model configuration.
 
         Args:
             num_classes: C.
@@ -72,41 +72,41 @@ class Detector:
 
     @property
     def num_stages(self) -> int:
-        """Classifiers: 3 for a cascade, else 1."""
+        """The number of classifiers: 3 for a cascade, else 1."""
         return len(hosting.heads(self._shape.bbox_head))
 
     @property
     def has_class_boxes(self) -> bool:
-        """Whether each class has a box regressor of its own."""
+        """Whether each class has its own box regressor."""
         return not hosting.heads(self._shape.bbox_head)[0].reg_class_agnostic
 
     @property
     def has_masks(self) -> bool:
-        """Whether it segments."""
+        """Whether the detector predicts masks."""
         return "mask_head" in self._shape
 
     @property
     def takes_stuff(self) -> bool:
-        """Whether it has a semantic branch where the data has stuff maps."""
+        """Whether the detector has a semantic branch, used if the data has stuff maps."""
         return "semantic_head" in self._shape
 
     @property
     def tap_dims(self) -> dict[str, int]:
-        """Width of the features that a classifier may read."""
+        """The width of each feature that a classifier may read."""
         head = hosting.heads(self._shape.bbox_head)[0]
         fc = head.fc_out_channels
         return {"fc": fc, "fc_pre_relu": fc, "conv": head.in_channels * head.roi_feat_size**2}
 
     @property
     def images_at_once(self) -> int:
-        """Images of one pass of the network where nothing is trained."""
+        """The number of images in one pass of the network without training."""
         return self.schedule.batch_size
 
     def train_pipeline(self, flip: float, stuff: bool = False) -> pipelines.Transforms:
-        """Training images, flipped with probability ``flip``; masks and stuff maps where the detector reads them."""
+        """Return transforms of training images, with a flip; masks and stuff maps if the detector uses them."""
         return pipelines.train_pipeline(self.train_resize, flip, self.has_masks, stuff and self.takes_stuff)
 
     @property
     def test_pipeline(self) -> pipelines.Transforms:
-        """Validation images."""
+        """The transforms of validation images."""
         return pipelines.test_pipeline(self.test_resize)

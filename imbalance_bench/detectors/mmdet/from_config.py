@@ -1,6 +1,6 @@
 """A detector that somebody else trained: an mmdet configuration as a detector of this suite.
 
-The configuration is Python and runs, as it does in mmdet; nothing in a checkpoint does.
+The configuration is Python code and is executed, as in mmdet; no code in a checkpoint is executed.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from imbalance_bench.runtime.progress import logged_to
 from imbalance_bench.schedule import Schedule
 
 SCHEDULE = Schedule(epochs=12, milestones=(8, 11), lr=0.01, batch_size=16)
-"""Of classifiers on cached proposals, where the configuration's optimizer is not SGD (section 5.1)."""
+"""Schedule of classifiers on cached proposals, if the configuration's optimizer is not SGD (section 5.1)."""
 
 _PIXELS_AT_ONCE = 1 << 21
-"""On one pass of the network; bounds memory."""
+"""Pixels in one pass of the network; limits memory."""
 
 
 @dataclass(frozen=True)
 class ForeignDetector(Detector):
-    """A detector as its user's configuration says, of which only the classifiers are exchanged.
+    """A detector from a user's mmdet configuration; only its classifiers are exchanged.
 
     Attributes:
         user_config: the whole configuration.
-        transforms: of an image at test time: loading, resizing and what else there is, but boxes and packing.
-        pixels: of an image as the network sees it, about.
+        transforms: of an image at test time, such as loading and resizing, without loading boxes and packing.
+        pixels: approximate number of pixels of an image in the network.
     """
 
     user_config: Config = field(default_factory=Config)
@@ -97,7 +97,7 @@ class ForeignDetector(Detector):
         return detector
 
     def check(self) -> None:
-        """Build the model as the configuration has it.
+        """Check that the model of the configuration can be built, and that its proposals can be cached.
 
         Raises:
             InputError: it cannot be built, or its proposals cannot be cached.
@@ -126,12 +126,12 @@ class ForeignDetector(Detector):
             return MODELS.build(copy.deepcopy(self.user_config.model))
 
     def stock_classifier(self, num_classes: int, feature_dim: int) -> LinearClassifier:
-        """An empty classifier that scores as mmdet's own head with this configuration does.
+        """Return an untrained classifier that computes scores as the configured mmdet head does.
 
-        A head whose loss does not say otherwise is scored by a softmax of C + 1 logits, whatever it was trained with.
+        Scores are a softmax of C + 1 logits, whatever the head was trained with, unless its loss defines other scores.
 
         Raises:
-            InputError: a classifier or a loss that is not known here.
+            InputError: an unsupported classifier or loss.
         """
         head = box_heads(self._stock)[0]
         where = f"{self.config}: field 'model.roi_head.bbox_head"
@@ -152,13 +152,13 @@ class ForeignDetector(Detector):
 
     @property
     def num_classes(self) -> int:
-        """C, as configured."""
+        """The number of classes C in the configuration."""
         return int(box_heads(self._stock)[0].num_classes)
 
     def model(
         self, num_classes: int, classifier: dict[str, Any], *, stuff: bool = False, pretrained: bool = False
     ) -> ConfigDict:
-        """The user's model, its box heads hosting a classifier."""
+        """Return the user's model with a classifier in its box heads."""
         model = self._changed()
         hosting.host(model, num_classes, classifier)
         return model
@@ -168,45 +168,45 @@ class ForeignDetector(Detector):
 
     @property
     def has_class_boxes(self) -> bool:
-        """Whether each class has a box regressor of its own."""
+        """Whether each class has its own box regressor."""
         return not box_heads(self._stock)[0].reg_class_agnostic
 
     @property
     def has_masks(self) -> bool:
-        """Boxes alone are looked at."""
+        """False: only boxes are evaluated."""
         return False
 
     @property
     def takes_stuff(self) -> bool:
-        """Nothing is trained but classifiers."""
+        """False: only classifiers are trained."""
         return False
 
     @property
     def tap_dims(self) -> dict[str, int]:
-        """Width of the features that a classifier may read."""
+        """The width of each feature that a classifier may read."""
         head = box_heads(self._stock)[0]
         fc = head.cls_last_dim
         return {"fc": fc, "fc_pre_relu": fc, "conv": head.in_channels * head.roi_feat_area}
 
     @property
     def images_at_once(self) -> int:
-        """Images of one pass of the network."""
+        """The number of images in one pass of the network."""
         return max(1, min(self.schedule.batch_size, _PIXELS_AT_ONCE // self.pixels))
 
     def train_pipeline(self, flip: float, stuff: bool = False) -> pipelines.Transforms:
-        """Training images as the test pipeline has them, with boxes, flipped with probability ``flip``."""
+        """Return the test transforms with boxes added, and a flip with probability ``flip``."""
         loading, *rest = self.transforms
         boxes = {"type": "LoadAnnotations", "with_bbox": True}
         return [loading, boxes, *rest, {"type": "RandomFlip", "prob": flip}, pipelines.PACK]
 
     @property
     def test_pipeline(self) -> pipelines.Transforms:
-        """The configuration's own; boxes stay in the original image's frame."""
+        """The configured test transforms; boxes stay in the coordinates of the original image."""
         return [*self.transforms, {"type": "LoadAnnotations", "with_bbox": True}, pipelines.PACK]
 
 
 def read_config(path: Path) -> Config:
-    """An mmdet configuration.
+    """Read an mmdet configuration file.
 
     Raises:
         InputError: missing, or it does not run.
@@ -221,7 +221,7 @@ def read_config(path: Path) -> Config:
 
 
 def _of_image(pipeline: Any) -> list[dict[str, Any]]:
-    """The transforms that make the image, without those that load boxes or pack."""
+    """Return the transforms of the image, without those that load annotations or pack."""
     names = [transform["type"] if isinstance(transform["type"], str) else transform["type"].__name__
              for transform in pipeline]  # fmt: skip
     if "TestTimeAug" in names or "MultiScaleFlipAug" in names:
@@ -234,7 +234,7 @@ def _of_image(pipeline: Any) -> list[dict[str, Any]]:
 
 
 def _pixels(transforms: tuple[dict[str, Any], ...]) -> int:
-    """Of the image that the transforms make, about; a paper-scale one where they do not say."""
+    """Return the approximate number of pixels after the transforms; that of the paper's scale if it is unknown."""
     for transform in transforms:
         scale = transform.get("scale")
         if isinstance(scale, (list, tuple)) and len(scale) == 2 and all(isinstance(side, int) for side in scale):
@@ -243,7 +243,7 @@ def _pixels(transforms: tuple[dict[str, Any], ...]) -> int:
 
 
 def _without_downloads(part: Any) -> None:
-    """Take out, in place, where initial weights come from; and batch norm that needs several processes."""
+    """Remove, in place, the sources of initial weights, and batch norm over several processes."""
     if isinstance(part, dict):
         for name in ("init_cfg", "pretrained"):
             part.pop(name, None)
@@ -257,7 +257,7 @@ def _without_downloads(part: Any) -> None:
 
 
 def _schedule(config: Config) -> Schedule:
-    """12 epochs at the rate of the configuration's SGD, else at the paper's."""
+    """Return 12 epochs with the learning rate of the configuration's SGD, else with the paper's."""
     optimizer = (config.get("optim_wrapper") or {}).get("optimizer") or config.get("optimizer") or {}
     loader = config.get("train_dataloader") or {}
     rate, images = optimizer.get("lr"), loader.get("batch_size")

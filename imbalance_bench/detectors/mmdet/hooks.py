@@ -21,18 +21,18 @@ from imbalance_bench.runtime.errors import InputError
 
 @HOOKS.register_module()
 class ClassifierHook(Hook):
-    """Tell hosted classifiers what share of a training is done, and fit them at its end.
+    """A hook that tells hosted classifiers the finished share of the training, and fits them at its end.
 
-    LDAM-DRW weighs its loss in the last third of the training. NCM and LogN have statistics of the training RoIs, which
-    are taken in one more pass over the training images after the last epoch, before it is saved and validated; of
-    several processes those of the first, over its share of the images.
+    LDAM-DRW weights its loss in the last third of the training. NCM and LogN need statistics of the training RoIs. One
+    more pass over the training images computes them after the last epoch, before it is saved and validated. With
+    several processes, the statistics are those of the first process, over its share of the images.
     """
 
     def before_train(self, runner: Runner) -> None:
         """Collect the hosted classifiers.
 
         Raises:
-            InputError: one stands on a trained classifier, which no checkpoint brought.
+            InputError: a classifier needs a trained classifier, but no checkpoint provides one.
         """
         self.classifiers = [module for module in runner.model.modules() if isinstance(module, Classifier)]
         for classifier in self.classifiers:
@@ -44,14 +44,14 @@ class ClassifierHook(Hook):
                 )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Tell the share of the epochs before every iteration, for a resumed run begins within an epoch."""
+        """Tell the finished share before every iteration, because a resumed run starts within an epoch."""
         by_iteration = isinstance(runner.train_loop, IterBasedTrainLoop)
         done = runner.iter / runner.max_iters if by_iteration else runner.epoch / runner.max_epochs
         for classifier in self.classifiers:
             classifier.begin_epoch(done)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Fit after the last iteration."""
+        """Fit the classifiers after the last iteration."""
         if runner.iter + 1 == runner.max_iters:
             for classifier in self.classifiers:
                 if classifier.needs_fit:
@@ -59,7 +59,7 @@ class ClassifierHook(Hook):
 
 
 def fit(classifier: Classifier, runner: Runner) -> None:
-    """Fit a hosted classifier to what it sees of the training images."""
+    """Fit a hosted classifier to the RoIs of the training images."""
     runner.logger.info(f"fitting {type(classifier).__name__} to the training images")
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     training = [module for module in model.modules() if module.training]
@@ -73,7 +73,7 @@ def fit(classifier: Classifier, runner: Runner) -> None:
 
 
 def _batches(classifier: Classifier, model: Any, runner: Runner) -> Iterator[tuple[Tensor, Tensor]]:
-    """(features, labels) of the RoIs that are sampled of the training images, batch by batch."""
+    """Yield (features, labels) of the RoIs sampled from the training images, for each batch."""
     seen: dict[str, Tensor] = {}
     own_loss = classifier.loss
 

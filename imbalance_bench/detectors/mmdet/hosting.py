@@ -17,14 +17,14 @@ _LAYERS = {
 
 
 def shipped(name: str) -> ConfigDict:
-    """Model of a configuration that mmdet ships, e.g. ``faster_rcnn/faster-rcnn_r50_fpn_1x_coco``."""
+    """Load the model of a configuration that mmdet ships, e.g. ``faster_rcnn/faster-rcnn_r50_fpn_1x_coco``."""
     from mmengine.hub import get_config
 
     return get_config(f"mmdet::{name}.py").model
 
 
 def heads(part: Any) -> list[ConfigDict]:
-    """A head's configuration as a list: one a stage of a cascade, else one."""
+    """Return the configurations of a head as a list: one for each stage of a cascade, else one."""
     return list(part) if isinstance(part, list) else [part]
 
 
@@ -46,22 +46,22 @@ def host(model: ConfigDict, num_classes: int, classifier: dict[str, Any]) -> Non
 
 
 def evaluate_as_lvis(model: ConfigDict) -> None:
-    """The paper's one protocol for all rows: no score threshold, 300 detections an image."""
+    """Set the paper's protocol for all rows: no score threshold, 300 detections for each image."""
     model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=300, nms={"type": "nms", "iou_threshold": 0.5})
 
 
 def thaw(model: ConfigDict) -> None:
-    """For training from scratch: nothing is frozen, batch norm learns."""
+    """Prepare a model for training from scratch: nothing is frozen, batch norm is trained."""
     model.backbone.update(frozen_stages=-1, norm_eval=False)
 
 
 def drop_pretrained_backbone(model: ConfigDict) -> None:
-    """Weights come from a whole detector or not at all, never from a download of the backbone's."""
+    """Remove the download of backbone weights; weights only come from a checkpoint of a whole detector."""
     model.backbone.pop("init_cfg", None)
 
 
 def without_stuff(model: ConfigDict) -> None:
-    """Take the semantic branch out of a Hybrid Task Cascade, for data without stuff maps."""
+    """Remove the semantic branch of a Hybrid Task Cascade, for data without stuff maps."""
     for name in ("semantic_head", "semantic_roi_extractor"):
         model.roi_head.pop(name, None)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 def predict_masks(
     detector: TwoStageDetector, batches: Iterable[dict], detections_of: Callable[[int], tuple[Tensor, Tensor]]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Masks of the detections of each image.
+    """Predict masks for the given detections of each image.
 
     Args:
         detector: with a mask branch, in evaluation mode.

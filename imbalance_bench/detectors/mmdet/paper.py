@@ -29,7 +29,7 @@ WORKERS = min(4, os.cpu_count() or 1)
 
 
 def protocol(model: ConfigDict) -> None:
-    """What the study's configurations have and today's may not; scores and detections as on LVIS.
+    """Change the model, in place, to the settings of the study; scores and detections as on LVIS.
 
     Boxes are learned with smooth L1 (beta 1, in the RPN 1/9), where some of mmdet's have L1 today. Anchors that leave
     the image are not trained on, each box takes its best proposal whatever else that overlaps (IoU at the stage's
@@ -85,4 +85,4 @@ DETECTORS = (
         schedule=LONG_SCHEDULE, train_resize=MULTI_SCALE,
     ),
 )  # fmt: skip
-"""A framework a row of Tables 2 and 3."""
+"""One framework for each row of Tables 2 and 3."""

@@ -26,13 +26,13 @@ ACCURACY_ASSIGNER = {"pos_iou_thr": 0.5, "neg_iou_thr": 0.5, "min_pos_iou": 0.5,
 
 
 def box_heads(detector: TwoStageDetector) -> list[ConvFCBBoxHead]:
-    """The box heads: one a stage of a cascade, else one."""
+    """Return the box heads: one for each stage of a cascade, else one."""
     head = detector.roi_head.bbox_head
     return list(head) if isinstance(head, nn.ModuleList) else [head]
 
 
 def check_cacheable(detector: nn.Module) -> None:
-    """Whether proposals of this detector can be cached.
+    """Check that proposals of this detector can be cached.
 
     Raises:
         InputError: not a two-stage detector with mmdet's standard or cascade RoI head, or a box regressor that reads
@@ -55,7 +55,7 @@ def check_cacheable(detector: nn.Module) -> None:
 def training_proposals(
     detector: TwoStageDetector, batches: Iterable[dict], tap: str, seed: int
 ) -> Iterator[list[ImageProposals]]:
-    """Sampled training RoIs, image by image and stage by stage, as the detector's training would draw them.
+    """Yield sampled training RoIs for each image and stage, as the detector's training would draw them.
 
     Training-time RPN settings, assigner and sampler, ground truth added as the sampler is configured; modules in
     evaluation mode. Which RoIs of an image are sampled depends on ``seed``, the image and the stage alone.
@@ -104,7 +104,7 @@ def training_proposals(
 def inference_proposals(
     detector: TwoStageDetector, batches: Iterable[dict], tap: str
 ) -> Iterator[list[ImageProposals]]:
-    """All test-time proposals, image by image and stage by stage, with the label that accuracy is measured against.
+    """Yield all test-time proposals for each image and stage, with the labels for accuracy.
 
     No ground truth added, no sampling (reference: section 5.2's ACC). Labels are those of the RPN's proposals at
     every stage, whose rows are the same proposals, refined.
@@ -146,7 +146,7 @@ def _preprocessed(detector: TwoStageDetector, batches: Iterable[dict]) -> Iterat
 
 
 def _sample(detector: TwoStageDetector, stage: int, boxes: Tensor, sample: DetDataSample, seed: int) -> InstanceData:
-    """Training RoIs of one image from its proposals, by a generator of their own."""
+    """Sample the training RoIs of one image from its proposals, with a separate random generator."""
     roi_head = detector.roi_head
     assigner, sampler = roi_head.bbox_assigner, roi_head.bbox_sampler
     if isinstance(assigner, list):
@@ -161,8 +161,9 @@ def _sample(detector: TwoStageDetector, stage: int, boxes: Tensor, sample: DetDa
 def _features_and_boxes(
     detector: TwoStageDetector, stage: int, pyramid: tuple[Tensor, ...], semantic: Tensor | None, rois: Tensor, tap: str
 ) -> tuple[Tensor, Tensor]:
-    """(P, d) features of a tap, and (P, 4) boxes in the network's image: regressed, not yet clipped, where the
-    regressor is class-agnostic, else as they are.
+    """Return (P, d) features of a tap, and (P, 4) boxes in the network's image.
+
+    The boxes are regressed, but not yet clipped, if the regressor is class-agnostic; else they are the proposals.
     """
     roi_head, head = detector.roi_head, box_heads(detector)[stage]
     extractors: Any = roi_head.bbox_roi_extractor
@@ -179,7 +180,7 @@ def _features_and_boxes(
 
 
 def _semantic_features(detector: TwoStageDetector, pyramid: tuple[Tensor, ...]) -> Tensor | None:
-    """Of Hybrid Task Cascade's semantic branch; None where there is none."""
+    """Return the features of Hybrid Task Cascade's semantic branch; None if there is none."""
     return detector.roi_head.semantic_head(pyramid)[1] if getattr(detector.roi_head, "with_semantic", False) else None
 
 
@@ -198,11 +199,11 @@ def _frame(sample: DetDataSample) -> Tensor:
 
 
 def _clip(boxes: Tensor, sample: DetDataSample) -> Tensor:
-    """To the network's image."""
+    """Clip boxes to the network's image."""
     height, width = sample.img_shape[:2]
     return boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
 
 
 def _to_original(boxes: Tensor, sample: DetDataSample) -> Tensor:
-    """Clip to the network's image and scale back, in the order of mmdet's box head."""
+    """Clip boxes to the network's image and scale them back, in the order of mmdet's box head."""
     return scale_boxes(_clip(boxes, sample), [1 / factor for factor in sample.scale_factor])

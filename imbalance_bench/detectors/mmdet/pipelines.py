@@ -7,7 +7,7 @@ from typing import Any
 Transforms = list[dict[str, Any]]
 
 OWN_SIZE: dict[str, Any] = {"type": "Resize", "scale_factor": 1.0, "keep_ratio": True}
-"""Images as they are; mmdet asks for the scale factor that this transform leaves."""
+"""Images in their own size; mmdet needs the scale factor that this transform sets."""
 
 SHORT_800: dict[str, Any] = {"type": "Resize", "scale": (1333, 800), "keep_ratio": True}
 """Shorter side 800, longer at most 1333 (section 5.1)."""
@@ -19,11 +19,11 @@ PACK: dict[str, Any] = {
     "type": "PackDetInputs",
     "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
 }
-"""What is handed to the detector."""
+"""The fields that the detector receives."""
 
 
 def train_pipeline(resize: dict[str, Any], flip: float, masks: bool, stuff: bool) -> Transforms:
-    """Images with boxes, masks and stuff maps as asked for, resized, flipped with probability ``flip``."""
+    """Return transforms of training images: load, resize, flip with probability ``flip``; masks and stuff optional."""
     return [
         {"type": "LoadImageFromFile"},
         {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks, "with_seg": stuff},
@@ -34,7 +34,7 @@ def train_pipeline(resize: dict[str, Any], flip: float, masks: bool, stuff: bool
 
 
 def test_pipeline(resize: dict[str, Any]) -> Transforms:
-    """Images resized; boxes stay in the original image's frame."""
+    """Return transforms of test images: load and resize; boxes stay in the coordinates of the original image."""
     return [
         {"type": "LoadImageFromFile"},
         resize,

@@ -1,7 +1,7 @@
 """Put the head, hooks and samplers of this package into mmdet's registries as soon as mmdet's models are imported.
 
-So ``custom_imports = dict(imports=["imbalance_bench"])`` in a configuration is all it takes, whichever was imported
-first; and where mmdet is not used, nothing is imported for it.
+So a configuration only needs ``custom_imports = dict(imports=["imbalance_bench"])``, in any order of imports. Without
+mmdet, nothing more is imported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OURS = ("bbox_head", "hooks", "samplers")
 
 
 class RegisteringFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds ``mmdet.models`` as Python would, and registers ours after it has run; stands first in line."""
+    """An import hook, first in ``sys.meta_path``, that registers our modules after ``mmdet.models`` is imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -35,11 +35,11 @@ class RegisteringFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return spec
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
-        """Leave it to the module's own loader."""
+        """Create the module with its own loader."""
         return self._loader.create_module(spec)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Run the module, then register."""
+        """Run the module, then register ours."""
         assert module.__spec__ is not None
         module.__loader__ = module.__spec__.loader = self._loader  # as if nobody had been in between
         self._loader.exec_module(module)
@@ -47,13 +47,13 @@ class RegisteringFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def register() -> None:
-    """Import what registers itself."""
+    """Import the modules that register their classes."""
     for name in OURS:
         importlib.import_module(f"{__package__}.{name}")
 
 
 def install() -> None:
-    """Register now where mmdet's models are imported already, else when they are."""
+    """Register now if mmdet's models are already imported, else when they are imported."""
     if MMDET in sys.modules:
         register()
     elif not any(isinstance(finder, RegisteringFinder) for finder in sys.meta_path):

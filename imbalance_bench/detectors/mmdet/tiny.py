@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 SCHEDULE = Schedule(epochs=12, lr=0.04, batch_size=16, policy="cosine", warmup_iterations=60, warmup_ratio=0.1)
 CHANNELS = 64
-"""Of the feature pyramid and everything above it."""
+"""Channels of the feature pyramid and of everything above it."""
 
 _RPN_NMS = {"nms_pre": 400, "max_per_img": 300, "nms": {"type": "nms", "iou_threshold": 0.7}, "min_bbox_size": 0}
 
 
 def shrink(width: int = 32, depth: int = 18) -> Change:
-    """A change that makes a model tiny: thin backbone, 64 channels, 128 RoIs an image, 300 proposals.
+    """Return a change that makes a model tiny: thin backbone, 64 channels, 128 RoIs and 300 proposals per image.
 
     Args:
         width: channels of the backbone's first stage.
