@@ -1,6 +1,6 @@
-"""Category ids, names, training counts, bins and groups: the only place that knows them.
+"""Category ids, names, training counts, bins and groups, which only this module handles.
 
-Everywhere else a class is its *label*: 0..C-1 in ascending order of category id, background last (C).
+All other modules refer to a class by its *label*: 0..C-1 in ascending order of category id, background last (C).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ FREQUENCIES = ("r", "c", "f")
 
 
 def bin_index(instance_counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:
-    """Bin 1..len(edges)+1 of each count; an edge is the first count of the upper bin (Eq. 3)."""
+    """Return the bin 1..len(edges)+1 of each count; an edge is the first count of the upper bin (Eq. 3)."""
     return np.searchsorted(np.asarray(edges), np.asarray(instance_counts), side="right") + 1
 
 
 def are_bin_edges(edges: Sequence[Any]) -> bool:
-    """Whether these can be the lower bounds of bins 2, 3, ...: whole numbers that ascend, the first at least 1."""
+    """Tell whether values can be the lower bounds of bins 2, 3, ...: ascending whole numbers, the first at least 1."""
     numbers = [number for edge in edges if (number := whole(edge)) is not None]
     return len(numbers) == len(edges) and all(low < high for low, high in itertools.pairwise([0, *numbers]))
 
@@ -45,7 +45,7 @@ def parse_edges(text: str, separator: str = ",") -> tuple[int, ...]:
 
     Args:
         text: whole numbers, such as ``10,100,1000``.
-        separator: what stands between two.
+        separator: text between two numbers.
 
     Raises:
         InputError: not whole numbers that ascend from 1.
@@ -59,19 +59,19 @@ def parse_edges(text: str, separator: str = ",") -> tuple[int, ...]:
 
 
 def lvis_frequency(image_count: int) -> str:
-    """Return LVIS v0.5's letter of a category by its training images: r up to 10, c up to 100, f above."""
+    """Return the letter of a category by LVIS v0.5's rule on training images: r up to 10, c up to 100, f above."""
     return "r" if image_count <= 10 else "c" if image_count <= 100 else "f"
 
 
 def background_id(ids: np.ndarray) -> int:
-    """The id that background has in tables: below every category's, and 0 where none has that."""
+    """Return the id of background in tables: 0, or below all category ids if one of them is 0 or less."""
     return min(0, int(ids.min()) - 1)
 
 
 def is_object(annotation: Mapping[str, Any]) -> bool:
-    """Whether an annotation is one to train on, and so to count: no crowd region, and no box without area.
+    """Tell whether an annotation is used for training and counts: not a crowd region, and not a box without area.
 
-    Where the box is missing or no box at all, the annotation counts; who needs boxes checks them.
+    If the box is missing or malformed, the annotation counts; functions that need boxes check them.
     """
     if annotation.get("iscrowd"):
         return False
@@ -81,22 +81,22 @@ def is_object(annotation: Mapping[str, Any]) -> bool:
 
 
 def bin_names(edges: Sequence[int]) -> list[str]:
-    """Intervals of bins, e.g. ``['[0,10)', '[10,100)', '[100,inf)']``."""
+    """Return the intervals of bins, e.g. ``['[0,10)', '[10,100)', '[100,inf)']``."""
     return [f"[{low},{high})" for low, high in itertools.pairwise(["0", *map(str, edges), "inf"])]
 
 
 def tail_bins(edges: Sequence[int]) -> list[int]:
-    """Bins whose classes are *tail*, in every report: the lower half; the others are *head*.
+    """Return the bins whose classes are *tail* in every report: the lower half; the others are *head*.
 
-    Of four bins 1 and 2, as in section 5.1 (fewer than 100 train instances on LVIS). Of an odd number the middle one is
-    head: 1 of three, 1 and 2 of five; one bin alone is head.
+    Of four bins, 1 and 2 are tail, as in section 5.1 (fewer than 100 train instances on LVIS). With an odd number of
+    bins, the middle one is head: of three, 1 is tail; of five, 1 and 2. A single bin is head.
     """
     return list(range(1, (len(edges) + 1) // 2 + 1))
 
 
 @dataclass(frozen=True, eq=False)
 class CategoryTable(ByValue):
-    """Categories of a data set in label order, with counts over its *training* annotations.
+    """The categories of a data set in label order, with counts over its *training* annotations.
 
     Attributes:
         ids: (C,) category ids, ascending.
@@ -105,8 +105,8 @@ class CategoryTable(ByValue):
         instance_counts: (C,) training boxes (bins, BAGS and re-weighting use these).
         frequencies: C letters, LVIS's r, c or f.
         bin_edges: lower bounds of bins 2, 3, ...; a property of the data set.
-        num_images: training images; 0 where only counts are known.
-        listed_ids: the ids in the order of the file they were read from; empty where that is not known.
+        num_images: training images; 0 if only counts are known.
+        listed_ids: the ids in the order of the file that they were read from; empty if the order is not known.
 
     Example:
         >>> table = CategoryTable.from_arrays([4, 120, 2500], names=["ladle", "kite", "chair"])
@@ -137,7 +137,7 @@ class CategoryTable(ByValue):
 
     @property
     def num_classes(self) -> int:
-        """C, the number of foreground classes."""
+        """The number of foreground classes, C."""
         return len(self.ids)
 
     @property
@@ -147,41 +147,41 @@ class CategoryTable(ByValue):
 
     @property
     def total_images(self) -> int:
-        """I, training images; where only counts are known, one more than hold the most frequent class."""
+        """The number of training images, I; if only counts are known, the largest image count plus one."""
         return max(self.num_images, int(self.image_counts.max()) + 1)
 
     @property
     def bins(self) -> np.ndarray:
-        """(C,) bin 1.. of each class by train instances."""
+        """The (C,) bin 1.. of each class by train instances."""
         return bin_index(self.instance_counts, self.bin_edges)
 
     @property
     def num_bins(self) -> int:
-        """Number of bins, empty ones included."""
+        """The number of bins, including empty bins."""
         return len(self.bin_edges) + 1
 
     @property
     def bin_names(self) -> list[str]:
-        """Interval of each bin, e.g. ``['[0,10)', '[10,100)', ...]``."""
+        """The interval of each bin, e.g. ``['[0,10)', '[10,100)', ...]``."""
         return bin_names(self.bin_edges)
 
     @property
     def tail_bins(self) -> list[int]:
-        """The lower half of the bins; see ``tail_bins`` of this module."""
+        """The numbers of the tail bins, the lower half; see the function ``tail_bins`` of this module."""
         return tail_bins(self.bin_edges)
 
     @property
     def head_labels(self) -> list[int]:
-        """Labels of the classes in the other bins."""
+        """The labels of the classes in the head bins."""
         return np.flatnonzero(~np.isin(self.bins, self.tail_bins)).tolist()
 
     @property
     def tail_labels(self) -> list[int]:
-        """Labels of the classes in the tail bins."""
+        """The labels of the classes in the tail bins."""
         return np.flatnonzero(np.isin(self.bins, self.tail_bins)).tolist()
 
     def subset(self, labels: Sequence[int] | np.ndarray) -> CategoryTable:
-        """The table of some of the classes; labels ascend."""
+        """Return the table of some of the classes; ``labels`` must ascend."""
         keep = np.asarray(labels, dtype=np.int64)
         ids = self.ids[keep]
         return replace(
@@ -195,12 +195,12 @@ class CategoryTable(ByValue):
         )
 
     def listed(self) -> list[tuple[int, str]]:
-        """(id, name) of each category in the order of its file; by ascending id where that is not known."""
+        """Return (id, name) of each category in the order of the file, or by ascending id if it is not known."""
         name_of = dict(zip(self.ids.tolist(), self.names, strict=True))
         return [(category_id, name_of[category_id]) for category_id in self.listed_ids or name_of]
 
     def labels_of(self, category_ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Labels of category ids; raises KeyError on an id that is not in the table."""
+        """Return the labels of category ids; raises KeyError for an id that is not in the table."""
         category_ids = np.asarray(category_ids, dtype=np.int64)
         labels = np.searchsorted(self.ids, category_ids).clip(max=self.num_classes - 1)
         unknown = category_ids[self.ids[labels] != category_ids]
@@ -209,7 +209,7 @@ class CategoryTable(ByValue):
         return labels
 
     def frame(self, background: bool = False) -> pd.DataFrame:
-        """The table as a DataFrame, index ``label``; the left side of every per-category join.
+        """Return the table as a DataFrame, index ``label``; it is the left side of every per-category join.
 
         Args:
             background: add it as the last row: counts and bin 0, no frequency, an id that no category has
@@ -229,7 +229,7 @@ class CategoryTable(ByValue):
         return frame
 
     def in_file_order(self) -> CategoryTable:
-        """Return the table in the order of the file it was read from, with ids 1..C: mmdet's data sets label so."""
+        """Return the table in the order of its file, with ids 1..C; mmdet's data sets assign labels in this order."""
         order = np.array([self.ids.tolist().index(listed) for listed in self.listed_ids or self.ids], dtype=np.int64)
         return replace(
             self,
@@ -243,10 +243,10 @@ class CategoryTable(ByValue):
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> CategoryTable:
-        """Read the table of a file: ``from_counts`` of a CSV, ``from_annotations`` of any other.
+        """Read the table from a file: a CSV by ``from_counts``, any other file by ``from_annotations``.
 
         Raises:
-            InputError: as these.
+            InputError: as these methods.
         """
         return cls.from_counts(path) if str(path).endswith(".csv") else cls.from_annotations(path)
 
@@ -254,12 +254,12 @@ class CategoryTable(ByValue):
     def from_annotations(
         cls, source: str | os.PathLike[str] | Mapping[str, Any], bin_edges: Sequence[int] | None = None
     ) -> CategoryTable:
-        """The table of a COCO- or LVIS-format training annotation file (or its parsed content).
+        """Read the table from a COCO- or LVIS-format training annotation file (or its parsed content).
 
-        Counts are taken from the annotations themselves (crowd regions and boxes without area left out, as in
-        training), and where a category states ``instance_count`` only (annotations stripped), from there.
-        ``frequency`` is LVIS's where given, else by LVIS v0.5's rule on image counts: r <= 10, c <= 100, f. Edges:
-        ``bin_edges``, else the file's ``info.bin_edges``, else LVIS's.
+        Annotations are counted, without crowd regions and boxes without area, as in training. If the file has no
+        annotations, but all categories have ``instance_count``, the counts are read from there and from
+        ``image_count``. ``frequency`` is that of the file if given, else by LVIS v0.5's rule on image counts: r <= 10,
+        c <= 100, f. The edges are ``bin_edges``, else the file's ``info.bin_edges``, else LVIS's.
 
         Raises:
             InputError: not JSON, a missing field, a duplicate id or an annotation of an unknown category.
@@ -303,15 +303,15 @@ class CategoryTable(ByValue):
         bin_edges: Sequence[int] = LVIS_BIN_EDGES,
         num_images: int = 0,
     ) -> CategoryTable:
-        """Make the table from counts in label order.
+        """Create the table from counts in label order.
 
         Args:
             instance_counts: (C,) training boxes of each class.
-            image_counts: (C,) training images that hold it; without, as many as boxes.
-            names: C names; without, the ids as text.
-            ids: (C,) category ids that ascend; without, 1..C.
+            image_counts: (C,) training images that contain the class; None: as many as boxes.
+            names: C names; None: the ids as text.
+            ids: (C,) ascending category ids; None: 1..C.
             bin_edges: lower bounds of bins 2, 3, ..., in training boxes; LVIS's (section 5.1) if not given.
-            num_images: training images, if known.
+            num_images: number of training images, if known.
 
         Raises:
             InputError: arrays of other shapes, counts that are negative or no whole numbers, or ids that do not ascend.
@@ -337,13 +337,13 @@ class CategoryTable(ByValue):
 
     @classmethod
     def from_counts(cls, path: str | os.PathLike[str], bin_edges: Sequence[int] = LVIS_BIN_EDGES) -> CategoryTable:
-        """The table of a CSV with a row a category and the column ``instance_count``.
+        """Read the table from a CSV with one row per category and the column ``instance_count``.
 
-        Columns ``id`` (else 1, 2, ... by row), ``name``, ``image_count`` (else, or where empty, the instances) and
-        ``frequency`` (else, or where empty, by LVIS v0.5's rule) are taken where they are there.
+        Optional columns: ``id`` (default 1, 2, ... by row), ``name``, ``image_count`` (if missing or empty, the
+        instances) and ``frequency`` (if missing or empty, by LVIS v0.5's rule).
 
         Raises:
-            InputError: not a CSV, no such column, or a value in it that is no count.
+            InputError: not a CSV, no column ``instance_count``, or a value that is not a count.
         """
         try:
             frame = pd.read_csv(path, keep_default_na=False, dtype=str)
@@ -378,7 +378,7 @@ class CategoryTable(ByValue):
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Parse a JSON file that must hold an object; one clear line on failure.
+    """Parse a JSON file that must hold an object; the error is one clear line.
 
     Raises:
         InputError: the file is missing, unreadable, not JSON, or not an object.
@@ -390,12 +390,12 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _frequency(stated: Any, image_count: int) -> str:
-    """LVIS's letter where stated, else by its rule."""
+    """Return LVIS's letter if stated, else the letter by LVIS v0.5's rule."""
     return stated if stated in FREQUENCIES else lvis_frequency(image_count)
 
 
 def _stated(category: Mapping[str, Any], field: str, source: str) -> int:
-    """A count that a category states."""
+    """Return a count from a field, checked for its range."""
     count: int = field_of(category, field, int, source)
     if not 0 <= count < 1 << 53:
         raise InputError(f"{source}: field '{field}' of a category is {count:.4g}, which is no count")
@@ -403,10 +403,10 @@ def _stated(category: Mapping[str, Any], field: str, source: str) -> int:
 
 
 def field_of(record: Any, field: str, kind: type, source: str) -> Any:
-    """A required field of a JSON record, checked for its type.
+    """Return a required field of a JSON record, checked for its type.
 
     Raises:
-        InputError: it is missing, of another type, or an integer beyond 64 bits.
+        InputError: the field is missing, of another type, or an integer beyond 64 bits.
     """
     if not isinstance(record, Mapping):
         raise InputError(f"{source}: expected an object with field '{field}', found {type(record).__name__}")
@@ -421,7 +421,7 @@ def field_of(record: Any, field: str, kind: type, source: str) -> Any:
 
 
 def _count(content: Mapping[str, Any], ids: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """(instances, images) per category over the annotations that are objects."""
+    """Count (instances, images) per category over the annotations that are objects."""
     annotations = field_of(content, "annotations", list, source)
     pairs = np.array(
         [

@@ -1,4 +1,4 @@
-"""Plots of any run: style and colours, weight norms, kinds of errors, detections; each returns a Figure."""
+"""Plots of any run: style and colours, weight norms, kinds of errors, detections; each plot returns a Figure."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from imbalance_bench.evaluation.error_views import BOXES, DETECTIONS, GAINS
 from imbalance_bench.evaluation.weight_norms import correlation_text
 
 BIN_COLOURS = ("#b2182b", "#ef8a62", "#67a9cf", "#2166ac")
-"""Bins from fewest to most train instances."""
+"""Colours of bins, from fewest to most train instances."""
 CORRECT, WRONG = "#0072b2", "#d55e00"
-"""Of detections: blue and vermilion, which colour-blind readers tell apart."""
+"""Colours of detections: blue and vermilion, which colour-blind readers can distinguish."""
 
 
 NO_INSTANCE = 0.5
-"""Where a class without an instance stands on a logarithmic axis."""
+"""Position of a class without an instance on a logarithmic axis."""
 
 _KIND_COLOURS = {
     "right": "#009e73", "localisation": "#f0e442", "both": "#cc79a7", "duplicate": "#999999", "background": "0.75",
@@ -33,8 +33,8 @@ _KIND_COLOURS = {
 
 
 def use_style() -> None:
-    """Fonts and lines of a printed paper."""
-    import seaborn as sns  # a second of imports, which errors of usage need not wait for
+    """Set fonts and lines to the style of a printed paper."""
+    import seaborn as sns  # imported late: it takes a second, which a wrong command should not wait for
 
     sns.set_theme(context="paper", style="ticks", font_scale=1.05)
     matplotlib.rcParams.update(
@@ -44,7 +44,7 @@ def use_style() -> None:
 
 
 def save(figure: Figure, path: Path, dpi: int = 200) -> Path:
-    """Write a figure (the suffix says the format) and release it."""
+    """Write a figure in the format given by the suffix, and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)
     plt.close(figure)
@@ -52,13 +52,13 @@ def save(figure: Figure, path: Path, dpi: int = 200) -> Path:
 
 
 def draw_shares(axis: Axes, table: pd.DataFrame, label: str, of: str) -> None:
-    """Shares that sum to one as stacked bars, a bar a row.
+    """Draw shares that sum to one as stacked bars, one bar per row.
 
     Args:
-        axis: drawn on.
-        table: index ``1``.., ``all`` or ``background``; columns of kinds, ``bin 1``.. among them.
-        label: what is shared out.
-        of: what columns ``bin 1``.. are.
+        axis: the axes to draw on.
+        table: index ``1``.., ``all`` or ``background``; columns are kinds, including ``bin 1``...
+        label: label of the x axis.
+        of: prefix of the names of columns ``bin 1``.. in the legend.
     """
     left = np.zeros(len(table))
     names = [f"bin {name}" if str(name).isdigit() else str(name) for name in table.index]
@@ -74,16 +74,16 @@ def draw_shares(axis: Axes, table: pd.DataFrame, label: str, of: str) -> None:
 
 
 def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], title: str = "") -> Figure:
-    """Weight norm against rank by train instances, background at rank 0 (Figures 1 and 3).
+    """Plot weight norm against rank by train instances, background at rank 0 (Figures 1 and 3).
 
-    Each table's classes are ranked by its own instances, so that tables of different data sets go together. A class
-    without an instance stands at half a one in the lower panel, whose axis is logarithmic.
+    The classes of each table are ranked by its own instances, so that tables of different data sets can be compared. A
+    class without an instance is drawn at 0.5 in the lower panel, whose axis is logarithmic.
 
     Args:
         frames: per-category tables by run; columns ``instance_count``, ``bin``, ``weight_norm``, background in the
             last row.
         bin_names: intervals of the first table's bins.
-        title: above.
+        title: title of the figure.
     """
     import seaborn as sns
 
@@ -120,7 +120,7 @@ def weight_norms(frames: Mapping[str, pd.DataFrame], bin_names: Sequence[str], t
 
 
 def _mark_bins(axes: Sequence[Axes], bins: np.ndarray, bin_names: Sequence[str]) -> None:
-    """Dashed lines where the bin changes, its number and interval above."""
+    """Draw dashed lines between bins, with number and interval of each bin at the top."""
     for number in sorted(set(bins.tolist())):
         inside = np.flatnonzero(bins == number) + 1
         axes[0].text(
@@ -138,13 +138,13 @@ def contact_sheet(
     detections: Mapping[str, Sequence[pd.DataFrame]],
     title: str = "",
 ) -> Figure:
-    """Validation images, a row each: ground truth, then the detections of each run.
+    """Draw validation images, one row each: ground truth, then the detections of each run.
 
     Args:
         images: (h, w, 3) RGB.
-        ground_truth: of each image; columns ``x1 y1 x2 y2 name bin``; coloured by bin.
-        detections: of each image by run; columns ``x1 y1 x2 y2 name correct``; blue where correct.
-        title: above.
+        ground_truth: boxes of each image; columns ``x1 y1 x2 y2 name bin``; coloured by bin.
+        detections: detections of each image, by run; columns ``x1 y1 x2 y2 name correct``; blue if correct.
+        title: title of the figure.
     """
     use_style()
     columns = 1 + len(detections)
@@ -175,7 +175,7 @@ def _draw(axis: Axes, image: np.ndarray, boxes: pd.DataFrame, colours: Sequence[
 
 
 def errors(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
-    """The tables of ``error_views.by_bin``: shares as stacked bars, and below what mending each kind of error gains."""
+    """Plot the tables of ``error_views.by_bin``: shares as stacked bars, below the gain of correcting each kind."""
     use_style()
     sheet, axes = plt.subplots(3, 1, figsize=(7.4, 7.2), height_ratios=(1, 1, 1.25), layout="constrained")
     draw_shares(axes[0], tables[DETECTIONS], "best detections of the bin's classes (%)", "on a box of")

@@ -1,4 +1,4 @@
-"""A learning-rate schedule as plain numbers: what mmengine's Runner and the training on cached proposals share."""
+"""A learning-rate schedule as plain numbers, for mmengine's Runner and for training on cached proposals."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Schedule:
-    """SGD with momentum, a linear warm-up, then steps of a tenth or a cosine (section 5.1).
+    """A schedule of SGD with momentum: a linear warm-up, then steps to a tenth or a cosine (section 5.1).
 
     Attributes:
         epochs: passes over the training images.
         milestones: epochs after which the rate falls to a tenth (``policy="step"``).
-        lr: peak rate at ``batch_size`` images.
-        batch_size: images of one update.
+        lr: peak learning rate at ``batch_size`` images.
+        batch_size: number of images in one update.
         policy: ``"step"`` or ``"cosine"`` (down to lr / 100 over all iterations).
         warmup_iterations: length of the linear warm-up.
-        warmup_ratio: rate at its start, as a share of ``lr``.
-        momentum: of SGD.
-        weight_decay: L2.
+        warmup_ratio: learning rate at the start of the warm-up, as a share of ``lr``.
+        momentum: momentum of SGD.
+        weight_decay: weight of the L2 penalty.
         max_norm: gradients are clipped to this L2 norm.
     """
 
@@ -40,15 +40,15 @@ class Schedule:
             raise ValueError(f"expected policy 'step' or 'cosine', got {self.policy!r}")
 
     def stretched(self, factor: int) -> Schedule:
-        """The same curve over ``factor`` times the epochs, for data sets of few images."""
+        """Return the same curve over ``factor`` times the epochs, for data sets of few images."""
         return replace(self, epochs=factor * self.epochs, milestones=tuple(factor * m for m in self.milestones))
 
     def at_batch_size(self, batch_size: int) -> Schedule:
-        """The same schedule at another batch size: the rate scales with it linearly (section 5.1)."""
+        """Return the schedule for another batch size; the learning rate scales linearly with it (section 5.1)."""
         return replace(self, batch_size=batch_size, lr=self.lr * batch_size / self.batch_size)
 
     def rate(self, iteration: int, iterations_per_epoch: int) -> float:
-        """Learning rate of an iteration, counted from 0."""
+        """Compute the learning rate of an iteration, counted from 0."""
         factor = 1.0
         if iteration < self.warmup_iterations:
             factor = self.warmup_ratio + (1 - self.warmup_ratio) * iteration / self.warmup_iterations
@@ -58,7 +58,7 @@ class Schedule:
         return self.lr * factor * 0.1 ** sum(iteration >= epoch * iterations_per_epoch for epoch in self.milestones)
 
     def optim_wrapper(self, amp: bool = False) -> dict[str, Any]:
-        """mmengine's optimizer settings."""
+        """Return the settings of mmengine's optimizer wrapper."""
         return {
             "type": "AmpOptimWrapper" if amp else "OptimWrapper",
             "optimizer": {
@@ -71,7 +71,7 @@ class Schedule:
         }
 
     def param_scheduler(self, iterations_per_epoch: int) -> list[dict[str, Any]]:
-        """mmengine's schedulers; the same curve as ``rate``."""
+        """Return the settings of mmengine's schedulers, which give the same curve as ``rate``."""
         iterations = self.epochs * iterations_per_epoch
         schedulers: list[dict[str, Any]] = []
         if self.warmup_iterations:
@@ -102,5 +102,5 @@ class Schedule:
         return schedulers
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for records."""
+        """Return the schedule as a dictionary of plain values, for records."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""What is wrong with a detector that somebody trained, and what helps."""
+"""Diagnosis of a trained detector: whether its classifier is imbalanced, and which fixes help."""
 
 from imbalance_bench.diagnosis.diagnose import diagnose
 from imbalance_bench.diagnosis.result import Diagnosis

@@ -1,4 +1,4 @@
-"""What a diagnosis concludes from its measurements: the verdict, the ranking of the fixes, the advice."""
+"""Conclusions of a diagnosis from its measurements: the verdict, the ranking of the fixes, the recommendation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imbalance_bench.methods import METHODS
 
 
 def ap_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
-    """Labels of all classes, of tail and head, and of each bin."""
+    """Return the labels of all classes, of tail and head, and of each bin."""
     return {
         "mAP": np.arange(categories.num_classes),
         "tail": np.array(categories.tail_labels, dtype=np.int64),
@@ -32,12 +32,12 @@ def rank(
     records: Mapping[str, Mapping[str, Any]],
     settings: Mapping[str, Mapping[str, Any]],
 ) -> pd.DataFrame:
-    """Fixes by what the tail gains, each compared with the detector as it is on the same drawn images.
+    """Rank the fixes by their gain on the tail; each is compared with the unchanged detector on the same drawn images.
 
     Args:
-        ap: of each run, on all images in row 0 and on draws below; ``baseline`` is the detector as it is.
-        records: of the runs.
-        settings: of the fixes: ``settings``, and ``held_out`` mAPs by setting.
+        ap: AP of each run: on all images in row 0, on draws in the rows below; ``baseline`` is the unchanged detector.
+        records: records of the runs.
+        settings: for each fix, ``settings``, and ``held_out`` mAPs by setting.
 
     Returns:
         Index ``method``; see ``Diagnosis.fixes``.
@@ -65,17 +65,18 @@ def rank(
 
 
 def recommend(fixes: pd.DataFrame) -> str | None:
-    """Of the fixes whose gain on the tail is beyond chance the one that gains most, less what it costs the head."""
+    """Return the fix with the largest net gain (tail plus head) among those with a tail gain beyond chance, or None."""
     helps = fixes[fixes["tail_low"] > 0].drop(index="baseline", errors="ignore")
     net = helps["tail_gain"] + helps["head_gain"].fillna(0)
     return None if helps.empty or net.max() <= 0 else str(net.idxmax())
 
 
 def norm_correlation(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Spearman correlation of weight norm and train instances, with its 95 % interval over classes.
+    """Compute the Spearman correlation of weight norm and train instances, with its 95 % interval over classes.
 
-    The interval is reflected on Fisher's scale (arctanh), where a correlation's draws are even: simulated, with 20 and
-    64 classes it holds the true one in 95 to 98 % of cases, reflected as it is in 87 to 93 %.
+    The interval is reflected on Fisher's scale (arctanh), where the draws of a correlation are symmetric. In
+    simulations with 20 and 64 classes it contains the true correlation in 95 to 98 % of cases; reflected without this
+    scale, in 87 to 93 %.
     """
     pairs = table.iloc[:-1][["weight_norm", "instance_count"]].dropna().to_numpy(dtype=float)
     if len(pairs) < 3 or len(np.unique(pairs[:, 0])) < 2 or len(np.unique(pairs[:, 1])) < 2:
@@ -85,7 +86,7 @@ def norm_correlation(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) 
 
 
 def _spearman_on_fishers_scale(pairs: np.ndarray) -> np.ndarray:
-    """(R, n, 2) pairs of R draws to (R,); NaN where one of the two is constant."""
+    """Compute the (R,) correlations of R draws of pairs (R, n, 2), on Fisher's scale; NaN if one is constant."""
     ranks = stats.rankdata(pairs, axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
     x, y = ranks[..., 0], ranks[..., 1]
@@ -97,7 +98,7 @@ def _spearman_on_fishers_scale(pairs: np.ndarray) -> np.ndarray:
 def by_bin(
     said: predictions.Predictions, ap: pd.DataFrame, categories: CategoryTable, calibration: pd.Series
 ) -> pd.DataFrame:
-    """``Diagnosis.bins`` of predictions, AP on all images and on draws, and calibration errors."""
+    """Build ``Diagnosis.bins`` from predictions, AP on all images and on draws, and calibration errors."""
     accuracy = predictions.accuracy_by_group(said, categories)
     limits = bounds(ap.loc[0], ap.loc[1:]).clip(0, 1)
     rows = {}
@@ -123,14 +124,14 @@ def verdict(
     stands: pd.DataFrame,
     categories: CategoryTable,
 ) -> list[str]:
-    """What the numbers say, in sentences.
+    """Write the verdict of the diagnosis in sentences.
 
     Args:
-        bins: of ``Diagnosis.bins``.
-        correlation: of ``norm_correlation``.
-        ap: of ``tail`` and ``head`` classes.
-        stands: of ``evaluation.error_analysis.takers``, by category.
-        categories: of the data.
+        bins: table as ``Diagnosis.bins``.
+        correlation: result of ``norm_correlation``.
+        ap: AP of ``tail`` and ``head`` classes.
+        stands: result of ``evaluation.error_analysis.box_outcomes``, by category.
+        categories: categories of the data set.
     """
     lines = []
     if correlation["low"] > 0:

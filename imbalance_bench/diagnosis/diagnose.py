@@ -1,4 +1,4 @@
-"""From a detector and annotations to a diagnosis: check, cache, measure, try every fix, rank."""
+"""Make a diagnosis of a detector: check the inputs, cache proposals, measure, try every fix, rank."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from imbalance_bench.diagnosis.trials import adopt, cache_proposals, open_benche
 from imbalance_bench.evaluation import detections, predictions, protocol
 from imbalance_bench.evaluation.bootstrap import draw_images
 from imbalance_bench.evaluation.calibration import calibration_error
-from imbalance_bench.evaluation.error_analysis import analyse, takers
+from imbalance_bench.evaluation.error_analysis import analyse, box_outcomes
 from imbalance_bench.evaluation.grouping import bin_groups, shares
 from imbalance_bench.evaluation.matching import average_precision, match
 from imbalance_bench.experiments.benchmark import BASELINE, Benchmark
@@ -73,38 +73,38 @@ def diagnose(
 ) -> Diagnosis:
     """Find out whether a detector's classifier is imbalanced, and which fix helps.
 
-    The detector stays as it is: its proposals on some training and validation images are cached once, and every
-    method that needs no more than these is fitted and measured on them. Hyper-parameters are chosen on training
-    images that the classifiers tried were not fitted to; validation images are for measuring alone. Interrupted,
-    the same call goes on where it was.
+    The detector is not changed: its proposals on some training and validation images are cached once, and every
+    method that needs only these is fitted and measured on them. Hyper-parameters are chosen on training images that
+    the tried classifiers were not fitted to; validation images are only used for measuring. After an interruption,
+    the same call continues where it stopped.
 
     Args:
-        config: mmdet configuration of a two-stage detector. It is Python, and runs.
-        checkpoint: its weights; nothing in it runs.
-        train_annotations: COCO or LVIS format, that the detector was trained on.
-        val_annotations: the same, of other images.
-        images: folder that the files' image names are relative to.
-        val_images: that of the validation images, if another.
-        out: folder that takes everything.
-        max_images: of each split, at most; None: all.
-        methods: names of the catalogue; None: all that fit.
-        tune: choose hyper-parameters; else defaults are taken.
-        bin_edges: of bins by train instances; None: the file's, LVIS's, or chosen from the counts.
-        skip_missing: go without images that are not there, cannot be read, or are not of the annotated size.
-        verify_images: decode every image, not a sample beside every header.
+        config: mmdet configuration of a two-stage detector. It is Python code and is executed.
+        checkpoint: weights of the detector; nothing in the file is executed.
+        train_annotations: annotations that the detector was trained on, COCO or LVIS format.
+        val_annotations: annotations of other images, in the same format.
+        images: folder that image names in the annotations are relative to.
+        val_images: folder of the validation images, if it is another.
+        out: folder for all results.
+        max_images: at most so many images of each split; None: all.
+        methods: names of methods of the catalogue; None: all that can be used.
+        tune: choose hyper-parameters; otherwise defaults are used.
+        bin_edges: edges of bins by train instances; None: from the file, LVIS's, or chosen from the counts.
+        skip_missing: skip images that are missing, cannot be read, or do not have the annotated size.
+        verify_images: decode every image; otherwise all headers are read and only a sample is decoded.
         save_fixes: keep the checkpoints of all fixes.
         export: method whose detector is written to ``out/export-<method>``, as mmdet configuration and checkpoint.
-        seed: of everything random.
+        seed: seed of all random choices.
         device: where detector and classifiers run: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        called: the command line that asks for this, for the page; None: this call.
-        label_order: what tells which class a label is: the checkpoint's class ``names``, or the annotations' ``file``.
+        called: the command line to show on the page; None: this call.
+        label_order: source of the order of labels: the checkpoint's class ``names``, or the annotations' ``file``.
         reporter: shows progress.
 
     Returns:
-        The diagnosis, which ``out`` holds too.
+        The diagnosis, which is also saved in ``out``.
 
     Raises:
-        InputError: something given is missing, wrong, or does not fit the rest; or ``out`` was made of other things.
+        InputError: an input is missing, wrong, or does not fit the others; or ``out`` was made from other inputs.
 
     Example:
         >>> diagnose("faster-rcnn.py", "faster-rcnn.pth", "train.json", "val.json", "images")
@@ -186,14 +186,14 @@ def diagnose(
 
 
 def _call(asked: Mapping[str, Any]) -> str:
-    """The call of ``diagnose`` with what was asked for, where it is not the default."""
+    """Return the call of ``diagnose`` as text, with the arguments that are not the default."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(diagnose).parameters.items()}
     given = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
     return f"imbalance_bench.diagnose({', '.join(f'{n}={v!r}' for n, v in given.items() if v != defaults[n])})"
 
 
 def _resumed(runs: Sequence[RunFolder], before: Mapping[Path, int]) -> dict[str, float]:
-    """How many of the runs an earlier call had done, by the times of the records before, and what they took (s)."""
+    """Count the runs that an earlier call had done, by the times of their records, and sum their duration (s)."""
     records = {run.path / "record.json": run for run in runs}
     kept = [run for path, run in records.items() if before.get(path) == path.stat().st_mtime_ns]
     spent = sum(sum(run.record()["provenance"]["seconds"].values()) for run in kept)
@@ -201,7 +201,7 @@ def _resumed(runs: Sequence[RunFolder], before: Mapping[Path, int]) -> dict[str,
 
 
 def _settings(given: Given) -> dict[str, Any]:
-    """What a folder is a diagnosis of; another call with the same goes on in it."""
+    """Return the inputs that identify a diagnosis; a call with the same inputs continues in the same folder."""
     files = {
         "config": given.config, "checkpoint": given.checkpoint, "train annotations": given.train_annotations,
         "val annotations": given.val_annotations,
@@ -247,7 +247,7 @@ def _conclude(
     bins = by_bin(said, ap["baseline"], categories, calibration_error(curve))
     correlation = norm_correlation(table, seed=given.seed)
     errors = analyse(detections.read(baseline.path, categories), setup.ground_truth)
-    stands = takers(errors, bench.measurer.overlaps(cache))
+    stands = box_outcomes(errors, bench.measurer.overlaps(cache))
     boxes = shares(stands, bin_groups(categories)).dropna().rename_axis("bin")
     summary = {
         "detector": str(given.config),
@@ -268,7 +268,7 @@ def _conclude(
 
 
 def _drawn_ap(setup: Setup, runs: dict[str, RunFolder]) -> dict[str, pd.DataFrame]:
-    """Of each run the mean AP of each group: on all validation images (row 0), then on images drawn."""
+    """Compute each run's mean AP of each group, on all validation images (row 0), then on drawn images."""
     truth, groups = setup.ground_truth, ap_groups(setup.categories)
     count = len(truth.image_ids)
     weights = np.concatenate([np.ones((1, count), np.int64), draw_images(count, RESAMPLES, setup.seed)])

@@ -1,4 +1,4 @@
-"""How long a diagnosis will take, measured on a little of each part of it."""
+"""Estimate of the time that a diagnosis takes, measured on a small sample of each part."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from imbalance_bench.methods import Method
 from imbalance_bench.schedule import Schedule
 
 STEPS_TIMED = 4
-"""Of training each method's classifier."""
+"""Number of training steps that are timed for each method's classifier."""
 
 
 def estimate(setup: Setup, tuning: Setup, model: TwoStageDetector, tried: Sequence[Method], tune: bool) -> float:
-    """Seconds that a diagnosis takes: a few images through the detector and NMS, a few steps of each training."""
+    """Estimate the seconds of a diagnosis from a few images through detector and NMS, and a few training steps."""
     model = model.to(setup.device)
     images, batch = setup.validation_set(), setup.detector.images_at_once
     few = range(min(batch, len(images)))
@@ -55,7 +55,7 @@ def estimate(setup: Setup, tuning: Setup, model: TwoStageDetector, tried: Sequen
 
 
 def _step(classifier: Classifier, schedule: Schedule, rows: int) -> float:
-    """Seconds of a step of training a classifier on so many RoIs."""
+    """Measure the seconds of one training step of a classifier on ``rows`` RoIs."""
     device = next(classifier.parameters()).device
     features = torch.randn(rows, classifier.feature_dim, device=device).half()
     labels = torch.randint(classifier.num_classes + 1, (rows,), device=device)
@@ -63,7 +63,7 @@ def _step(classifier: Classifier, schedule: Schedule, rows: int) -> float:
     classifier.train()
     begin = 0.0
     for step in range(1 + STEPS_TIMED):
-        if step == 1:  # the first is slow by itself
+        if step == 1:  # the first step is slower than the others
             begin = time.monotonic()
         optimizer.zero_grad()
         torch.stack(list(classifier.loss(classifier(features.float()), labels).values())).sum().backward()

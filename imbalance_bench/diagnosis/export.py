@@ -1,4 +1,4 @@
-"""A fixed detector for use elsewhere: an mmdet configuration and a checkpoint."""
+"""Export of a fixed detector as an mmdet configuration and a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ HOST = "imbalance_bench"
 
 
 def is_plain(classifiers: Sequence[Classifier]) -> bool:
-    """Whether mmdet's own heads score as these classifiers do: a linear layer and a softmax, nothing else."""
+    """Tell whether mmdet's own heads compute the same scores: all classifiers are a linear layer and a softmax."""
     return all(isinstance(c, SoftmaxClassifier) and c.cosine is None for c in classifiers)
 
 
 def export(detector: ForeignDetector, checkpoint: Path, class_names: Sequence[str], folder: Path) -> bool:
-    """Write ``config.py`` and ``checkpoint.pth``; detections are those that were measured: 300 an image, all scores.
+    """Write ``config.py`` and ``checkpoint.pth``, with the test settings measured with: 300 per image, all scores.
 
     Args:
-        detector: as its user configured it.
-        checkpoint: of a run on it.
-        class_names: in label order.
-        folder: for both files.
+        detector: the detector as its user configured it.
+        checkpoint: checkpoint of a run on this detector.
+        class_names: names in label order.
+        folder: folder for both files.
 
     Returns:
-        Whether plain mmdet runs it; else this package must be importable, as ``custom_imports`` says.
+        Whether plain mmdet can run the detector; otherwise this package must be importable (``custom_imports``).
     """
     content = checkpoints.load(checkpoint)
     classifiers = list(checkpoints.classifiers_of(content, checkpoint).values())

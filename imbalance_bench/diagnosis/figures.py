@@ -1,4 +1,4 @@
-"""Figures of a diagnosis; each takes its tables and returns a Figure."""
+"""Figures of a diagnosis; each function takes tables of the diagnosis and returns a Figure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from imbalance_bench.plotting import BIN_COLOURS, CORRECT, draw_shares, use_styl
 
 
 def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "", over: str = "baseline") -> Figure:
-    """What each fix gains on the tail against what it gains or costs on the head, with intervals.
+    """Plot the gain of each fix on the tail against its gain or loss on the head, with intervals.
 
     Args:
-        fixes: of ``Diagnosis.fixes``.
-        recommended: is marked.
-        title: above.
-        over: the row that all are compared with; it is no point.
+        fixes: table as ``Diagnosis.fixes``.
+        recommended: the fix that is marked.
+        title: title of the figure.
+        over: the row that all others are compared with; it is not plotted.
     """
     use_style()
     shown = fixes.drop(index=over).dropna(subset=["tail_gain", "head_gain"]).sort_values("tail_gain")
@@ -52,7 +52,7 @@ def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "", over: s
 
 
 def spread(heights: np.ndarray) -> np.ndarray:
-    """Ascending heights in 0..1 moved apart as little as needed, in their order."""
+    """Move ascending heights in 0..1 apart so that labels do not overlap; their order is kept."""
     gap = min(0.05, 1 / max(len(heights), 1))
     moved = heights.clip(0, 1)
     for place in range(1, len(moved)):
@@ -65,7 +65,7 @@ def spread(heights: np.ndarray) -> np.ndarray:
 
 
 def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Positions of the points that no other beats in both, by ascending x."""
+    """Return the positions of the points on the Pareto front (no other is better in both), by ascending x."""
     order = np.lexsort((-y, -x))
     kept, best = [], -np.inf
     for position in order:
@@ -76,11 +76,11 @@ def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def by_bin(bins: pd.DataFrame, title: str = "") -> Figure:
-    """AP and proposal accuracy of each bin with intervals, and what is taken for background.
+    """Plot AP and proposal accuracy of each bin with intervals, and the share predicted as background.
 
     Args:
-        bins: of ``Diagnosis.bins``.
-        title: above.
+        bins: table as ``Diagnosis.bins``.
+        title: title of the figure.
     """
     use_style()
     foreground = bins.drop(index="background")
@@ -107,12 +107,12 @@ def by_bin(bins: pd.DataFrame, title: str = "") -> Figure:
 
 
 def stacked(table: pd.DataFrame, label: str, title: str = "") -> Figure:
-    """Where the proposals or the boxes of each bin go, a bar a bin.
+    """Plot the shares of each bin's proposals or boxes by predicted class, one bar per bin.
 
     Args:
         table: ``Diagnosis.destinations`` or ``Diagnosis.boxes``.
-        label: what is shared out.
-        title: above.
+        label: label of the x axis, such as ``proposals (%)``.
+        title: title of the figure.
     """
     use_style()
     figure, axis = plt.subplots(figsize=(7.2, 0.42 * len(table) + 1.1), layout="constrained")
@@ -123,12 +123,12 @@ def stacked(table: pd.DataFrame, label: str, title: str = "") -> Figure:
 
 
 def reliability(curve: pd.DataFrame, errors: pd.Series, title: str = "") -> Figure:
-    """Accuracy against confidence by bin of the predicted class; the size of a point is its proposals.
+    """Plot accuracy against confidence by bin of the predicted class; point size shows the number of proposals.
 
     Args:
-        curve: of ``Diagnosis.reliability``.
+        curve: table as ``Diagnosis.reliability``.
         errors: expected calibration error by group.
-        title: above.
+        title: title of the figure.
     """
     use_style()
     figure, axis = plt.subplots(figsize=(4.6, 3.8), layout="constrained")

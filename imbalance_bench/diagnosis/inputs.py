@@ -1,8 +1,8 @@
-"""What a diagnosis starts from: a detector, its checkpoint and annotations, checked against each other.
+"""Inputs of a diagnosis: a detector, its checkpoint and annotations, checked against each other.
 
-Categories are numbered anew, 1..C in the order of the checkpoint's labels, and images are listed that are there; so
-what is written here is all that is read afterwards. The training images are parted: ``fitting`` are those that
-classifiers are tried on, ``held_out`` those that hyper-parameters are chosen on.
+Categories get new ids, 1..C in the order of the checkpoint's labels, and only existing images are listed. Later steps
+read only the files that are written here. The training images are split: the tried classifiers are fitted to
+``fitting``, and hyper-parameters are chosen on ``held_out``.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from imbalance_bench.runtime.files import json_text
 from imbalance_bench.runtime.progress import Advance, Reporter
 
 KEPT = 10
-"""Images of a class that are kept, where only some of the images are looked at."""
+"""Number of images of each class that are kept if only some of the images are used."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the user names.
+    """The inputs that the user gives.
 
     Attributes:
         config: mmdet configuration of the detector.
-        checkpoint: its weights.
-        train_annotations: COCO or LVIS format.
-        val_annotations: the same.
+        checkpoint: weights of the detector.
+        train_annotations: annotations of the training images, COCO or LVIS format.
+        val_annotations: annotations of the validation images, in the same format.
         images: folder that file names of training images are relative to.
-        val_images: the same of validation images.
-        max_images: of each split, at most; None: all.
-        bin_edges: by train instances; None: the file's, LVIS's, or chosen from the counts where a bin were empty.
-        skip_missing: go without images that are not there, cannot be read, or are not of the annotated size.
-        seed: of everything random.
-        verify_images: decode every image, not a sample beside every header.
-        label_order: what tells which class a label is: the checkpoint's class ``names``, or the annotations' ``file``.
+        val_images: folder that file names of validation images are relative to.
+        max_images: at most so many images of each split; None: all.
+        bin_edges: edges by train instances; None: from the file, LVIS's, or, if a bin is empty, chosen from the counts.
+        skip_missing: skip images that are missing, cannot be read, or do not have the annotated size.
+        seed: seed of all random choices.
+        verify_images: decode every image; otherwise all headers are read and only a sample is decoded.
+        label_order: source of the order of labels: the checkpoint's class ``names``, or the annotations' ``file``.
     """
 
     config: Path
@@ -67,14 +67,14 @@ class Given:
 
 @dataclass(frozen=True, eq=False)
 class Inputs(ByValue):
-    """What was made of it.
+    """The checked inputs of a diagnosis.
 
     Attributes:
-        detector: of the configuration.
-        tuning: classifiers are fitted to some training images, and measured on the others.
-        final: classifiers are fitted to those others too, and measured on the validation images.
-        category_ids: (C,) ids of the user's, in label order.
-        notes: what was found and decided, a line each.
+        detector: the detector of the configuration.
+        tuning: data set to fit classifiers to a part of the training images, and measure them on the held-out part.
+        final: data set to fit classifiers also to the held-out part, and measure them on the validation images.
+        category_ids: (C,) the user's category ids, in label order.
+        notes: remarks and decisions, one per line.
     """
 
     detector: ForeignDetector
@@ -85,18 +85,18 @@ class Inputs(ByValue):
 
 
 def check(given: Given, folder: Path, reporter: Reporter | None = None) -> tuple[Inputs, dict[Path, str]]:
-    """Check everything.
+    """Check all inputs of a diagnosis.
 
     Args:
-        given: what the user names.
-        folder: where the files stand that are made of it.
+        given: the inputs that the user gives.
+        folder: folder for the files that are made from the inputs.
         reporter: shows progress.
 
     Returns:
-        What was made of it, and the files below ``folder`` that it reads, which are to be written.
+        The checked inputs, and the content of files in ``folder`` that they refer to; the caller writes these files.
 
     Raises:
-        InputError: something is missing, wrong, or does not fit the rest.
+        InputError: an input is missing, wrong, or does not fit the others.
     """
     detector = ForeignDetector.from_config(given.config)
     content = checkpoints.load(given.checkpoint)
@@ -155,10 +155,10 @@ def check(given: Given, folder: Path, reporter: Reporter | None = None) -> tuple
 
 
 def _classifier_rows(content: Mapping[str, Any], path: Path, detector: ForeignDetector) -> int:
-    """C of the checkpoint, which the configuration must share.
+    """Return C of the checkpoint's classifiers, checked against the configuration.
 
     Raises:
-        InputError: no classifier in it, or of another shape than configured.
+        InputError: the checkpoint has no classifier, or one of another shape than configured.
     """
     found = {name: tensor for name, tensor in content["state_dict"].items() if checkpoints.is_classifier(name)}
     weights = [tensor for name, tensor in found.items() if name.endswith("weight")]
@@ -178,7 +178,7 @@ def _classifier_rows(content: Mapping[str, Any], path: Path, detector: ForeignDe
 
 
 def _reader(detector: ForeignDetector) -> Reader:
-    """How the configuration loads images."""
+    """Return the image reader with the settings of the configuration."""
     loading = detector.transforms[0] if detector.transforms else {}
     return Reader(str(loading.get("imdecode_backend", "cv2")), str(loading.get("color_type", "color")))
 
@@ -186,7 +186,7 @@ def _reader(detector: ForeignDetector) -> Reader:
 def _read(
     path: Path, folder: Path, what: str, given: Given, reader: Reader, advance: Advance
 ) -> tuple[dict[str, Any], list[str]]:
-    """A checked annotation file without images that are left out, and what is odd about it."""
+    """Read and check an annotation file; return it without the skipped images, and remarks on it."""
     content = read_json(path)
     findings = coco_format.check(content, str(path))
     if not folder.is_dir():
@@ -195,14 +195,14 @@ def _read(
     found = images.checked(
         content, folder, str(path), skip=given.skip_missing, verify=given.verify_images, reader=reader, advance=advance
     )
-    # Masks are not looked at here.
+    # Masks are not used here.
     return found.content, [*replace(findings, odd_masks=()).notes(), *found.notes]
 
 
 def _category_ids(
     train: Mapping[str, Any], meta: Mapping[Any, Any], rows: int, given: Given
 ) -> tuple[np.ndarray, list[str]]:
-    """(C,) category ids in the order of the checkpoint's labels (``label_order``)."""
+    """Return the (C,) category ids in the order of the checkpoint's labels (``label_order``), and remarks."""
     listed = [(category["id"], category["name"]) for category in train["categories"]]
     classes = class_names(meta)
     fits = classes is not None and len(classes) == rows
@@ -222,7 +222,7 @@ def _category_ids(
 
 
 def _renumbered(content: Mapping[str, Any], ids: np.ndarray) -> dict[str, Any]:
-    """The content with category ids 1..C in the order of ``ids``, what has others left out."""
+    """Renumber category ids to 1..C in the order of ``ids``; other categories and their annotations are left out."""
     number = {int(category_id): position for position, category_id in enumerate(ids, start=1)}
     images = []
     for image in content["images"]:
@@ -243,11 +243,11 @@ def _renumbered(content: Mapping[str, Any], ids: np.ndarray) -> dict[str, Any]:
 
 
 def choose_bin_edges(counts: np.ndarray, bins: int = 4) -> tuple[int, ...]:
-    """Edges that split classes into about equal parts by train instances, each to one significant digit if it can.
+    """Choose edges that split classes into about equal parts by train instances, rounded to one digit if possible.
 
     Args:
         counts: (C,) train instances.
-        bins: at most; fewer where classes have the same counts.
+        bins: largest number of bins; there are fewer if classes have the same counts.
     """
     edges: list[int] = []
     for quantile in np.quantile(counts, np.arange(1, bins) / bins):
@@ -277,7 +277,7 @@ def _bin_edges(
 
 
 def _counts_only(table: CategoryTable, edges: tuple[int, ...]) -> dict[str, Any]:
-    """The categories as a file without annotations, whose counts are those of everything."""
+    """Return the categories as an annotation file without annotations, with the counts of the whole training file."""
     frame = table.frame()
     columns = ["id", "name", "image_count", "instance_count", "frequency"]
     return {
@@ -289,7 +289,7 @@ def _counts_only(table: CategoryTable, edges: tuple[int, ...]) -> dict[str, Any]
 
 
 def _some(content: dict[str, Any], most: int | None, rng: np.random.Generator, kept: int) -> dict[str, Any]:
-    """At most so many images at random, but of each class so many where it has them: rarest first."""
+    """Choose at most ``most`` images at random, with up to ``kept`` images of each class, rarest classes first."""
     images = [image["id"] for image in content["images"]]
     if most is None or len(images) <= most:
         return content

@@ -1,4 +1,4 @@
-"""A diagnosis as one HTML page that needs nothing beside it: tables that sort, figures, images, commands."""
+"""A diagnosis as one self-contained HTML page: sortable tables, figures, images, commands."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from imbalance_bench.runtime.progress import duration
 
 PAGE = "report.html"
 CONTROL = "x2-cls"
-"""The classifier as it is, trained as much longer as the methods train theirs."""
+"""Control method: the unchanged classifier, trained longer by as much as the methods train theirs."""
 GALLERY, LOOKED_AT = 6, 400
-"""Images that are shown, and that are searched for them."""
+"""Number of images that are shown, and of images that are searched for them."""
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("imbalance_bench.diagnosis"),
@@ -43,14 +43,14 @@ _TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-"""Whatever is put into a template is text there, no markup."""
+"""Values in a template are escaped: they are shown as text, never read as markup."""
 
 
 def write(diagnosis: Diagnosis) -> Path:
     """Write the page into the diagnosis's folder.
 
     Returns:
-        Its path.
+        The path of the page.
     """
     path = diagnosis.folder / PAGE
     write_text(path, render(diagnosis))
@@ -58,7 +58,7 @@ def write(diagnosis: Diagnosis) -> Path:
 
 
 def render(diagnosis: Diagnosis) -> str:
-    """Fill the template; no text of the diagnosis is markup in it, and the browser is told to run its script alone."""
+    """Fill the template; texts of the diagnosis are escaped, and the browser may run only the page's own script."""
     summary, tried = diagnosis.summary, [str(name) for name in diagnosis.fixes.index if name != "baseline"]
     script, style = (Markup(_TEMPLATES.get_template(f"page.{kind}").render()) for kind in ("js", "css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -88,7 +88,7 @@ def render(diagnosis: Diagnosis) -> str:
 
 
 def _recommended(diagnosis: Diagnosis) -> dict[str, Any] | None:
-    """What the page says of the recommended fix; None where there is none."""
+    """Return the texts on the recommended fix; None if there is none."""
     if diagnosis.recommended is None:
         return None
     row = diagnosis.fixes.loc[diagnosis.recommended]
@@ -100,7 +100,7 @@ def _recommended(diagnosis: Diagnosis) -> dict[str, Any] | None:
 
 
 def _images(diagnosis: Diagnosis) -> dict[str, dict[str, str] | None]:
-    """The figures of the page, with their captions; no norms where the classifier has none."""
+    """Draw the figures of the page, with their captions; None for the norms if the classifier has no weights."""
     table = diagnosis.per_category.rename(columns=str)
     norms = None
     if table["weight_norm"].iloc[:-1].notna().any():
@@ -135,7 +135,7 @@ def _images(diagnosis: Diagnosis) -> dict[str, dict[str, str] | None]:
 
 
 def _image(figure: Figure, caption: str, kind: str = "svg+xml") -> dict[str, str]:
-    """A figure as an address that holds it."""
+    """Encode a figure as a data URL."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind.partition("+")[0], dpi=130)
     plt.close(figure)
@@ -143,7 +143,7 @@ def _image(figure: Figure, caption: str, kind: str = "svg+xml") -> dict[str, str
 
 
 Cell = tuple[str, Any]
-"""What is shown, and what a column is sorted by."""
+"""The text that is shown, and the value that the column is sorted by."""
 
 
 def _fixes(fixes: pd.DataFrame) -> dict[str, list[Cell]]:
@@ -200,7 +200,7 @@ def _losses(losses: pd.DataFrame) -> dict[str, list[Cell]]:
 
 
 def _table(columns: Mapping[str, list[Cell]], marks: Mapping[str | None, str] = MappingProxyType({})) -> dict[str, Any]:
-    """A table as the template reads it; ``marks``: the class of some rows, by their first cell."""
+    """Convert a table for the template; ``marks`` gives the CSS class of some rows, by the text of their first cell."""
     kinds = {
         name: "text" if any(isinstance(value, str) for _, value in cells) else "number"
         for name, cells in columns.items()
@@ -221,10 +221,10 @@ def _table(columns: Mapping[str, list[Cell]], marks: Mapping[str | None, str] = 
 def rescued(
     diagnosis: Diagnosis, count: int = GALLERY
 ) -> list[tuple[int, np.ndarray, pd.DataFrame, dict[str, pd.DataFrame]]]:
-    """Images with the most tail objects that the recommended fix finds and the detector as it is does not.
+    """Find images where the recommended fix finds the most tail objects beyond those of the unchanged detector.
 
     Returns:
-        (image id, (h, w, 3) pixels, ground truth, best detections by run) of each; unreadable images left out.
+        (image id, (h, w, 3) pixels, ground truth, best detections by run) of each; unreadable images are left out.
     """
     if diagnosis.recommended is None:
         return []
@@ -259,7 +259,7 @@ def rescued(
 
 
 def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """How the diagnosis was made, by name."""
+    """Return the settings and provenance of the diagnosis, by name."""
     provenance = summary["provenance"]
     return {
         "date": provenance["date"],
@@ -272,7 +272,7 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _took(summary: Mapping[str, Any]) -> str:
-    """Measured time of this call, and of what earlier ones had done."""
+    """Describe the measured time of this call, and of the runs from earlier calls."""
     line, resumed = duration(summary["seconds"]), summary["resumed"]
     if resumed["runs"]:
         line += (

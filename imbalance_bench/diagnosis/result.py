@@ -1,4 +1,4 @@
-"""What a diagnosis found: tables and a few numbers, saved as CSV and JSON, read back as they were."""
+"""The result of a diagnosis: tables and a few numbers, which are saved as CSV and JSON and can be read again."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ TABLES = {
     "per_category": "label", "bins": "bin", "destinations": "bin", "boxes": "bin", "losses": "label",
     "reliability": None, "fixes": "method",
 }  # fmt: skip
-"""Tables and what their rows are called by."""
+"""Tables, and the column that is the index of each."""
 SUMMARY = "diagnosis.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis(ByValue):
-    """A detector's imbalance, and what helps.
+    """The imbalance of a detector's classifier, and the fixes that help.
 
     Attributes:
-        folder: of all that was written.
-        summary: detector, inputs and what was decided on them (``notes``), correlation of weight norms and train
-            instances, the verdict in words, the recommended method, provenance, how it was ``called``, mAPs on held-out
-            images of the methods that were ``tuned``, what was ``exported``, ``seconds`` of the call, and number and
-            seconds of the runs that an earlier call had done (``resumed``).
-        per_category: index ``label``, background last; columns of ``evaluation.per_category`` of the detector as it is;
-            ``id`` is the user's own.
-        bins: index ``bin``; of the detector as it is: ``classes``, ``interval``, ``ap``, ``accuracy`` and
+        folder: folder with all files of the diagnosis.
+        summary: detector, inputs, remarks and decisions on them (``notes``), correlation of weight norms and train
+            instances, the verdict in words, the recommended method, provenance, the call (``called``), mAPs on held-out
+            images of the ``tuned`` methods, the ``exported`` detector, ``seconds`` of the call, and number and seconds
+            of the runs that an earlier call had done (``resumed``).
+        per_category: index ``label``, background last; columns of ``evaluation.per_category`` for the unchanged
+            detector; ``id`` is the user's category id.
+        bins: index ``bin``; for the unchanged detector: ``classes``, ``interval``, ``ap``, ``accuracy`` and
             ``as_background`` with bounds, ``calibration_error``.
-        destinations: of ``evaluation.predictions.destinations``.
-        boxes: index ``bin``, those with a box: shares of their validation boxes by the best detection on each, whatever
-            its score (``evaluation.error_analysis.takers``).
-        losses: of ``evaluation.predictions.losses_by_class``; ``taken_by`` in words.
-        reliability: of ``evaluation.predictions.reliability``.
-        fixes: index ``method``, best tail gain first, the detector as it is last of all; ``title``, ``settings``,
+        destinations: result of ``evaluation.predictions.destinations``.
+        boxes: index ``bin``, bins with a box: shares of the validation boxes by the best detection on each box, for
+            any score (``evaluation.error_analysis.box_outcomes``).
+        losses: result of ``evaluation.predictions.losses_by_class``; ``taken_by`` as text.
+        reliability: result of ``evaluation.predictions.reliability``.
+        fixes: index ``method``, best tail gain first, the unchanged detector in the last row; ``title``, ``settings``,
             ``mAP``, ``tail``, ``head``, ``AP1``.., gains with bounds and whether they are real, ``accuracy``...
 
     Example:
-        >>> Diagnosis.read("diagnosis")  # that of an earlier call
+        >>> Diagnosis.read("diagnosis")  # the result of an earlier call
         Traceback (most recent call last):
         imbalance_bench.runtime.errors.InputError: diagnosis/diagnosis.json: no such file, expected a JSON file
     """
@@ -62,11 +62,11 @@ class Diagnosis(ByValue):
 
     @property
     def recommended(self) -> str | None:
-        """Name of the method to take; None where none helps."""
+        """The name of the recommended method; None if no method helps."""
         return self.summary["recommended"]
 
     def save(self) -> None:
-        """A CSV file a table, and the summary, which comes last."""
+        """Write one CSV file per table, then the summary."""
         for name, index in TABLES.items():
             table: pd.DataFrame = getattr(self, name)
             text = table.to_csv(index=index is not None)
@@ -77,10 +77,10 @@ class Diagnosis(ByValue):
 
     @classmethod
     def read(cls, folder: str | Path) -> Diagnosis:
-        """What was saved in a folder.
+        """Read a diagnosis that was saved in a folder.
 
         Raises:
-            InputError: not a diagnosis, or an unfinished one.
+            InputError: the folder holds no diagnosis, or an unfinished one.
         """
         folder = Path(folder)
         summary = read_json(folder / SUMMARY)
@@ -99,7 +99,7 @@ class Diagnosis(ByValue):
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers where a whole column is numbers, an empty cell being none; names stay text."""
+    """Convert columns of text to numbers or booleans, an empty cell to NaN; columns of names stay text."""
     words = ("name", "title", "settings", "taken_by", "group", "frequency", "interval")
     for column in frame:
         if column in words:

@@ -1,4 +1,4 @@
-"""Views of a diagnosis: the tables that people read."""
+"""Formatted tables of a diagnosis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from imbalance_bench.evaluation.views import percent
 
 
 def ranking(diagnosis: Diagnosis) -> pd.DataFrame:
-    """The fixes in percent, index ``method``: gains on tail and head with intervals, and mAP."""
+    """Return the fixes in percent, index ``method``: gains on tail and head with intervals, and mAP."""
     fixes = diagnosis.fixes
     columns = {"settings": fixes["settings"]}
     for group in ("tail", "head"):
@@ -22,7 +22,7 @@ def ranking(diagnosis: Diagnosis) -> pd.DataFrame:
 
 
 def interval(value: float, low: float, high: float) -> str:
-    """``+1.2 [+0.3, +2.0]``, of fractions in percent; ``-`` without a value."""
+    """Format a gain and its interval, fractions in percent: ``+1.2 [+0.3, +2.0]``; ``-`` for NaN."""
     if value != value:
         return "-"
     return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"

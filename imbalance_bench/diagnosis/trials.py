@@ -1,4 +1,4 @@
-"""Runs on somebody's detector: its own classifier is the baseline, its proposals are cached once."""
+"""Runs on the user's detector: its own classifier is the baseline, its proposals are cached once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from imbalance_bench.training.end_to_end import build_detector, load_features
 
 
 def open_benches(given: Given, inputs: Inputs, folder: Path, reporter: Reporter) -> tuple[Benchmark, Benchmark]:
-    """Open runs on all chosen training images, measured on validation; and those that settings are chosen by."""
+    """Create two benchmarks: on all chosen training images, measured on validation; and one to choose settings."""
     finished = partial(adopt, inputs.detector)
     tuning, final = (
         Setup(data, inputs.detector, seed=given.seed, reporter=reporter) for data in (inputs.tuning, inputs.final)
@@ -31,7 +31,7 @@ def open_benches(given: Given, inputs: Inputs, folder: Path, reporter: Reporter)
 
 
 def cache_proposals(bench: Benchmark, tuning: Benchmark) -> RunFolder:
-    """Measure the detector as it is, and cache what all that follows reads; its run folder."""
+    """Measure the unchanged detector, and cache the proposals for all later runs; return its run folder."""
     plain = [SoftmaxClassifier(1, 1)] * bench.setup.detector.num_stages
     for one in (tuning, bench):  # the second is fitted to the images of the first, too
         one.cache(one.run(BASELINE)).make("train", plain)
@@ -39,10 +39,10 @@ def cache_proposals(bench: Benchmark, tuning: Benchmark) -> RunFolder:
 
 
 def adopt(detector: ForeignDetector, path: Path) -> TwoStageDetector:
-    """The detector of its user's checkpoint, its heads hosting its classifiers, in evaluation mode.
+    """Build the detector of the user's checkpoint, with its classifiers in heads of this package, in evaluation mode.
 
     Raises:
-        InputError: the checkpoint's tensors are not those of the configured model.
+        InputError: the checkpoint's tensors do not fit the configured model, or are not finite.
     """
     state = checkpoints.load(path)["state_dict"]
     state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}

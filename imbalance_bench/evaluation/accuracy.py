@@ -1,4 +1,4 @@
-"""What the scores of proposals say of each label, before NMS: accuracy (section 5.2), mean score, calibration."""
+"""Measures of each label from the scores of proposals, before NMS: accuracy (section 5.2), mean score, calibration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imbalance_bench.evaluation.calibration import Calibration
 
 
 class ProposalAccuracy:
-    """Sums over all test-time proposals, whose scores come by in parts; background competes with the classes.
+    """Sums over all test-time proposals, added in parts; background competes with the classes.
 
     The prediction is the best final score; on equal scores the lower label counts as predicted.
 
@@ -19,7 +19,7 @@ class ProposalAccuracy:
         num_classes: C.
 
     Attributes:
-        calibration: of the predictions.
+        calibration: counts for the calibration of the predictions.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -29,7 +29,7 @@ class ProposalAccuracy:
         self._scores = np.zeros(self._width)
 
     def add(self, scores: Tensor, labels: Tensor) -> None:
-        """Some proposals: (n, C + 1) scores with background last, (n,) labels 0..C, on any device.
+        """Add some proposals: (n, C + 1) scores with background last, (n,) labels 0..C, on any device.
 
         Raises:
             ValueError: a width other than C + 1, lengths that differ, a label out of range, or NaN among the scores.
@@ -54,7 +54,7 @@ class ProposalAccuracy:
         self._scores += np.bincount(label, columns[3], minlength=self._width)
 
     def frame(self) -> pd.DataFrame:
-        """The measures of each label.
+        """Return the measures of each label.
 
         Returns:
             Index ``label`` 0..C (background last); columns ``proposals``, ``correct`` (counts), ``accuracy``,

@@ -1,6 +1,6 @@
-"""Detections as other libraries hand them over: their objects are read by their fields, none of them is imported.
+"""Read the detections of other libraries: objects are read by their fields, and no library is imported.
 
-Each function gives (boxes, scores, labels[, masks]) of one image, as ``Detections.from_images`` takes them.
+Each function returns (boxes, scores, labels[, masks]) of one image, as ``Detections.from_images`` expects them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imbalance_bench.runtime.arrays import as_array, numpy_of
 from imbalance_bench.runtime.errors import InputError
 
 Names = Mapping[int, str] | Sequence[str]
-"""Of classes by the number that a library gives them."""
+"""Names of classes, by the class number of the library."""
 Image = tuple[Any, ...]
 
 
@@ -87,15 +87,15 @@ def read(
     """Read the results of one image or of several.
 
     Args:
-        reader: of this library.
-        found: its object, or a list of one an image.
-        image_ids: id of each.
-        categories: labels are found in it by name; None: they are numbers from ``first`` on in category order.
-        names: of the library's classes, if its objects do not say them.
+        reader: reads one object of this library.
+        found: the object of one image, or a list of objects, one per image.
+        image_ids: id of each image.
+        categories: labels are found in it by name; None: class numbers count from ``first`` in category order.
+        names: names of the library's classes, if its objects do not contain them.
         first: the library's number of the first class.
 
     Raises:
-        InputError: not such objects, not as many ids, or a detection of a class that is not known.
+        InputError: objects of another kind, another number of ids, or a detection of an unknown class.
     """
     ids = np.atleast_1d(as_array("image_ids", np.atleast_1d(numpy_of(image_ids)), (None,), "integers"))
     objects = list(found) if isinstance(found, (list, tuple)) else [found]
@@ -114,7 +114,7 @@ def read(
                 raise InputError("names: missing, expected the name of each class, to find its label in 'categories'")
             labels = _by_name(labels, known, categories, image_id)
         images.append((boxes, scores, labels, *masks))
-    if any(len(image) == 4 for image in images):  # what is empty may lack its masks
+    if any(len(image) == 4 for image in images):  # images without detections may lack masks
         images = [image if len(image) == 4 or len(image[1]) else (*image, []) for image in images]
     if len({len(image) for image in images}) > 1:
         raise InputError("masks: some images have them and others do not, expected all or none")
@@ -122,7 +122,7 @@ def read(
 
 
 def _by_name(labels: np.ndarray, names: Names, categories: CategoryTable, image_id: int) -> np.ndarray:
-    """Our label of each detection."""
+    """Find the label of each detection in ``categories`` by the name of its class."""
     label_of = {name: label for label, name in enumerate(categories.names)}
     found = np.zeros(len(labels), dtype=np.int64)
     for own in np.unique(labels).tolist():
@@ -137,12 +137,12 @@ def _by_name(labels: np.ndarray, names: Names, categories: CategoryTable, image_
 
 
 def _named(labels: np.ndarray, names: ArrayLike) -> dict[int, str]:
-    """Names by number, from those of each detection."""
+    """Return the name of each class number, from the names of the detections."""
     return dict(zip(labels.tolist(), map(str, numpy_of(names).tolist()), strict=True))
 
 
 def _image(boxes: Any, scores: Any, labels: Any, *, masks: Any = None) -> Image:
-    """Checked columns of one image; masks (N, H, W) as run lengths."""
+    """Check the columns of one image, and encode its masks (N, H, W) as run lengths."""
     corners = as_array("boxes", boxes, (None, 4), "numbers")
     count = len(corners)
     numbers = as_array("labels", labels, (count,), "numbers")
@@ -162,7 +162,7 @@ def _field(found: Any, field: str, what: str) -> Any:
 
 
 def _keys(found: Any, what: str) -> list[Any]:
-    """``boxes``, ``scores`` and ``labels`` of a dictionary."""
+    """Return ``boxes``, ``scores`` and ``labels`` of a dictionary."""
     if not isinstance(found, Mapping):
         raise InputError(f"{what}: found {type(found).__name__}, expected a dictionary an image")
     missing = [key for key in ("boxes", "scores", "labels") if key not in found]

@@ -26,8 +26,8 @@ def evaluate(
     crowd regions are ignored, and the best ``max_detections`` of an image *and category* count.
 
     Args:
-        detections: of the ground truth's images.
-        truth: boxes or masks.
+        detections: detections in the ground truth's images.
+        truth: ground truth of boxes or masks.
         evaluator: ``hotcoco``, or ``lvis``, the official package, only for federated annotations. Both agree.
         max_detections: 300 on LVIS.
 
@@ -79,7 +79,7 @@ def evaluate(
 def average_precision_by_iou(
     detections: Detections, truth: GroundTruth, max_detections: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (10, C) AP and (10, C) recall at each IoU, by hotcoco; -1 without a box that counts."""
+    """Compute (10, C) AP and (10, C) recall at each IoU with hotcoco; -1 for a category without a box that counts."""
     ground_truth = _ground_truth(truth)
     found = _results(ground_truth, detections, truth, truth.counted(detections, max_detections))
     run = hotcoco.COCOeval(ground_truth, found, truth.iou_type, lvis_style=truth.lvis_style)
@@ -92,7 +92,7 @@ def average_precision_by_iou(
 
 
 def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
-    """Hand ground truth over; images and categories are numbered by their places, for hotcoco takes no negative id."""
+    """Convert the ground truth; images and categories are numbered from 0, as hotcoco accepts no negative id."""
     tables: dict[str, Any] = {} if truth.judged is None else dict(zip(LISTS, (truth.judged, truth.open), strict=True))
     images: list[dict[str, Any]] = [
         {"id": place, **{field: [] for field in tables}} for place in range(len(truth.image_ids))
@@ -107,7 +107,7 @@ def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
         truth.images,
         truth.labels,
         truth.boxes,
-        # All that hotcoco has to know of an area is whether it counts.
+        # hotcoco uses the area only to decide whether the box counts.
         area=np.where(truth.ignored, -1.0, 1.0),
         iscrowd=truth.crowd,
         segmentation=masks if truth.iou_type == "segm" else None,
@@ -115,7 +115,7 @@ def _ground_truth(truth: GroundTruth) -> hotcoco.COCO:
 
 
 def _results(ground_truth: hotcoco.COCO, detections: Detections, truth: GroundTruth, rows: np.ndarray) -> hotcoco.COCO:
-    """Hand some rows of the detections over: hotcoco's columns are image, x, y, width, height, score, category."""
+    """Convert some rows of the detections to hotcoco's columns: image, x, y, width, height, score, category."""
     columns = np.empty((len(rows), 7))
     columns[:, 0] = np.searchsorted(truth.image_ids, detections.image_ids[rows])
     columns[:, 1:5] = detections.boxes[rows]
@@ -124,6 +124,6 @@ def _results(ground_truth: hotcoco.COCO, detections: Detections, truth: GroundTr
     columns[:, 6] = detections.labels[rows]
     if truth.iou_type == "bbox" or detections.masks is None:
         return ground_truth.load_res(columns)
-    # Of masks, a box says nothing; one whose area did not count would change what is ignored.
+    # For masks the box has no meaning; a box whose area does not count would change what is ignored.
     columns[:, 1:5] = 0
     return ground_truth.load_res(columns, segmentation=[detections.masks.rle(row) for row in rows.tolist()])

@@ -1,4 +1,4 @@
-"""The detections that AP_fixed asks for: the best of each class over a whole set, from the scores of its proposals."""
+"""The detections that AP_fixed needs: the best of each class over a whole set, from the scores of its proposals."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.proposals.store import ProposalSet
 
 PER_CLASS = 10_000
-"""Detections of a class over the set."""
+"""Number of detections of a class that are kept over the set."""
 BEFORE_NMS = 2 * PER_CLASS
-"""Proposals of a class that are suppressed among each other; exact where NMS leaves half of them."""
+"""Number of proposals of a class that enter NMS; the result is exact where NMS keeps at least half of them."""
 
 
 class BestOfEachClass:
-    """The best proposals of each class over a set, as their scores come by in parts.
+    """The best proposals of each class over a set, whose scores are added in parts.
 
     Args:
         num_classes: C.
-        limit: kept of each class.
+        limit: number of proposals kept for each class.
     """
 
     def __init__(self, num_classes: int, limit: int = BEFORE_NMS) -> None:
@@ -32,7 +32,7 @@ class BestOfEachClass:
         self._rows = torch.empty((num_classes, 0), dtype=torch.long)
 
     def add(self, scores: Tensor, first: int) -> None:
-        """Scores (n, C + 1) of the proposals from row ``first`` on."""
+        """Add the (n, C + 1) scores of the proposals from row ``first`` on."""
         foreground = scores[:, :-1].T.float().cpu()
         rows = torch.arange(first, first + len(scores)).expand_as(foreground)
         self._scores, self._rows = torch.cat([self._scores, foreground], 1), torch.cat([self._rows, rows], 1)
@@ -41,11 +41,11 @@ class BestOfEachClass:
             self._rows = self._rows.gather(1, best)
 
     def detections(self, val: ProposalSet, iou_threshold: float = 0.5) -> Detections:
-        """Class-wise NMS in each image, and of what it leaves the best ``PER_CLASS`` of each class.
+        """Apply class-wise NMS in each image, then keep the best ``PER_CLASS`` detections of each class.
 
         Args:
-            val: whose rows these are.
-            iou_threshold: of NMS.
+            val: the proposals that were added.
+            iou_threshold: IoU threshold of NMS.
         """
         labels = torch.arange(len(self._rows))[:, None].expand_as(self._rows).flatten().numpy()
         rows, scores = self._rows.flatten().numpy(), self._scores.flatten().numpy()
@@ -68,7 +68,7 @@ class BestOfEachClass:
             boxes.append(found[keep].numpy())
         chosen = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
         corners = np.concatenate(boxes) if boxes else np.zeros((0, 4), dtype=np.float32)
-        # Of each class the best, over all images.
+        # Keep the best of each class over all images.
         by_class = np.lexsort((-scores[chosen], labels[chosen]))
         starts = np.searchsorted(labels[chosen][by_class], labels[chosen][by_class])
         within = np.sort(by_class[np.arange(len(by_class)) - starts < PER_CLASS])
@@ -77,7 +77,7 @@ class BestOfEachClass:
 
 
 def _class_wise_nms(boxes: Tensor, scores: np.ndarray, labels: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Places that are left; candidates are sorted by label, so a class is a run."""
+    """Return the positions that NMS keeps; candidates are sorted by label, so each class is one block."""
     bounds = np.flatnonzero(np.diff(labels, prepend=-1, append=labels[-1] + 1))
     values, corners = torch.from_numpy(scores).double(), boxes.double()
     left = [

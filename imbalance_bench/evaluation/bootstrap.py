@@ -1,4 +1,4 @@
-"""Bootstrap intervals: what another draw of validation images, or of classes, could have given.
+"""Bootstrap intervals: the results that another draw of validation images, or of classes, could have given.
 
 *Over images* (``bootstrap``, ``compare``, ``diagnose``): images drawn with replacement, AP of each draw, runs compared
 in pairs. It tells what another set of validation images of the same size could have given. *Over classes*
@@ -31,15 +31,15 @@ LEVEL = 0.95
 def bootstrap(
     matches_list: Sequence[Matches], categories: CategoryTable, *, resamples: int = 200, seed: int = 0
 ) -> pd.DataFrame:
-    """Mean APs of several runs on images drawn with replacement, the same images for every run.
+    """Compute mean APs of several runs on images drawn with replacement, the same images for every run.
 
     A category that has no box in a draw does not count in it.
 
     Args:
-        matches_list: of runs on the same images.
-        categories: their bins and frequencies.
+        matches_list: matches of runs on the same images.
+        categories: give bins and frequencies.
         resamples: number of draws.
-        seed: of the generator.
+        seed: seed of the random generator.
 
     Returns:
         Columns ``resample``, ``run`` (position in ``matches_list``), ``measure`` (``mAP``, ``AP1``.., ``APr``,
@@ -61,18 +61,18 @@ def bootstrap(
 
 
 def draw_images(count: int, resamples: int, seed: int) -> np.ndarray:
-    """(R, I) how often each of ``count`` images comes in each draw."""
+    """Draw images with replacement: return (R, I) how often each of ``count`` images occurs in each draw."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
 
 
 def mean_ap(ap: np.ndarray, categories: CategoryTable) -> pd.DataFrame:
-    """``measures.AP``'s keys of many APs at once: (R, C) to R rows, columns ``mAP``, ``AP1``.., ``APr``.. ."""
+    """Compute the keys of ``measures.AP`` for (R, C) APs: R rows, columns ``mAP``, ``AP1``.., ``APr``.. ."""
     frame, (means,) = pd.DataFrame(ap), AP.means
     return pd.DataFrame({key: frame[labels].mean(axis=1) for key, labels in means.groups(categories).items()})
 
 
 def bounds(values: pd.Series, draws: pd.DataFrame) -> pd.DataFrame:
-    """``low`` and ``high`` of each value, reflected quantiles of its draws (a column each); NaN draws are left out."""
+    """Compute ``low`` and ``high`` of each value, reflected quantiles of its draws (one column each), NaN left out."""
     low = 2 * values - draws.quantile((1 + LEVEL) / 2)
     high = 2 * values - draws.quantile((1 - LEVEL) / 2)
     return pd.DataFrame({"low": low, "high": high}, dtype=np.float64)
@@ -81,13 +81,13 @@ def bounds(values: pd.Series, draws: pd.DataFrame) -> pd.DataFrame:
 def over_classes(
     values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Return a statistic of classes and the bounds of its 95 % interval, the classes drawn with replacement.
+    """Return a statistic over classes and the bounds of its 95 % interval, with classes drawn with replacement.
 
     Args:
-        values: (n, ...) what is known of each class.
-        statistic: (R, n, ...) values of the classes of R draws -> (R,); a draw of which it is NaN is left out.
-        resamples: drawn.
-        seed: of the generator.
+        values: (n, ...) values of each class.
+        statistic: (R, n, ...) values of the classes of R draws -> (R,); draws with the result NaN are left out.
+        resamples: number of draws.
+        seed: seed of the random generator.
     """
     drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
     value = float(statistic(values[None])[0])
@@ -98,12 +98,12 @@ def over_classes(
 def interval_over_classes(
     values: pd.Series | np.ndarray, *, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of a mean over classes, the classes drawn with replacement.
+    """Compute the 95 % interval of a mean over classes, with classes drawn with replacement.
 
     Args:
         values: fractions of a group's classes; NaN (no ground truth) are left out.
-        resamples: drawn.
-        seed: of the generator.
+        resamples: number of draws.
+        seed: seed of the random generator.
 
     Returns:
         (low, high) within 0 and 1; NaN without a value.

@@ -1,8 +1,9 @@
 """Calibration: is a prediction of confidence p right in a share p of the cases?
 
-The expected calibration error is that of Guo et al. (arXiv 1706.04599) but for the intervals of confidence: 10 here,
-each with its lower end, [0, .1), ..., [.9, 1]; there 15, each with its upper end, (a, b]. A score of exactly .5 is so
-counted with those above it. Predictions are taken by predicted class: every bin of classes has an error of its own.
+The expected calibration error is that of Guo et al. (arXiv 1706.04599), except for the intervals of confidence. Here
+there are 10, closed at the lower end: [0, .1), ..., [.9, 1]; there 15, closed at the upper end: (a, b]. A score of
+exactly .5 is therefore counted with those above it. Predictions are grouped by predicted class, so every bin of classes
+has its own error.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import pandas as pd
 STEPS = 10
 """Equal intervals of confidence; fewer than 15 leave more predictions in each."""
 INTERVALS = f"{STEPS} intervals [a, b) of confidence (Guo et al.: 15, (a, b])"
-"""What tables say of their calibration error."""
+"""Description of the intervals, shown with tables of the calibration error."""
 
 
 class Calibration:
-    """Predictions counted by *predicted* label and interval of confidence: all that the curve of any group needs.
+    """Counts of predictions by *predicted* label and interval of confidence, from which any group's curve follows.
 
     Args:
         num_classes: C; label C is background.
-        steps: equal intervals of confidence from 0 to 1.
+        steps: number of equal intervals of confidence from 0 to 1.
     """
 
     def __init__(self, num_classes: int, steps: int = STEPS) -> None:
@@ -31,17 +32,17 @@ class Calibration:
         self._sums = np.zeros((3, num_classes + 1, steps))  # predictions, their confidence, those that are right
 
     def add(self, predicted: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> None:
-        """Predictions: (n,) labels 0..C, (n,) scores, (n,) bool."""
+        """Add predictions: (n,) labels 0..C, (n,) scores, (n,) bool (whether each is correct)."""
         step = np.clip((confidence * self.steps).astype(np.int64), 0, self.steps - 1)
         cells, shape = predicted * self.steps + step, self._sums.shape[1:]
         for sums, weights in zip(self._sums, (None, confidence, correct), strict=True):
             sums += np.bincount(cells, weights, minlength=sums.size).reshape(shape)
 
     def curve(self, groups: Mapping[str, np.ndarray]) -> pd.DataFrame:
-        """The reliability curve of groups of predicted labels.
+        """Return the reliability curve of groups of predicted labels.
 
         Returns:
-            One row a group and interval that has a prediction; columns ``group``, ``low``, ``high``, ``proposals``
+            One row per group and interval that has a prediction; columns ``group``, ``low``, ``high``, ``proposals``
             (their number), ``confidence`` and ``accuracy`` (means).
         """
         parts = []
@@ -63,16 +64,16 @@ class Calibration:
         return pd.concat(parts, ignore_index=True)
 
     def error_by_label(self) -> np.ndarray:
-        """(C + 1,) expected calibration error of the predictions of each label, NaN where there is none."""
+        """Return the (C + 1,) expected calibration error of each predicted label, NaN without predictions."""
         count, confidence, correct = self._sums
         with np.errstate(invalid="ignore"):
             return np.asarray(np.abs(confidence - correct).sum(axis=1) / count.sum(axis=1))
 
 
 def calibration_error(curve: pd.DataFrame) -> pd.Series:
-    """Expected calibration error of each group of a curve: the mean distance of confidence and accuracy.
+    """Compute the expected calibration error of each group: the mean distance between confidence and accuracy.
 
-    Intervals as the module says; a curve's own number of them.
+    Intervals are those of the curve; the docstring of this module describes them.
     """
     gap = (curve["confidence"] - curve["accuracy"]).abs() * curve["proposals"]
     weights = curve.groupby("group", sort=False)["proposals"].sum()

@@ -1,7 +1,7 @@
 """COCO's results format: a list of objects with ``image_id``, ``category_id``, ``score``, ``bbox`` or ``segmentation``.
 
-Every field is checked, nothing is cast: text that looks like a number, true for 1 and 1.5 for an id are refused with
-their place. Columns are checked as a whole first, for files have millions of entries.
+Every field is checked, and no type is converted: text that looks like a number, true in place of 1, and 1.5 as an id
+are refused, with their place in the file. Columns are checked as a whole first, because files have millions of entries.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Columns(ByValue):
         category_ids: (D,) int64.
         boxes: (D, 4) float64 xyxy.
         scores: (D,) float64.
-        masks: of each, or None.
-        notes: what was found, a line each.
+        masks: mask of each result, or None.
+        notes: remarks on the results, one per line.
     """
 
     image_ids: np.ndarray
@@ -43,17 +43,17 @@ class Columns(ByValue):
 
 
 def columns(content: Any, source: str) -> Columns:
-    """Results from what a JSON file holds.
+    """Convert the content of a JSON file of results to arrays.
 
-    Ids are whole numbers (3.0 is one). Without ``bbox`` a result has the box around its mask; ``segmentation`` is
-    run-length encoded, compressed or not, and of all results or of none.
+    Ids are whole numbers (3.0 is one). A result without ``bbox`` gets the box around its mask. ``segmentation`` is
+    run-length encoded, compressed or not; either all results have it or none.
 
     Args:
         content: a list of results.
-        source: the file, for messages.
+        source: name of the file, for messages.
 
     Raises:
-        InputError: something else, with the place of the first wrong value.
+        InputError: the content is not of this format; the message gives the place of the first wrong value.
     """
     if not isinstance(content, list):
         what = "annotations" if isinstance(content, dict) and "annotations" in content else shown(content)
@@ -85,7 +85,7 @@ def _column(
     expected: str,
     source: str,
 ) -> np.ndarray:
-    """(D,) a field of all results: at once where all values are of the plain kind, else one by one."""
+    """Return the (D,) values of a field: checked at once if all have an expected type, else one by one."""
     values = [result.get(field) for result in content]
     if set(map(type, values)) <= kinds:
         try:
@@ -110,7 +110,7 @@ def _checked(
 
 
 def _boxes(content: list[dict[str, Any]], source: str) -> np.ndarray:
-    """(D, 4) xyxy."""
+    """Return the (D, 4) boxes as xyxy."""
     values = [result.get("bbox") for result in content]
     if set(map(type, values)) <= {list} and set(map(len, values)) <= {4}:  # type: ignore[arg-type]
         flat = list(chain.from_iterable(values))  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ def _boxes(content: list[dict[str, Any]], source: str) -> np.ndarray:
 
 
 def _masks(content: list[dict[str, Any]], source: str) -> Masks | None:
-    """The masks where results have them; an empty or null ``segmentation`` is none."""
+    """Return the masks, None if no result has one; an empty or null ``segmentation`` is no mask."""
     found = [result.get("segmentation") for result in content]
     absent = [row for row, mask in enumerate(found) if mask is None or mask in ([], {})]
     if len(absent) == len(found):

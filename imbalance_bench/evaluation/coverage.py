@@ -1,4 +1,4 @@
-"""What proposals cover: the boxes that a classifier could give the right class, were it never wrong."""
+"""Boxes that proposals cover: those that could be found if the classifier made no errors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from imbalance_bench.proposals.store import ProposalSet
 
 
 def best_overlaps(val: ProposalSet, truth: GroundTruth) -> np.ndarray:
-    """(G,) best IoU of each ground-truth box with the boxes that its image's proposals end in.
+    """Compute the (G,) best IoU of each ground-truth box with the regressed boxes of the proposals in its image.
 
-    Where each class has a box regressor, a ground-truth box is compared with the boxes of its own class.
+    If each class has its own box regressor, a ground-truth box is compared with the boxes of its own class.
 
     Args:
         val: cached validation proposals, of the last stage.
-        truth: boxes.
+        truth: ground truth of boxes.
     """
     best = np.zeros(len(truth.boxes))
     of_image = np.argsort(truth.images, kind="stable")
@@ -41,11 +41,13 @@ def best_overlaps(val: ProposalSet, truth: GroundTruth) -> np.ndarray:
 
 
 def proposal_recall(overlaps: np.ndarray, truth: GroundTruth, threshold: float = 0.5) -> np.ndarray:
-    """(C,) share of each category's boxes that a proposal covers, NaN without a box; crowd and ignored ones left out.
+    """Compute the (C,) share of each category's boxes that proposals cover; NaN without a box that counts.
+
+    Crowd regions and ignored boxes are left out.
 
     Args:
-        overlaps: of ``best_overlaps``.
-        truth: the same boxes.
+        overlaps: result of ``best_overlaps``.
+        truth: the ground truth that ``overlaps`` was computed with.
         threshold: IoU from which a box is covered.
     """
     counted, width = ~truth.ignored, truth.categories.num_classes

@@ -1,4 +1,4 @@
-"""Detections of a split: what a run folder keeps, and what users hand in."""
+"""Detections of a split, from a run folder or from the user."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Detections(ByValue):
     Attributes:
         image_ids: (D,) int64.
         labels: (D,) int64, 0..C-1 in category order.
-        boxes: (D, 4) xyxy in pixels of the original image, in single or double precision as they are given.
-        scores: (D,), the same: in single precision, scores of a file that differ could tie.
-        masks: of each detection, or None.
-        notes: what was found when they were read, a line each.
+        boxes: (D, 4) xyxy in pixels of the original image, in single or double precision as given.
+        scores: (D,), in the given precision: rounded to single precision, different scores of a file could tie.
+        masks: mask of each detection, or None.
+        notes: remarks from reading the detections, one per line.
 
     Example:
         >>> found = Detections.from_arrays([7, 7], [[0, 0, 8, 8], [2, 2, 6, 6]], [0.9, 0.4], [0, 3])
@@ -75,7 +75,7 @@ class Detections(ByValue):
     def from_images(cls, image_ids: Sequence[int] | np.ndarray, images: Sequence[tuple[Any, ...]]) -> Detections:
         """Join (boxes, scores, labels) of each image, arrays or tensors as ``postprocess.detect`` returns them.
 
-        A fourth item, of every image or none: its masks as compressed RLEs.
+        Each image may have a fourth item, its masks as compressed RLEs; either all images have it or none.
         """
         parts = [
             tuple(np.asarray(column.cpu() if hasattr(column, "cpu") else column) for column in image[:3])
@@ -94,14 +94,14 @@ class Detections(ByValue):
     def from_arrays(
         cls, image_ids: ArrayLike, boxes: ArrayLike, scores: ArrayLike, labels: ArrayLike, *, masks: Masks | None = None
     ) -> Detections:
-        """Take detections as arrays or tensors of any framework.
+        """Create detections from arrays or tensors of any framework.
 
         Args:
             image_ids: (D,) whole numbers.
             boxes: (D, 4) xyxy in pixels of the original image.
             scores: (D,).
             labels: (D,) whole numbers 0..C-1 in category order.
-            masks: of each, or None.
+            masks: mask of each detection, or None.
 
         Raises:
             InputError: arrays of other shapes or kinds, or values that are NaN or infinite.
@@ -127,14 +127,14 @@ class Detections(ByValue):
     def from_coco(
         cls, results: str | os.PathLike[str] | Sequence[Mapping[str, Any]], categories: CategoryTable
     ) -> Detections:
-        """Take COCO results: a list of objects with ``image_id``, ``category_id``, ``score``, ``bbox`` (xywh).
+        """Create detections from COCO results: objects with ``image_id``, ``category_id``, ``score``, ``bbox`` (xywh).
 
         Args:
-            results: a JSON file (also packed as .gz), or its content; with ``segmentation`` (RLE) masks are read.
-            categories: gives category ids their labels.
+            results: a JSON file (also compressed as .gz), or its content; masks are read from ``segmentation`` (RLE).
+            categories: table that gives the label of each category id.
 
         Raises:
-            InputError: not such results, with the place of what is wrong, or an unknown category.
+            InputError: another format (the message gives the place of the error), or an unknown category.
 
         Example:
             >>> table = CategoryTable.from_arrays([4, 120], ids=[3, 18])
@@ -156,16 +156,16 @@ class Detections(ByValue):
         categories: CategoryTable | None = None,
         names: adapters.Names | None = None,
     ) -> Detections:
-        """Take ``supervision.Detections``, with their masks.
+        """Create detections from ``supervision.Detections``, with their masks.
 
         Args:
-            detections: of one image, or a list of one an image.
-            image_ids: id of the image, or of each.
-            categories: labels are found in it by the names of classes; without, the library's number is the label.
-            names: of the library's classes by number, if ``data['class_name']`` does not say them.
+            detections: the object of one image, or a list of objects, one per image.
+            image_ids: id of the image, or of each image.
+            categories: labels are found in it by class name; None: the library's class number is the label.
+            names: names of the library's classes by number, if ``data['class_name']`` does not contain them.
 
         Raises:
-            InputError: not such objects, not as many ids, or a class that ``categories`` does not have.
+            InputError: objects of another kind, another number of ids, or a class that ``categories`` does not have.
 
         Example:
             >>> from types import SimpleNamespace
@@ -186,11 +186,12 @@ class Detections(ByValue):
         categories: CategoryTable | None = None,
         names: adapters.Names | None = None,
     ) -> Detections:
-        """Take what an ultralytics model returns: a ``Results`` an image; its masks are not read.
+        """Create detections from the ``Results`` of an ultralytics model, one per image; masks are not read.
 
         Args:
-            results: of one image, or a list of one an image.
-            image_ids, categories, names: as of ``from_supervision``, with its errors; names are those of the results.
+            results: the result of one image, or a list of results, one per image.
+            image_ids, categories, names: as for ``from_supervision``, with the same errors; ``names``
+                defaults to the names in the results.
 
         Example:
             >>> from types import SimpleNamespace
@@ -211,12 +212,12 @@ class Detections(ByValue):
         categories: CategoryTable | None = None,
         names: adapters.Names | None = None,
     ) -> Detections:
-        """Take what a torchvision detector returns: a dictionary an image, with its masks, cut at .5.
+        """Create detections from a torchvision detector's dictionaries, one per image; masks are thresholded at .5.
 
         Args:
-            outputs: of one image, or a list of one an image.
-            image_ids, categories, names: as of ``from_supervision``, with its errors; labels count from 1; names are
-                ``weights.meta['categories']``.
+            outputs: the output of one image, or a list of outputs, one per image.
+            image_ids, categories, names: as for ``from_supervision``, with the same errors; labels count from 1;
+                names are ``weights.meta['categories']``.
 
         Example:
             >>> outputs = [{"boxes": np.array([[0, 0, 8, 8.0]]), "scores": np.array([0.9]), "labels": np.array([1])}]
@@ -234,11 +235,11 @@ class Detections(ByValue):
         categories: CategoryTable | None = None,
         names: adapters.Names | None = None,
     ) -> Detections:
-        """Take what ``post_process_object_detection`` of transformers returns, given ``target_sizes``.
+        """Create detections from transformers' ``post_process_object_detection``, called with ``target_sizes``.
 
         Args:
-            results: of one image, or a list of one an image.
-            image_ids, categories, names: as of ``from_supervision``, with its errors; names are
+            results: the result of one image, or a list of results, one per image.
+            image_ids, categories, names: as for ``from_supervision``, with the same errors; names are
                 ``model.config.id2label``.
 
         Example:
@@ -259,11 +260,11 @@ class Detections(ByValue):
         categories: CategoryTable | None = None,
         names: adapters.Names | None = None,
     ) -> Detections:
-        """Take what a detectron2 model returns: ``Instances``, or the dictionary around them, with their masks.
+        """Create detections from a detectron2 model's ``Instances``, or the dictionary around them, with their masks.
 
         Args:
-            outputs: of one image, or a list of one an image.
-            image_ids, categories, names: as of ``from_supervision``, with its errors; names are
+            outputs: the output of one image, or a list of outputs, one per image.
+            image_ids, categories, names: as for ``from_supervision``, with the same errors; names are
                 ``MetadataCatalog.get(name).thing_classes``.
 
         Example:
@@ -277,10 +278,10 @@ class Detections(ByValue):
 
     @classmethod
     def _adapted(cls, *read: Any, **options: Any) -> Detections:
-        """Join what ``adapters.read`` gives.
+        """Join the images that ``adapters.read`` returns.
 
         Raises:
-            InputError: as that, or values that are NaN or infinite.
+            InputError: as ``adapters.read``, or values that are NaN or infinite.
         """
         ids, images = adapters.read(*read, **options)
         try:
@@ -289,7 +290,7 @@ class Detections(ByValue):
             raise InputError(f"detections: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a compressed npz file, whole or not at all."""
+        """Write a compressed npz file, either complete or not at all."""
         columns = {field: getattr(self, field) for field in _COLUMNS}
         if self.masks is not None:
             columns |= {f"mask_{field}": getattr(self.masks, field) for field in _MASK_COLUMNS}
@@ -302,10 +303,10 @@ class Detections(ByValue):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Detections:
-        """Read what ``save`` wrote; nothing in the file is executed.
+        """Read a file that ``save`` wrote; nothing in the file is executed.
 
         Raises:
-            InputError: missing, not an npz file, a field missing or of the wrong kind, shape or range.
+            InputError: the file is missing, is not an npz file, a field missing or of the wrong kind, shape or range.
         """
         try:
             if Path(path).is_file() and not zipfile.is_zipfile(path):
@@ -327,23 +328,23 @@ class Detections(ByValue):
 
 
 def read(path: str | os.PathLike[str], categories: CategoryTable) -> Detections:
-    """Detections from a run folder, an npz file of ``Detections.save``, or a JSON file of COCO results.
+    """Read detections from a run folder, an npz file of ``Detections.save``, or a JSON file of COCO results.
 
     Args:
-        path: a folder with ``detections.npz``, or a file, its format told by its content.
-        categories: gives category ids their labels.
+        path: a folder with ``detections.npz``, or a file, whose format is detected from its content.
+        categories: table that gives the label of each category id.
 
     Raises:
-        InputError: not such a file, or a result that lacks a field or names an unknown category.
+        InputError: not a file of detections, or a result that lacks a field or has an unknown category.
     """
     return parse(path)(categories)
 
 
 def parse(path: str | os.PathLike[str]) -> Callable[[CategoryTable], Detections]:
-    """``read`` in two steps: the file is read and checked now, labels are given once the categories are known.
+    """Read and check a file of detections, and return a function that assigns the labels of given categories.
 
     Raises:
-        InputError: not a file of detections. What is returned raises one where a category is not known.
+        InputError: not a file of detections. The returned function raises it for an unknown category.
     """
     path = Path(path)
     if path.is_dir():
@@ -375,7 +376,7 @@ def parse(path: str | os.PathLike[str]) -> Callable[[CategoryTable], Detections]
 
 
 def _is_torch(path: Path) -> bool:
-    """Whether a zip file is one that ``torch.save`` wrote; a damaged one is not."""
+    """Tell whether a zip file was written by ``torch.save``; False for a damaged file."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/data.pkl") for name in archive.namelist())
@@ -384,10 +385,10 @@ def _is_torch(path: Path) -> bool:
 
 
 def _labelled(columns: coco_results.Columns, categories: CategoryTable, source: str) -> Detections:
-    """Results with labels for category ids.
+    """Convert results to detections, with labels instead of category ids.
 
     Raises:
-        InputError: a category id that is not known; the message says where ids seem to count the classes instead.
+        InputError: an unknown category id; the message tells if the ids seem to count the classes instead.
     """
     known = np.isin(columns.category_ids, categories.ids)
     if not known.all():

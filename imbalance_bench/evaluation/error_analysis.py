@@ -1,15 +1,22 @@
-"""What kind of error each detection is, which box it is about, and what AP it costs (TIDE, arXiv 2008.08115).
+"""The kind of error of each detection, the box that the error concerns, and its cost in AP (TIDE, arXiv 2008.08115).
 
-An unmatched detection is, by its best IoU with the boxes of its image, the first of: *localisation*, .1 to .5 with a
-box of its class; *classification*, .5 or more with a box of another; *duplicate*, .5 or more with a box of its class
-that a better detection has; *background*, at most .1 with any; else *both*, wrong in class and place. A box is *missed*
-that no detection takes and no error of localisation or classification is about. What federated evaluation ignores is
-no error.
+Detections are matched by greedy matching (``matching.assign``). The kind of error of an unmatched detection depends on
+its best IoU with the boxes of its image; the first that applies counts:
 
-Kinds are those of tidecv; what mending classes or places gains may be more here. A box may have errors of both about
-it. Here each kind is mended by itself, and the best of that kind gets the box. In tidecv the best of both kinds does,
-and all others are taken away: a wrong class in the right place gains its box nothing there where a misplaced detection
-of the right class, which finds the box well enough to be mended, is surer. tidecv also shows no gain below 0.
+- *localisation*: .1 to .5 with a box of its class;
+- *classification*: .5 or more with a box of another class;
+- *duplicate*: .5 or more with a box of its class that is matched to a better detection;
+- *background*: at most .1 with any box;
+- *both*: all others, wrong in class and place.
+
+A box is *missed* if no detection is matched to it and no error of localisation or classification concerns it.
+Detections that federated evaluation ignores are no errors.
+
+The kinds are those of tidecv, but correcting classes or places may gain more here. Errors of both kinds may concern the
+same box. Here each kind is corrected separately, and the best error of that kind gets the box. In tidecv the best error
+of both kinds together gets the box, and all others are removed. There, correcting a wrong class in the right place
+gains nothing for its box if a misplaced detection of the right class, which can be corrected too, has a higher score.
+tidecv also shows no gain below 0.
 """
 
 from __future__ import annotations
@@ -25,7 +32,7 @@ from imbalance_bench.evaluation.matching import Assignment, assign, average_prec
 from imbalance_bench.runtime.equality import ByValue
 
 KINDS = ("classification", "localisation", "both", "duplicate", "background")
-"""Errors of detections; of boxes there is one, ``missed``."""
+"""Kinds of errors of detections; boxes have one kind, ``missed``."""
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND = range(len(KINDS))
 RIGHT, IGNORED = -1, -2
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
@@ -37,12 +44,12 @@ class Errors(ByValue):
 
     Attributes:
         truth: the ground truth.
-        found: the D detections that count, and what they take at IoU .5 and above.
-        kinds: (D,) place in ``KINDS``, or ``RIGHT`` or ``IGNORED``.
-        about: (D,) the ground-truth box that a detection takes or its error is about, -1 without.
+        found: the D detections that count, and their matched boxes at IoU .5 and above.
+        kinds: (D,) index in ``KINDS``, or ``RIGHT`` or ``IGNORED``.
+        about: (D,) the ground-truth box that a detection is matched to or that its error concerns, -1 for none.
         missed: (G,) bool.
-        takers: (G,) label of the best detection on each box (IoU >= .5, of whatever class), -1 without; those that
-            federated evaluation leaves out are taken too, for they tell where the box goes.
+        takers: (G,) label of the best detection on each box (IoU >= .5, of any class), -1 for none. Detections that
+            federated evaluation leaves out are included, as they show which class the box is detected as.
     """
 
     truth: GroundTruth
@@ -54,17 +61,17 @@ class Errors(ByValue):
 
     @property
     def counted(self) -> np.ndarray:
-        """(G,) bool, boxes that are to be found."""
+        """The boxes that should be found, (G,) bool."""
         return ~self.truth.ignored
 
 
 def analyse(detections: Detections, truth: GroundTruth, max_detections: int = 300) -> Errors:
-    """The error of every detection and box.
+    """Find the kind of error of every detection and box.
 
     Args:
-        detections: as for ``detection.evaluate``.
-        truth: boxes, not masks.
-        max_detections: as for ``detection.evaluate``.
+        detections: as for ``average_precision.evaluate``.
+        truth: ground truth of boxes, not masks.
+        max_detections: as for ``average_precision.evaluate``.
 
     Raises:
         InputError: as ``GroundTruth.check``.
@@ -101,7 +108,7 @@ def analyse(detections: Detections, truth: GroundTruth, max_detections: int = 30
 
 
 def _by_image(images: np.ndarray, num_images: int) -> list[np.ndarray]:
-    """Places of each image's items, in their order."""
+    """Return the positions of each image's items, in their order."""
     order = np.argsort(images, kind="stable")
     return np.split(order, np.searchsorted(images[order], np.arange(1, num_images)))
 
@@ -109,7 +116,7 @@ def _by_image(images: np.ndarray, num_images: int) -> list[np.ndarray]:
 def _best_overlaps(
     detections: Detections, found: Assignment, truth: GroundTruth
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each detection the best IoU with a box of its class and that box; the same with one of another class."""
+    """Find each detection's best IoU with a box of its class, and that box; then the same for other classes."""
     best, box = np.zeros((2, len(found.rows))), np.full((2, len(found.rows)), -1)
     counted = np.flatnonzero(~truth.ignored)
     boxes_of = _by_image(truth.images[counted], len(truth.image_ids))
@@ -128,13 +135,13 @@ def _best_overlaps(
 
 
 def _overlaps(detections: Detections, rows: np.ndarray, truth: GroundTruth, boxes: np.ndarray) -> np.ndarray:
-    """(D, G) IoU of some detections and boxes."""
+    """Compute the (D, G) IoU of some detections and boxes."""
     pairs = box_iou(detections, np.repeat(rows, len(boxes)), truth, np.tile(boxes, len(rows)))
     return pairs.reshape(len(rows), len(boxes))
 
 
 def _takers(detections: Detections, truth: GroundTruth) -> np.ndarray:
-    """(G,) label of the best-scored detection on each box, -1 without."""
+    """Return the (G,) label of the detection with the highest score on each box, -1 for none."""
     takers = np.full(len(truth.boxes), -1)
     order = np.argsort(-detections.scores, kind="stable")
     images = np.searchsorted(truth.image_ids, detections.image_ids[order])
@@ -148,11 +155,12 @@ def _takers(detections: Detections, truth: GroundTruth) -> np.ndarray:
 
 
 def gains(errors: Errors) -> pd.DataFrame:
-    """AP50 of each category, and by how much it rises where all errors of a kind are mended.
+    """Compute AP50 of each category, and its gain when all errors of one kind are corrected.
 
-    *Classification*: of the errors about a box that nobody takes, the best gets the box and its class; *localisation*:
-    it gets the box; the other errors of the kind go away, as all do of the other kinds. *missed*: boxes that are missed
-    are not asked for. How tidecv differs, the module says.
+    *classification*: of the errors that concern an unmatched box, the best one gets the box and its class.
+    *localisation*: the best one gets the box. All other errors of the kind are removed; for the other kinds, all errors
+    of the kind are removed. *missed*: the missed boxes are removed from the ground truth. The docstring of this module
+    describes how tidecv differs.
 
     Returns:
         Index ``label``; columns ``ap50``, ``KINDS`` and ``missed`` (fractions, NaN without ground truth).
@@ -173,14 +181,14 @@ def gains(errors: Errors) -> pd.DataFrame:
             labels[mended] = errors.truth.labels[errors.about[mended]]
         columns[name] = ap50(labels, right | mended, ignored | (wrong & ~mended), boxes) - before
     columns["missed"] = ap50(found.labels, right, ignored, boxes & ~errors.missed) - before
-    # A category of which all boxes are missed has nothing left to be asked for.
+    # If all boxes of a category are missed, no box of it is left.
     nothing_left = np.isnan(columns["missed"]) & ~np.isnan(before)
     columns["missed"] = np.where(nothing_left, 1 - before, columns["missed"])
     return pd.DataFrame(columns, index=pd.RangeIndex(errors.truth.categories.num_classes, name="label"))
 
 
 def _best_about_each_free_box(errors: Errors, wrong: np.ndarray) -> np.ndarray:
-    """(D,) bool: of the errors about each box that no detection takes, the one of the highest score."""
+    """Select for each unmatched box the error with the highest score that concerns it; return (D,) bool."""
     free = np.ones(len(errors.truth.boxes), dtype=bool)
     free[errors.about[errors.kinds == RIGHT]] = False
     candidates = np.flatnonzero(wrong)
@@ -193,13 +201,14 @@ def _best_about_each_free_box(errors: Errors, wrong: np.ndarray) -> np.ndarray:
 
 
 def counts(errors: Errors) -> pd.DataFrame:
-    """Errors among the best detections of each category: as many of them as it has boxes (Hoiem et al., ECCV 2012).
+    """Count errors among each category's best detections, as many as it has boxes (Hoiem et al., ECCV 2012).
 
-    Without such a limit the count is of the many detections with scores near zero that an image's 300 places leave.
+    Without this limit, the counts would be dominated by the many detections with scores near zero that fill up the 300
+    detections of an image.
 
     Returns:
         Index ``label``; columns ``right``, ``bin 1``.. (errors of classification by the bin of the *true* class) and
-        the other ``KINDS``, summing to the detections looked at; then ``boxes`` and ``missed`` of them.
+        the other ``KINDS``, which sum to the number of these detections; then ``boxes`` and the number ``missed``.
     """
     truth, found, categories = errors.truth, errors.found, errors.truth.categories
     boxes = np.bincount(truth.labels[errors.counted], minlength=categories.num_classes)
@@ -218,16 +227,16 @@ def counts(errors: Errors) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.RangeIndex(width, name="label"))
 
 
-def takers(errors: Errors, overlaps: np.ndarray | None = None) -> pd.DataFrame:
-    """Who stands on the boxes of each category: the best detection on a box is of its class, of another, or not there.
+def box_outcomes(errors: Errors, overlaps: np.ndarray | None = None) -> pd.DataFrame:
+    """Count the boxes of each category by the class of the best detection on each box: its own, another, or none.
 
     Args:
-        errors: of ``analyse``.
-        overlaps: of ``coverage.best_overlaps``: tells boxes that a proposal covers from those that none does.
+        errors: result of ``analyse``.
+        overlaps: result of ``coverage.best_overlaps``; separates boxes that a proposal covers from uncovered ones.
 
     Returns:
-        Index ``label``, counts of boxes: ``right``, ``bin 1``.. (another class, by its bin), and ``no detection``, or
-        ``proposal only`` and ``no proposal``.
+        Index ``label``, counts of boxes: ``right``, ``bin 1``.. (another class, by its bin), and ``no detection``; with
+        ``overlaps``, ``proposal only`` and ``no proposal`` in its place.
     """
     truth, categories = errors.truth, errors.truth.categories
     labels, taker = truth.labels[errors.counted], errors.takers[errors.counted]

@@ -1,4 +1,4 @@
-"""What goes wrong in each bin: kinds of errors, what AP they cost, and who takes the boxes of the tail."""
+"""Errors in each bin: kinds of errors, their cost in AP, and which classes the boxes are detected as."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.evaluation.error_analysis import Errors, counts, gains, takers
+from imbalance_bench.evaluation.error_analysis import Errors, box_outcomes, counts, gains
 from imbalance_bench.evaluation.grouping import bin_groups, grouped, shares
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
@@ -19,15 +19,15 @@ _PREFIXES = {DETECTIONS: "best ", BOXES: "box ", GAINS: "gain "}
 
 
 def per_category(errors: Errors, overlaps: np.ndarray | None = None) -> pd.DataFrame:
-    """Everything of ``evaluation.error_analysis`` side by side, index ``label``.
+    """Join the tables of ``evaluation.error_analysis`` into one, index ``label``.
 
     Args:
-        errors: of ``analyse``.
-        overlaps: of ``coverage.best_overlaps``.
+        errors: result of ``analyse``.
+        overlaps: result of ``coverage.best_overlaps``.
 
     Returns:
-        ``best ...``: of ``counts``; ``box ...``: of ``takers``; ``boxes`` and ``missed``; ``ap50`` and ``gain ...``: of
-        ``gains``.
+        Columns ``best ...``, from ``counts``; ``box ...``, from ``box_outcomes``; ``boxes`` and ``missed``; ``ap50``
+        and ``gain ...``, from ``gains``.
     """
     best = counts(errors)
     boxes = best[["boxes", "missed"]]
@@ -35,7 +35,7 @@ def per_category(errors: Errors, overlaps: np.ndarray | None = None) -> pd.DataF
     return pd.concat(
         [
             best.drop(columns=["boxes", "missed"]).add_prefix(_PREFIXES[DETECTIONS]),
-            takers(errors, overlaps).add_prefix(_PREFIXES[BOXES]),
+            box_outcomes(errors, overlaps).add_prefix(_PREFIXES[BOXES]),
             boxes,
             gained[["ap50"]],
             gained.drop(columns="ap50").add_prefix(_PREFIXES[GAINS]),
@@ -45,12 +45,12 @@ def per_category(errors: Errors, overlaps: np.ndarray | None = None) -> pd.DataF
 
 
 def by_bin(frame: pd.DataFrame, categories: CategoryTable) -> dict[str, pd.DataFrame]:
-    """``per_category`` by bin of training instances, and of all categories; fractions.
+    """Summarise ``per_category`` over all categories and over each bin of training instances, as fractions.
 
     Returns:
-        By name, each with index ``bin`` (``all``, ``1``..): ``best detections``, shares of the best detections of each
-        category, as many as it has boxes; ``boxes``, shares of the boxes by the best detection on each, and ``missed``;
-        ``gains in AP50``, means over categories, ``ap50`` first.
+        Tables by name, each with index ``bin`` (``all``, ``1``..): ``best detections``, shares of the best detections
+        of each category, as many as it has boxes; ``boxes``, shares of the boxes by the best detection on each, and
+        ``missed``; ``gains in AP50``, means over categories, ``ap50`` first.
     """
     groups = {"all": np.arange(categories.num_classes), **bin_groups(categories)}
     tables = {}
@@ -67,7 +67,7 @@ def by_bin(frame: pd.DataFrame, categories: CategoryTable) -> dict[str, pd.DataF
 
 
 def captions(categories: CategoryTable) -> dict[str, str]:
-    """What the tables of ``by_bin`` say."""
+    """Return a caption for each table of ``by_bin``."""
     bins = f"bins by train instances: {', '.join(categories.bin_names)}"
     return {
         DETECTIONS: "of each category as many of its best detections as it has boxes: right (IoU >= .5), on a box of "
@@ -81,17 +81,17 @@ def captions(categories: CategoryTable) -> dict[str, str]:
 
 
 def write(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """The tables of ``by_bin`` as CSV files of a folder."""
+    """Write the tables of ``by_bin`` as CSV files into a folder."""
     for name, table in tables.items():
         write_text(_file(folder, name), table.to_csv())
     return [_file(folder, name) for name in tables]
 
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
-    """What ``write`` wrote.
+    """Read the tables that ``write`` wrote.
 
     Raises:
-        InputError: no such files.
+        InputError: the files are missing or not readable.
     """
     try:
         return {name: pd.read_csv(_file(folder, name)).set_index("bin") for name in _PREFIXES}

@@ -1,4 +1,4 @@
-"""Ground truth and detections of single images, for the eye."""
+"""Ground truth and detections of single images, to be shown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOX = ["x1", "y1", "x2", "y2"]
 
 
 def ground_truth(annotations: Path, categories: CategoryTable) -> pd.DataFrame:
-    """All boxes of an annotation file: columns ``image_id file_name x1 y1 x2 y2 label name bin``."""
+    """Return all boxes of an annotation file: columns ``image_id file_name x1 y1 x2 y2 label name bin``."""
     content = read_json(annotations)
     frame = pd.DataFrame(content["annotations"])
     corners = np.array(frame["bbox"].tolist(), dtype=np.float64)
@@ -35,17 +35,18 @@ def ground_truth(annotations: Path, categories: CategoryTable) -> pd.DataFrame:
 
 
 def images_with_most_tail(truth: pd.DataFrame, count: int, tail_bins: Sequence[int]) -> list[int]:
-    """Ids of the ``count`` images with most objects of the tail bins, ties by id."""
+    """Return the ids of the ``count`` images with the most objects of the tail bins, ties by id."""
     tail = truth["bin"].isin(tail_bins).groupby(truth["image_id"]).sum()
     images: list[int] = tail.sort_index().sort_values(ascending=False, kind="stable").index[:count].tolist()
     return images
 
 
 def best(detections: Detections, image_id: int, truth: pd.DataFrame, categories: CategoryTable) -> pd.DataFrame:
-    """The best detections of an image, as many as it has objects, each correct or not.
+    """Return the best detections of an image, as many as it has objects, each marked as correct or not.
 
-    As many as there are objects, because the scores of different classifiers are not on one scale. A detection is
-    correct where it has IoU >= .5 with a box of its class that no better one took.
+    The number of detections follows from the objects, not from a score threshold, because the scores of different
+    classifiers are not on one scale. A detection is correct if it has IoU >= .5 with a box of its class that is not
+    matched to a better detection.
 
     Returns:
         Columns ``x1 y1 x2 y2 label name score correct``.

@@ -1,10 +1,10 @@
 """AP without a limit of detections an image (arXiv 2102.01066): AP_fixed of each category, AP_pool of all together.
 
-With 300 detections an image, classes compete for places: what lifts the scores of one drops detections of others,
-and AP moves though the ranking within each class is as it was. AP_fixed keeps the best 10,000 of each class over the
-whole set, so only the ranking within a class counts; AP_pool ranks all classes together, so it asks for scores that
-mean the same in every class. A class without ground truth has no AP_fixed, but its false positives stand in the pool:
-those in images where it is known to be absent, the negatives of federated data, else every image.
+With at most 300 detections per image, classes compete for places: higher scores of one class remove detections of
+others, and AP changes although the ranking within each class is the same. AP_fixed keeps the best 10,000 detections of
+each class over the whole set, so only the ranking within a class counts. AP_pool ranks all classes together, so scores
+must mean the same in every class. A class without ground truth has no AP_fixed, but its false positives count in
+AP_pool: in federated data those in images where the class is known to be absent, otherwise those in every image.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ NO_LIMIT = 1 << 31
 def fixed_ap(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, float]:
     """Return AP_fixed of each category and AP_pool of all together (arXiv 2102.01066).
 
-    AP_pool ranks what was matched class by class, which no evaluator does: it is from ``matching``.
+    AP_pool ranks the detections of all classes after matching them class by class. No evaluator does this, so
+    ``matching`` computes it.
 
     Args:
-        detections: of the ground truth's images, without a limit an image, but of each class no more than its best
-            10,000.
-        truth: boxes or masks.
+        detections: detections in the ground truth's images, without a limit per image, but at most the best 10,000
+            of each class.
+        truth: ground truth of boxes or masks.
 
     Returns:
-        (C,) AP_fixed, a fraction, NaN of a class without ground truth; and AP_pool.
+        (C,) AP_fixed, a fraction, NaN for a class without ground truth; and AP_pool.
 
     Raises:
         InputError: as ``GroundTruth.check``.
@@ -50,7 +51,7 @@ def fixed_ap(detections: Detections, truth: GroundTruth) -> tuple[np.ndarray, fl
 
 
 def pooled(matches: Matches) -> Matches:
-    """The matches of all categories as those of one; of equal scores the first image comes first, then the category."""
+    """Merge the matches of all categories into one ranking; equal scores are ordered by image, then by category."""
     every = matches.categories
     scores = np.concatenate([category.scores for category in every])
     images = np.concatenate([category.images for category in every])

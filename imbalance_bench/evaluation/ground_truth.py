@@ -1,4 +1,4 @@
-"""What detections are held against: annotations, checked, as arrays. Read once, used for any number of evaluations."""
+"""Ground truth: checked annotations as arrays, read once and used for any number of evaluations."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ IouType = Literal["bbox", "segm"]
 Annotations = str | os.PathLike[str] | Mapping[str, Any]
 AREA_ALL = (0.0, 1e10)
 LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
-"""Fields of an image that list categories, in federated annotations."""
+"""Fields of an image with lists of category ids, in federated annotations."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """Annotations in numbers, before any rule leaves something out.
+    """Counts of the annotations in a file, before any are left out.
 
     Attributes:
-        boxes: all, crowd regions included.
+        boxes: all boxes, crowd regions included.
         crowd: boxes with ``iscrowd``.
-        without_area: boxes whose area, the field's or their sides' product, is not above 0.
-        with_sides_alone: those of them whose sides are: the field is a placeholder, as 0 and -1 often are.
-        without_sides: boxes without width or height, or with negative ones; training leaves these out.
+        without_area: boxes whose area (the field, or the product of the sides) is not above 0.
+        with_sides_alone: boxes of ``without_area`` whose sides are both above 0: the field ``area`` is a placeholder,
+            often 0 or -1.
+        without_sides: boxes whose width or height is zero or negative; training leaves these out.
         neg_category_ids: images that have this field.
-        not_exhaustive_category_ids: images that have this one.
+        not_exhaustive_category_ids: images that have this field.
     """
 
     boxes: int
@@ -52,20 +53,20 @@ class GroundTruth(ByValue):
     """Ground truth of a split.
 
     Attributes:
-        categories: C, whose labels are used throughout.
-        lvis_style: federated (``detection.evaluate`` says what that means).
+        categories: the C categories, which define all labels.
+        lvis_style: federated (``average_precision.evaluate`` describes the rules).
         iou_type: overlap of boxes or of masks.
-        image_ids: (I,) ascending; images are counted by their place here.
-        images: (G,) image of each ground-truth box; boxes are sorted by label, then image.
-        labels: (G,).
+        image_ids: (I,) ascending.
+        images: (G,) index in ``image_ids`` of each ground-truth box; boxes are sorted by label, then image.
+        labels: (G,) label of each ground-truth box.
         boxes: (G, 4) xywh.
-        masks: of each box as RLE; empty where boxes are compared.
-        crowd: (G,) bool, any number of detections may match it.
-        ignored: (G,) bool, a match counts neither as true nor as false.
-        judged: (I, C) bool, detections of the category count in the image; None: all do.
-        open: (I, C) bool, not all boxes of the category are annotated in the image; None: all are.
-        content: the checked annotations that all this was made of, as the packages read them.
-        listed: what the annotations held before the rules left anything out.
+        masks: mask of each box as RLE; empty if boxes are compared.
+        crowd: (G,) bool, any number of detections may match the box.
+        ignored: (G,) bool, a match with the box counts neither as true nor as false.
+        judged: (I, C) bool, detections of the category count in the image; None: all count.
+        open: (I, C) bool, not all boxes of the category are annotated in the image; None: all are annotated.
+        content: the checked annotations in the form that the evaluation packages read.
+        listed: counts of the annotations before any were left out.
 
     Example:
         >>> table = CategoryTable.from_arrays([4, 120], names=["ladle", "kite"])
@@ -99,20 +100,20 @@ class GroundTruth(ByValue):
         lvis_style: bool | None = None,
         iou_type: IouType = "bbox",
     ) -> GroundTruth:
-        """From a COCO- or LVIS-format file or its content.
+        """Read the ground truth from a COCO- or LVIS-format file or its content.
 
         Args:
-            annotations: of the validation images.
-            categories: of the training annotations; names that the validation annotations give must agree.
-            lvis_style: federated or not; None: as the annotations say (``coco_format.is_federated``).
+            annotations: annotations of the validation images.
+            categories: categories of the training annotations; names in the validation annotations must agree.
+            lvis_style: federated or not; None: taken from the annotations (``coco_format.is_federated``).
             iou_type: overlap of boxes or of masks.
 
-        Without ``area`` the box's is taken; ``iscrowd``, ``neg_category_ids`` and ``not_exhaustive_category_ids`` may
-        be absent. Federated, ``iscrowd`` has no meaning, and boxes without area are left out.
+        Without ``area``, that of the box is used; ``iscrowd``, ``neg_category_ids`` and ``not_exhaustive_category_ids``
+        may be absent. In federated data ``iscrowd`` has no meaning, and boxes without area are left out.
 
         Raises:
-            InputError: a field is missing or wrong, the categories are not those of training, or an annotation has a
-                category or image that is not there.
+            InputError: a field is missing or wrong, the categories are not those of training, or an annotation has an
+                unknown category or image.
         """
         source = "annotations" if isinstance(annotations, Mapping) else str(annotations)
         given = annotations if isinstance(annotations, Mapping) else read_json(annotations)
@@ -155,11 +156,11 @@ class GroundTruth(ByValue):
         )
 
     def check(self, detections: Detections) -> None:
-        """Whether these detections can be held against it.
+        """Check that detections can be compared with this ground truth.
 
         Raises:
-            InputError: an image or label that is not there, no masks where masks are compared, or one of another size
-                than its image.
+            InputError: an unknown image or label, no masks although masks are compared, or a mask of another size than
+                its image.
         """
         strangers = detections.image_ids[~np.isin(detections.image_ids, self.image_ids)]
         if len(strangers):
@@ -184,9 +185,9 @@ class GroundTruth(ByValue):
             )
 
     def counted(self, detections: Detections, max_per_image: int) -> np.ndarray:
-        """Rows that count in federated evaluation: of each image's best those whose category is judged there.
+        """Return the rows that count: each image's best detections, those of categories judged in the image.
 
-        Boxes without area do not count where boxes are compared. Otherwise than federated all rows count.
+        Boxes without area do not count if boxes are compared. If the evaluation is not federated, all rows count.
         """
         if self.judged is None:
             return np.arange(len(detections))
@@ -202,12 +203,12 @@ class GroundTruth(ByValue):
 
 
 def outside(area: np.ndarray) -> np.ndarray:
-    """Whether an area does not count."""
+    """Tell whether an area is outside the range that counts."""
     return (area < AREA_ALL[0]) | (area > AREA_ALL[1])
 
 
 def place_in_run(values: np.ndarray) -> np.ndarray:
-    """Of sorted values the place of each among its equals, from 0."""
+    """Return the position of each of some sorted values among its equal values, from 0."""
     starts = np.flatnonzero(np.diff(values, prepend=values[:1] - 1))
     return np.arange(len(values)) - np.repeat(starts, np.diff([*starts, len(values)]))
 
@@ -215,9 +216,9 @@ def place_in_run(values: np.ndarray) -> np.ndarray:
 def _checked(
     content: Mapping[str, Any], source: str, categories: CategoryTable, lvis_style: bool, iou_type: IouType
 ) -> tuple[dict[str, Any], Listed]:
-    """The part of the annotations that both packages read, complete and checked; ids of boxes made anew from 1.
+    """Check and complete the part of the annotations that both packages read; boxes get new ids from 1.
 
-    (To the packages an annotation id of 0 means "not matched".)
+    (In these packages an annotation id of 0 means "not matched".)
     """
     known = set(categories.ids.tolist())
     images, image_ids = [], set()
@@ -284,7 +285,7 @@ def _checked(
 
 
 def _records(content: Mapping[str, Any], field: str, source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The objects of a list, each with its place in words."""
+    """Yield the objects of a list, each with a text that names its place."""
     for number, record in enumerate(field_of(content, field, list, source)):
         place = f"{source}: {field}[{number}]"
         if not isinstance(record, Mapping):
@@ -300,7 +301,7 @@ def _whole(record: Mapping[str, Any], field: str, place: str) -> int:
 
 
 def _ids(image: Mapping[str, Any], field: str, place: str) -> list[int]:
-    """A list of category ids, empty where there is none."""
+    """Return a list of category ids, empty if the field is missing."""
     value = image.get(field, [])
     ids = [json_values.whole(item) for item in value] if isinstance(value, list | tuple) else [None]
     if None in ids:
@@ -313,7 +314,7 @@ def _found(record: Mapping[str, Any], field: str) -> str:
 
 
 def _rle(entry: Mapping[str, Any], height: Any, width: Any, place: str) -> dict[str, Any]:
-    """Mask of an annotation; as text, so that it can be written as JSON."""
+    """Return the mask of an annotation as text that can be written as JSON."""
     if not all(type(side) is int and 0 < side <= MAX_SIDE for side in (height, width)):
         raise InputError(f"{place}: its image {entry['image_id']} lacks 'height' or 'width', which masks need")
     if "segmentation" not in entry:

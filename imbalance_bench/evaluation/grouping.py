@@ -1,7 +1,7 @@
-"""From a measure of each category to the numbers of a table: a group-wise metric is metric x grouper.
+"""Groups of categories and means over them: a group-wise metric is a per-category metric times a grouper.
 
-AP and accuracy are computed per category once; bins of training instances, LVIS's r/c/f and background are
-groupers over the result.
+AP and accuracy are computed once per category. Bins of training instances, LVIS's r/c/f and background are groupers
+over the result.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from imbalance_bench.categories import FREQUENCIES, CategoryTable
 
 
 def bin_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
-    """Labels of each bin of training instances, keys ``1``, ``2``, ...; empty bins included (section 5.1)."""
+    """Return the labels of each bin of training instances, keys ``1``, ``2``, ...; also empty bins (section 5.1)."""
     return {str(i): np.flatnonzero(categories.bins == i) for i in range(1, categories.num_bins + 1)}
 
 
 def frequency_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
-    """Labels of LVIS's rare, common and frequent categories, keys ``r``, ``c``, ``f``."""
+    """Return the labels of LVIS's rare, common and frequent categories, keys ``r``, ``c``, ``f``."""
     frequencies = np.array(categories.frequencies)
     return {letter: np.flatnonzero(frequencies == letter) for letter in FREQUENCIES}
 
 
 def label_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
-    """Labels of each bin, and of ``background``."""
+    """Return the labels of each bin, and of ``background``."""
     return {**bin_groups(categories), "background": np.array([categories.background])}
 
 
 def groups_in(table: pd.DataFrame, by: str) -> dict[str, np.ndarray]:
     """Group the labels of a per-category table, background last, by its column ``bin`` or ``frequency``.
 
-    Keys as of ``bin_groups`` and ``frequency_groups``, those that have a category.
+    Keys are those of ``bin_groups`` or ``frequency_groups``, without empty groups.
     """
     found = {str(key): part.index.to_numpy() for key, part in table.iloc[:-1].groupby(by, sort=False)}
     letters = "".join(FREQUENCIES)
@@ -41,12 +41,12 @@ def groups_in(table: pd.DataFrame, by: str) -> dict[str, np.ndarray]:
 
 
 def grouped(measure: pd.Series, groups: Mapping[str, np.ndarray], weights: pd.Series | None = None) -> dict[str, float]:
-    """A measure of each label to one of each group: its mean over the labels that have it, NaN where none has.
+    """Compute the mean of a measure over the labels of each group; NaN labels are left out, NaN if none is left.
 
     Args:
-        measure: index ``label``.
-        groups: labels of each.
-        weights: of the labels, where the measure is a rate over counts: the mean is then over what is counted.
+        measure: values with index ``label``.
+        groups: labels of each group.
+        weights: counts of the labels, if the measure is a rate over counts; the mean is then weighted by them.
     """
     means = {}
     for name, labels in groups.items():
@@ -60,11 +60,11 @@ def grouped(measure: pd.Series, groups: Mapping[str, np.ndarray], weights: pd.Se
 
 
 def shares(counts: pd.DataFrame, groups: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Counts of kinds in each label to shares of kinds in each group, that sum to 1; NaN where a group has none.
+    """Compute the shares of kinds in each group from counts per label; they sum to 1, NaN if all counts are 0.
 
     Args:
-        counts: index ``label``, a column a kind.
-        groups: labels of each.
+        counts: index ``label``, one column per kind.
+        groups: labels of each group.
     """
     sums = pd.DataFrame({name: counts.loc[labels].sum() for name, labels in groups.items()}).T
     return sums.div(sums.sum(axis=1).replace(0, np.nan), axis=0)

@@ -1,8 +1,8 @@
-"""Which box each detection takes, and the AP of many draws of images that follows from it.
+"""Greedy matching of detections and ground-truth boxes, and AP of many draws of images from one matching.
 
-For what asks more than an AP of each category (``average_precision``): intervals over images, AP of all categories
-pooled, kinds of errors. What a detection takes depends on its own image and category alone, so boxes are matched once;
-a draw of images changes nothing but how often each detection and each box counts.
+Used for results beyond the AP of each category (``average_precision``): intervals over images, AP of all categories
+pooled, kinds of errors. The match of a detection depends only on its own image and category, so boxes are matched once.
+A draw of images only changes how often each detection and each box counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth, outside, place_in_run
 from imbalance_bench.runtime.equality import ByValue
 
-# As the evaluators have them, to the last bit: a recall of 7 in 10 must fall on the same side of 0.7.
+# Equal to those of the evaluators, to the last bit: a recall of 7 in 10 must fall on the same side of 0.7.
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_LEVELS = np.linspace(0, 1, 101)
 
@@ -27,15 +27,15 @@ _PAIRS = 1 << 20  # of detections and boxes at a time
 
 @dataclass(frozen=True, eq=False)
 class Assignment(ByValue):
-    """Which box each detection takes, at each IoU.
+    """The ground-truth box matched to each detection, at each IoU.
 
     Attributes:
-        rows: (D,) of the detections, those that count: of each image and category a run, best first.
-        images: (D,) index of each one's image.
-        labels: (D,).
+        rows: (D,) rows of the detections that count, grouped by image and category, best first in each group.
+        images: (D,) index of each detection's image.
+        labels: (D,) label of each detection.
         scores: (D,) float64.
-        boxes: (10, D) index of the ground-truth box, -1 without.
-        ignored: (10, D) bool, whether it counts neither as true nor as false.
+        boxes: (10, D) index of the matched ground-truth box, -1 for none.
+        ignored: (10, D) bool, whether the detection counts neither as true nor as false.
     """
 
     rows: np.ndarray
@@ -48,14 +48,14 @@ class Assignment(ByValue):
 
 @dataclass(frozen=True, eq=False)
 class CategoryMatches(ByValue):
-    """What the AP of a category needs; detections best first, ties in the order of the evaluators.
+    """Matched detections of a category, as its AP needs them: best first, ties in the order of the evaluators.
 
     Attributes:
         images: (D,) index of each detection's image; detections that are ignored at all IoUs are left out.
-        true: (L, D) bool, whether a detection has a box, at each of L IoUs.
-        ignored: (L, D) bool, whether it counts neither as true nor as false.
+        true: (L, D) bool, whether a detection is matched to a box, at each of L IoUs.
+        ignored: (L, D) bool, whether a detection counts neither as true nor as false.
         truth_images: (G,) index of each ground-truth box's image, ignored ones left out.
-        scores: (D,) of the detections.
+        scores: (D,) score of each detection.
     """
 
     images: np.ndarray
@@ -71,7 +71,7 @@ class Matches(ByValue):
 
     Attributes:
         image_ids: (I,) ascending.
-        categories: C, in label order.
+        categories: matches of the C categories, in label order.
     """
 
     image_ids: np.ndarray
@@ -79,10 +79,11 @@ class Matches(ByValue):
 
 
 def assign(detections: Detections, truth: GroundTruth, max_detections: int = 300) -> Assignment:
-    """Match boxes by the rules of ``average_precision.evaluate``.
+    """Match detections to boxes by the rules of ``average_precision.evaluate``.
 
-    In each image and category the best detection comes first, and each takes the box it overlaps most of those still
-    free; boxes that count before ignored ones, of equal overlaps the last, as in the evaluators.
+    Greedy matching in each image and category: by descending score, each detection is matched to the unmatched box with
+    the highest IoU. Boxes that count are preferred to ignored ones; at equal IoU the last box is chosen, as in the
+    evaluators.
 
     Raises:
         InputError: as ``GroundTruth.check``.
@@ -94,7 +95,7 @@ def assign(detections: Detections, truth: GroundTruth, max_detections: int = 300
     rows = truth.counted(detections, max_detections)
     scores, labels = detections.scores[rows].astype(np.float64), detections.labels[rows]
     images = np.searchsorted(truth.image_ids, detections.image_ids[rows])
-    order = np.lexsort((-scores, images, labels))  # a group of an image and a category is a run, best first
+    order = np.lexsort((-scores, images, labels))  # grouped by image and category, best first
     keys = labels[order] * len(truth.image_ids) + images[order]
     order = order[place_in_run(keys) < max_detections]
     rows, images, labels, scores = rows[order], images[order], labels[order], scores[order]
@@ -105,7 +106,7 @@ def assign(detections: Detections, truth: GroundTruth, max_detections: int = 300
     corners = detections.boxes[rows].astype(np.float64)
     leniently = outside((corners[:, 2:] - corners[:, :2]).prod(axis=1))
     if truth.open is not None:
-        # Where nobody looked for all boxes, a detection without one is ignored.
+        # If not all boxes are annotated, an unmatched detection is ignored.
         leniently |= truth.open[images, labels]
     ignored = np.append(truth.ignored, False)[assigned] | (
         ~has_box & leniently
@@ -114,7 +115,7 @@ def assign(detections: Detections, truth: GroundTruth, max_detections: int = 300
 
 
 def match(detections: Detections, truth: GroundTruth, max_detections: int = 300) -> Matches:
-    """``assign``, by category and in the order of the ranking.
+    """Match detections as ``assign``, and sort them by category and rank.
 
     Raises:
         InputError, ValueError: as ``assign``.
@@ -127,15 +128,15 @@ def match(detections: Detections, truth: GroundTruth, max_detections: int = 300)
 def ranked(
     found: Assignment, labels: np.ndarray, true: np.ndarray, ignored: np.ndarray, truth: GroundTruth, boxes: np.ndarray
 ) -> Matches:
-    """Detections by category, best first, as the AP needs them.
+    """Sort matched detections by category, best first, as the AP needs them.
 
     Args:
-        found: their images and scores.
-        labels: (D,) the category that each counts for.
-        true: (L, D) bool, whether it has a box, at each of L IoUs.
-        ignored: (L, D) bool, whether it counts neither as true nor as false.
+        found: images and scores of the detections.
+        labels: (D,) the category that each detection counts for.
+        true: (L, D) bool, whether a detection is matched to a box, at each of L IoUs.
+        ignored: (L, D) bool, whether a detection counts neither as true nor as false.
         truth: ground truth.
-        boxes: (G,) bool, those to be found.
+        boxes: (G,) bool, the boxes that should be found.
     """
     kept = np.flatnonzero(~ignored.all(axis=0))
     kept = kept[np.lexsort((found.images[kept], -found.scores[kept], labels[kept]))]
@@ -159,9 +160,9 @@ def ranked(
 def _overlapping_pairs(
     detections: Detections, rows: np.ndarray, images: np.ndarray, labels: np.ndarray, truth: GroundTruth
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of a detection (place in ``rows``) and a box of its image and category that overlap by half or more.
+    """Find pairs of a detection (index in ``rows``) and a box of its image and category with an IoU of .5 or more.
 
-    Detections in order, the boxes of each by preference; with their IoU.
+    Pairs are sorted by detection, and the boxes of each detection by preference. The IoU of each pair is returned too.
     """
     keys = labels * len(truth.image_ids) + images
     truth_keys = truth.labels * len(truth.image_ids) + truth.images
@@ -181,7 +182,7 @@ def _overlapping_pairs(
 
 
 def _blocks(counts: np.ndarray) -> Iterator[slice]:
-    """Runs of detections with about ``_PAIRS`` pairs each; at least one run."""
+    """Yield slices of detections with about ``_PAIRS`` pairs each; at least one slice."""
     total = np.cumsum(counts)
     levels = np.arange(_PAIRS, total[-1] if len(total) else 0, _PAIRS)
     for start, stop in pairwise([0, *np.searchsorted(total, levels).tolist(), len(counts)]):
@@ -189,11 +190,11 @@ def _blocks(counts: np.ndarray) -> Iterator[slice]:
 
 
 def box_iou(detections: Detections, rows: np.ndarray, truth: GroundTruth, box: np.ndarray) -> np.ndarray:
-    """(P,) overlap of pairs, as COCO: with a crowd region, the share of the detection inside it."""
+    """Compute the (P,) IoU of pairs, as COCO: for a crowd region, the share of the detection inside it."""
     corners = detections.boxes[rows].astype(np.float64)
     sides, other = corners[:, 2:] - corners[:, :2], truth.boxes[box]
     low = np.maximum(corners[:, :2], other[:, :2])
-    # x + (x2 - x), not x2: the evaluators are handed x, y, width and height.
+    # x + (x2 - x), not x2: the evaluators get x, y, width and height.
     high = np.minimum(corners[:, :2] + sides, other[:, :2] + other[:, 2:])
     inter = np.maximum(high - low, 0).prod(axis=1)
     area = sides.prod(axis=1)
@@ -205,13 +206,15 @@ def box_iou(detections: Detections, rows: np.ndarray, truth: GroundTruth, box: n
 def _assign(
     detection: np.ndarray, box: np.ndarray, iou: np.ndarray, num_detections: int, truth: GroundTruth
 ) -> np.ndarray:
-    """(10, D) box of each detection at each IoU, -1 without: greedy, best detection first.
+    """Match boxes greedily, best detection first; return the (10, D) box of each detection at each IoU, -1 for none.
 
-    In rounds for all groups at once: who stands first in the queue of the box he wants most gets it, for nobody before
-    him can want it any more; then boxes that are gone and detections that have one leave. Crowd regions are never gone.
+    Greedy matching in rounds, for all images and categories at once. In each round a detection is matched to its
+    preferred box if no better detection can still be matched to this box. Then matched detections and matched boxes are
+    removed. Crowd regions match any number of detections and are never removed. The result is that of matching one
+    detection after the other.
     """
     level, pair = np.nonzero(iou >= IOU_THRESHOLDS[:, None])
-    # One queue an IoU: detections and boxes are numbered anew at each.
+    # Detections and boxes get separate numbers at each IoU.
     who = level * num_detections + detection[pair]
     what = level * len(truth.boxes) + box[pair]
     crowd = truth.crowd[box[pair]]
@@ -231,13 +234,13 @@ def _assign(
 
 
 def average_precision(matches: Matches, image_weights: np.ndarray | None = None) -> np.ndarray:
-    """AP of each category on a multiset of images: the COCO 101-point AP, mean over 10 IoUs.
+    """Compute the AP of each category on a multiset of images: the COCO 101-point AP, mean over 10 IoUs.
 
-    The copies of an image's detections stand next to each other in the ranking.
+    In the ranking, the copies of an image's detections are next to each other.
 
     Args:
-        matches: of ``match``.
-        image_weights: (I,) or (R, I) integers, how often each image counts; None: once.
+        matches: result of ``match``.
+        image_weights: (I,) or (R, I) integers, how often each image counts; None: each once.
 
     Returns:
         (C,) or (R, C) fractions, NaN where no image has a box of the category.
@@ -255,10 +258,10 @@ def average_precision(matches: Matches, image_weights: np.ndarray | None = None)
 
 
 def _category_ap(category: CategoryMatches, weights: np.ndarray) -> np.ndarray:
-    """(10, R) AP of a category at each IoU for (I, R) weights of the images.
+    """Compute the (10, R) AP of a category at each IoU for (I, R) weights of the images.
 
-    Precision rises only at true detections, so the points of the curve there are enough; a point stands for the
-    recall levels between the one before and itself.
+    Precision rises only at true detections, so only these points of the curve are needed. Each point gives the
+    precision at the recall levels between the previous point and itself.
     """
     truths = weights[category.truth_images].sum(axis=0)
     seen = np.cumsum(weights[category.images], axis=0, dtype=np.int32)

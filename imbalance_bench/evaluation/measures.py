@@ -1,10 +1,11 @@
-"""The measures of a run: one record each, and everything that computes, names, groups or shows one reads it here.
+"""The measures of a run, one record each: all code that computes, names, groups or shows a measure uses its record.
 
-A measure has columns of the per-category table (one value a category) and, by groups of categories, keys of a run's
-metrics. To add one, add a record to ``MEASURES``: runs measure it from then on, ``per-category`` shows it by any
-grouper, and tables of earlier runs, which lack its columns, are still read.
+A measure has columns in the per-category table (one value per category), and keys in a run's metrics for groups of
+categories. To add a measure, add a record to ``MEASURES``: new runs then compute it, ``per-category`` shows it by any
+grouper, and tables of earlier runs, which lack its columns, can still be read.
 
-Nothing heavy is imported until a measure is computed, as what reads results reads the names.
+Large packages are imported only when a measure is computed, because code that only reads results imports this module
+for the names.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tally:
-    """What looks at the scores of proposals as they come by, and is the same for all measures that need it.
+    """Statistics that are collected from the scores of proposals in parts, and shared by all measures that need them.
 
     Attributes:
-        make: C -> an empty one.
-        add: take some proposals into it.
+        make: creates empty statistics from C, the number of classes.
+        add: adds some proposals to the statistics.
     """
 
     make: Callable[[int], Any]
@@ -44,19 +45,19 @@ class Tally:
 
 
 ABSENT: Any = None
-"""In the place of evidence that nobody made; ``measured`` refuses measures that need it."""
+"""Value of evidence that is not available; ``measured`` refuses measures that need it."""
 
 
 @dataclass
 class Evidence:
-    """What measures are computed from.
+    """The data that measures are computed from.
 
     Attributes:
         truth: the validation annotations.
-        detections: of the detector.
-        classifiers: one a stage.
-        proposals: cached validation proposals, of the last stage.
-        tallies: filled ones, over all proposals.
+        detections: detections of the detector.
+        classifiers: classifiers of the detector, one per stage.
+        proposals: cached validation proposals of the last stage.
+        tallies: statistics over all proposals.
     """
 
     truth: GroundTruth
@@ -67,16 +68,16 @@ class Evidence:
 
     @property
     def categories(self) -> CategoryTable:
-        """Those of the annotations."""
+        """The categories of the annotations."""
         return self.truth.categories
 
     def of(self, tally: Tally) -> Any:
-        """Return what a tally made, over all proposals."""
+        """Return the statistics of a tally over all proposals."""
         return self.tallies[tally]
 
     @cached_property
     def fixed_ap(self) -> tuple[np.ndarray, float]:
-        """AP_fixed of each category, and AP_pool."""
+        """The AP_fixed of each category, and AP_pool."""
         from imbalance_bench.evaluation.fixed_ap import fixed_ap
 
         return fixed_ap(self.of(BEST).detections(self.proposals), self.truth)
@@ -84,17 +85,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Means:
-    """Keys of a run's metrics: the mean of a column over each group of categories that have a value in it.
+    """Keys of a run's metrics: means of a column over groups of categories, without those that have no value.
 
     Attributes:
-        column: of the per-category table.
-        prefix: ``ACC`` gives ``ACC`` (all), ``ACC1``, ``ACC2``, ... (bins), ``ACCr`` .. and ``ACCbg``.
-        by: the groupers beside all, ``bin`` and ``frequency``.
-        overall: the key of all, where it is not the prefix.
-        suffix: ends every key.
-        weights: the column that counts what the measure is a rate of; without, every category counts alike.
-        background: is one of all, and has a key of its own.
-        with_classes: also, as ``<key>_classes``, on how many categories each rests.
+        column: column of the per-category table.
+        prefix: start of every key; ``ACC`` gives ``ACC`` (all), ``ACC1``, ``ACC2``, ... (bins), ``ACCr`` .. and
+            ``ACCbg``.
+        by: the groupers, ``bin`` and ``frequency``; the mean over all categories is always computed.
+        overall: the key of the mean over all categories, if it is not the prefix.
+        suffix: end of every key.
+        weights: the column with the counts that the measure is a rate over; None: all categories have equal weight.
+        background: whether background is included in the mean over all, and has its own key.
+        with_classes: whether to add the number of categories behind each mean, as ``<key>_classes``.
     """
 
     column: str
@@ -107,12 +109,12 @@ class Means:
     with_classes: bool = False
 
     def groups(self, categories: CategoryTable) -> dict[str, np.ndarray]:
-        """Return the labels behind each key; bins without a category included (section 5.1)."""
+        """Return the labels of each key's group; bins without a category are included (section 5.1)."""
         groupers = {"bin": bin_groups, "frequency": frequency_groups}
         return self._keyed(categories.num_classes, (groupers[by](categories) for by in self.by))
 
     def groups_in(self, table: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Return the labels behind each key that a per-category table, background last, has a category of."""
+        """Return the labels of each key's group in a per-category table, background last; empty groups are left out."""
         return self._keyed(len(table) - 1, (groups_in(table, by) for by in self.by))
 
     def _keyed(self, background: int, parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -121,11 +123,11 @@ class Means:
         return groups | ({f"{self.prefix}bg": np.array([background])} if self.background else {})
 
     def summary(self, table: pd.DataFrame, categories: CategoryTable) -> dict[str, float]:
-        """Compute the value of each key, NaN where no category has one.
+        """Compute the value of each key, NaN if no category has a value.
 
         Args:
-            table: index ``label``; this measure's columns.
-            categories: their bins and frequencies, by *training* counts.
+            table: this measure's columns, index ``label``.
+            categories: give bins and frequencies, by *training* counts.
         """
         values, groups = table[self.column], self.groups(categories)
         weights = None if self.weights is None else table[self.weights]
@@ -138,7 +140,7 @@ class Means:
 
 
 Columns = Mapping[str, Any]
-"""By name: (C,) or (C + 1,) values in label order, background last."""
+"""Columns by name: (C,) or (C + 1,) values in label order, background last."""
 
 
 @dataclass(frozen=True)
@@ -146,16 +148,16 @@ class Measure:
     """A measure of a run.
 
     Attributes:
-        columns: of the per-category table, with what each says.
-        compute: its columns, and perhaps others of a kind (one a stage, say).
-        needs: the fields of ``Evidence`` that it is computed from, beside the annotations and its tally.
-        means: its keys by groups of categories.
-        tally: what it needs of the scores of proposals.
-        pooled: keys that are no means over categories.
-        prefixes: of those, where no other measure has them.
-        counts: columns that count something, shown as they are.
-        unit: how values are shown: ``percent`` of fractions, or ``plain``.
-        optional: tables of earlier versions lack its columns.
+        columns: columns of the per-category table, with a description of each.
+        compute: computes these columns, and possibly similar ones (for example one per stage).
+        needs: the fields of ``Evidence`` that ``compute`` uses, other than the annotations and the tally.
+        means: keys of the means over groups of categories.
+        tally: the statistics over the scores of proposals that ``compute`` uses.
+        pooled: computes the keys that are not means over categories.
+        prefixes: prefixes of the pooled keys, if no other measure has them.
+        counts: columns that are counts, shown without conversion.
+        unit: how values are shown: ``percent`` for fractions, or ``plain``.
+        optional: whether tables of earlier versions lack these columns.
     """
 
     columns: Mapping[str, str]
@@ -170,18 +172,18 @@ class Measure:
     optional: bool = False
 
     def summary(self, table: pd.DataFrame, categories: CategoryTable) -> dict[str, float]:
-        """Compute the keys that are means over categories; arguments as of ``Means.summary``."""
+        """Compute the keys that are means over categories; arguments as for ``Means.summary``."""
         return {key: value for means in self.means for key, value in means.summary(table, categories).items()}
 
 
 def measured(measures: Iterable[Measure], evidence: Evidence) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Compute measures.
+    """Compute measures from the evidence.
 
     Returns:
-        Their columns, index ``label`` 0..C (background last), and the metrics by group.
+        The columns of the measures, index ``label`` 0..C (background last), and the metrics by group.
 
     Raises:
-        ValueError: the evidence lacks what one needs.
+        ValueError: the evidence lacks a field that a measure needs.
     """
     labels = pd.RangeIndex(evidence.categories.num_classes + 1, name="label")
     table = pd.DataFrame(index=labels)
@@ -222,7 +224,7 @@ class LogitSpread:
         self._foreground = np.zeros(num_classes + 1)
 
     def add(self, part: Scored) -> None:
-        """Take some proposals."""
+        """Add some proposals."""
         own = part.logits.gather(1, part.labels[:, None])[:, 0].double().cpu().numpy()
         labels = part.labels.cpu().numpy()
         for sums, weights in zip(self._own, (None, own, own**2), strict=True):
@@ -230,13 +232,14 @@ class LogitSpread:
         self._foreground += part.logits[part.labels < self._background].double().sum(dim=0).cpu().numpy()
 
     def columns(self) -> Columns:
-        """Compute both measures of each label, background last.
+        """Compute Logits Magnitude and RSD of each label, background last.
 
-        Logits Magnitude of class c (LoMa, arXiv 2403.00250): the mean of z_c over the samples of c less its mean over
-        those of the other classes. Regularized Standard Deviation (RSD, there): the standard deviation of z_c, divided
-        by LoMa. The paper puts them in the place of the weight norm. Both are as its abstract and summaries of it say;
-        its equations could not be read. That the deviation is over the samples of c is a choice made here, and so is
-        that samples are validation proposals and the others foreground ones: those classifiers know no background.
+        Logits Magnitude of class c (LoMa, arXiv 2403.00250): the mean of z_c over the samples of c minus its mean over
+        the samples of the other classes. Regularized Standard Deviation (RSD, same paper): the standard deviation of
+        z_c, divided by LoMa. The paper uses them in place of the weight norm. Both definitions follow the paper's
+        abstract and summaries of the paper; its equations could not be read. Two choices are made here: the standard
+        deviation is over the samples of c; samples are validation proposals, and those of the other classes are
+        foreground proposals only, because the classifiers of the paper have no background class.
 
         Returns:
             ``logit_magnitude``, NaN without a proposal or a logit, and ``logit_rsd``, NaN below two proposals.
@@ -258,7 +261,7 @@ LOGITS_SEEN = Tally(LogitSpread, LogitSpread.add)
 
 
 def _weight_norms(evidence: Evidence) -> Columns:
-    """Means over stages and, of several, each one's own norms."""
+    """Compute norms and biases as means over stages; with several stages, also the norms of each stage."""
     import torch
 
     norms = torch.stack([classifier.class_weights().norm(dim=1).cpu() for classifier in evidence.classifiers])
@@ -285,12 +288,12 @@ def _proposal_recall(evidence: Evidence) -> Columns:
 
 
 def _said(*columns: str) -> Callable[[Evidence], Columns]:
-    """Columns of ``ProposalAccuracy.frame``."""
+    """Return a function that gives some columns of ``ProposalAccuracy.frame``."""
     return lambda evidence: dict(evidence.of(PREDICTIONS).frame()[list(columns)].items())
 
 
 def _calibration(evidence: Evidence) -> dict[str, float]:
-    """``ECE`` of all foreground predictions, ``ECE1``.. by bin of the predicted class, ``ECEbg``: of what is pooled."""
+    """Compute the ECE of pooled predictions: ``ECE`` (foreground), ``ECE1``.. (bins of predicted class), ``ECEbg``."""
     from imbalance_bench.evaluation.calibration import calibration_error
 
     categories = evidence.categories
@@ -363,19 +366,19 @@ MASK_AP = Measure(
 )  # fmt: skip
 
 OF_CLASSIFIERS = (WEIGHT_NORM, AP, AP_FIXED, PROPOSAL_RECALL, ACCURACY, MEAN_SCORE, CALIBRATION, LOGITS)
-"""Of every run, in the order of the table's columns."""
+"""Measures of every run, in the order of the table's columns."""
 MEASURES = (*OF_CLASSIFIERS, MASK_AP)
 PREFIXES = tuple(
     dict.fromkeys(prefix for measure in MEASURES for prefix in (*(m.prefix for m in measure.means), *measure.prefixes))
 )
-"""That the keys of a run's metrics begin with, but for mAP."""
+"""Prefixes of the keys of a run's metrics, except mAP."""
 
 
 def columns(optional: bool) -> tuple[str, ...]:
-    """Return the names of the columns that every table has, or of those that tables of earlier versions lack."""
+    """Return the names of the columns that every table has, or those of the optional ones."""
     return tuple(name for measure in MEASURES if measure.optional == optional for name in measure.columns)
 
 
 def of_column(name: str) -> Measure | None:
-    """Return the measure that a column of the per-category table belongs to; None of others."""
+    """Return the measure that a column of the per-category table belongs to; None for other columns."""
     return next((measure for measure in MEASURES if name in measure.columns), None)

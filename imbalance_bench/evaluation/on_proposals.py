@@ -1,4 +1,4 @@
-"""Everything that is measured of a classifier, from one pass over cached validation proposals."""
+"""All measures of a classifier, from one pass over cached validation proposals."""
 
 from __future__ import annotations
 
@@ -39,16 +39,17 @@ def evaluate_classifier(
     A cascade averages the raw logits of its stages and scores them once.
 
     Args:
-        classifiers: trained, one a stage.
-        val: cached validation proposals with the features that the classifier reads, one a stage.
+        classifiers: trained classifiers, one per stage.
+        val: cached validation proposals with the features that the classifier reads, one set per stage.
         truth: the validation annotations.
-        fixed: also AP_fixed and AP_pool, which know no limit of detections an image.
+        fixed: whether to compute AP_fixed and AP_pool too, which have no limit of detections per image.
         device: where scores are computed.
         reporter: shows progress.
 
     Returns:
         The per-category table (index ``label``, background last), the metrics by group, and the detections. With
-        several stages ``weight_norm`` and ``bias`` are means over them, ``weight_norm_stage1`` ... each one's own.
+        several stages ``weight_norm`` and ``bias`` are means over the stages; ``weight_norm_stage1`` ... are for one
+        stage.
     """
     classifiers = [classifier.to(device).eval() for classifier in classifiers]
     categories, last = truth.categories, val[-1]
@@ -75,15 +76,15 @@ def evaluate_classifier(
 
 @dataclass(frozen=True, eq=False)
 class Scored(ByValue):
-    """Proposals of some images in a row, with their scores, on the device.
+    """Proposals of consecutive images, with their scores, on the device.
 
     Attributes:
         images: positions of the images.
-        rows: of the proposals among all.
+        rows: rows of the proposals among all proposals.
         labels: (n,) 0..C.
-        scores: (n, C + 1) final ones, background last.
-        raw_logits: (n, K) that were scored, of a cascade the mean over stages.
-        classifier: that scored them.
+        scores: (n, C + 1) final scores, background last.
+        raw_logits: (n, K) logits that the scores were computed from; for a cascade the mean over stages.
+        classifier: the classifier that computed the scores.
     """
 
     images: range
@@ -95,22 +96,22 @@ class Scored(ByValue):
 
     @cached_property
     def scores_on_cpu(self) -> Tensor:
-        """The scores, copied once."""
+        """The scores on the CPU, copied once."""
         return self.scores.cpu()
 
     @cached_property
     def logits(self) -> Tensor:
-        """(n, C + 1) logit of each category, background last; NaN where there is none."""
+        """The (n, C + 1) logit of each category, background last; NaN if a category has no logit."""
         return self.classifier.category_logits(self.raw_logits)
 
 
 @torch.no_grad()
 def scores_of(classifiers: Sequence[Classifier], val: Sequence[ProposalSet], device: str = "cpu") -> Iterator[Scored]:
-    """Score all proposals, in parts.
+    """Compute the scores of all proposals, and yield them in parts.
 
     Args:
-        classifiers: on the device, one a stage; a cascade averages their raw logits and scores them once.
-        val: cached proposals, one a stage.
+        classifiers: classifiers on the device, one per stage; a cascade averages their raw logits and scores them once.
+        val: cached proposals, one set per stage.
         device: where scores are computed.
     """
     last = val[-1]
@@ -123,7 +124,7 @@ def scores_of(classifiers: Sequence[Classifier], val: Sequence[ProposalSet], dev
 
 
 def _runs_of_images(proposals: ProposalSet, most: int) -> Iterator[range]:
-    """Images in order, in runs of at most so many proposals (or of one image)."""
+    """Yield ranges of consecutive images with at most ``most`` proposals each (or with one image)."""
     start = 0
     while start < proposals.num_images:
         stop = int(np.searchsorted(proposals.offsets, proposals.offsets[start] + most, side="right")) - 1

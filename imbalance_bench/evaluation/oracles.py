@@ -1,4 +1,4 @@
-"""Is the classifier the bottleneck? AP where a part of what it has to do is done for it."""
+"""Oracles: AP if a part of the classifier's task is solved with the ground truth. Is the classifier the bottleneck?"""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from imbalance_bench.proposals.store import ProposalSet
 
 
 def no_background(scores: Tensor, labels: Tensor) -> Tensor:
-    """Proposals that are background score for no class."""
+    """Set the class scores of background proposals to zero."""
     return scores * (labels < scores.shape[1] - 1)[:, None]
 
 
 def right_class(scores: Tensor, labels: Tensor) -> Tensor:
-    """All that a foreground proposal scores for classes, as one minus background, goes to its own class."""
+    """Give the sum of the class scores of a foreground proposal (one minus background) to its own class."""
     background = scores.shape[1] - 1
     foreground = labels < background
     own = torch.zeros_like(scores).scatter_(1, labels[:, None], 1 - scores[:, -1:])
@@ -35,17 +35,17 @@ def right_class(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def right_label(scores: Tensor, labels: Tensor) -> Tensor:
-    """Both: what remains is what proposals, boxes and the order of scores leave."""
+    """Apply ``right_class``, then ``no_background``; remaining errors come from proposals, boxes and score order."""
     return no_background(right_class(scores, labels), labels)
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """What is done for the classifier.
+    """A change to scores and boxes that uses the ground truth.
 
     Attributes:
-        scores: of (P, C + 1) scores and (P,) labels.
-        boxes: each foreground proposal has the ground-truth box of its class that it overlaps most.
+        scores: computes new scores from (P, C + 1) scores and (P,) labels.
+        boxes: whether each foreground proposal gets the ground-truth box of its class with the highest IoU.
     """
 
     scores: Callable[[Tensor, Tensor], Tensor] = lambda scores, labels: scores
@@ -69,13 +69,13 @@ def oracle_ap(
     *,
     device: str = "cpu",
 ) -> pd.DataFrame:
-    """AP by bin under each of ``ORACLES``, from one pass over the scores.
+    """Compute AP by bin for each of ``ORACLES``, from one pass over the scores.
 
     Args:
-        classifiers: trained, one a stage.
-        val: cached validation proposals, one a stage; their labels are what is known. Where each class has a box
+        classifiers: trained classifiers, one per stage.
+        val: cached validation proposals, one set per stage; the oracles use their labels. If each class has its own box
             regressor, the rows with ground-truth boxes are left out.
-        truth: the validation annotations, boxes.
+        truth: the validation annotations of boxes.
         device: where scores are computed.
 
     Returns:
@@ -104,7 +104,7 @@ def oracle_ap(
 
 
 def _snapped(boxes: Tensor, labels: Tensor, truth: GroundTruth, image_id: int) -> Tensor:
-    """(P, 4) boxes, those of foreground proposals in the place of the best box of their class in the image."""
+    """Replace the (P, 4) boxes of foreground proposals by the ground-truth box of their class with the highest IoU."""
     here = np.flatnonzero(truth.image_ids[truth.images] == image_id)
     if len(here) == 0:
         return boxes

@@ -1,4 +1,4 @@
-"""The per-category table of a run (``per_category.csv``): the centre of the analyses, every other is a view of it."""
+"""The per-category table of a run (``per_category.csv``), which all other analyses are views of."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from imbalance_bench.runtime.files import write_atomically
 Source: TypeAlias = pd.DataFrame | str | os.PathLike[str]
 
 CATEGORY = ("name", "image_count", "instance_count", "frequency", "bin")
-"""Columns that are of the category, the same in every run."""
+"""Columns that describe the category, the same in every run."""
 
 COLUMNS = ("id", *CATEGORY, *measures.columns(optional=False))
-"""Of every table."""
+"""Columns of every table."""
 
 OPTIONAL = measures.columns(optional=True)
-"""Columns that tables of earlier versions do not have, nor all runs."""
+"""Columns that tables of earlier versions, and of some runs, do not have."""
 
 SUFFIXES = (".csv", ".parquet")
-"""Of the files that ``write`` writes."""
+"""File name suffixes that ``write`` accepts."""
 
 _EMPTY = {column: [""] for column in (*COLUMNS, *OPTIONAL) if column != "name"}
 
 
 def read(source: Source) -> pd.DataFrame:
-    """A run's table, index ``label``: one row a category in label order, the last row background (no AP).
+    """Read a run's table, index ``label``: one row per category in label order; the last is background (no AP).
 
     Args:
         source: path of a ``per_category.csv`` (or the same as ``.parquet``), or the table itself.
@@ -72,29 +72,29 @@ def _name(source: Source) -> str:
 
 
 def foreground(source: Source) -> pd.DataFrame:
-    """``read`` without the background row."""
+    """Read a run's table without the background row."""
     return read(source).iloc[:-1]
 
 
 def side_by_side(
     sources: Mapping[str, Source], view: Callable[[pd.DataFrame], pd.DataFrame], column: str
 ) -> pd.DataFrame:
-    """One column of a by-group view for several runs: a row a run, a column a group."""
+    """Compute one column of a by-group view for several runs: one row per run, one column per group."""
     return pd.DataFrame({run: view(read(source))[column] for run, source in sources.items()}).T.rename_axis("run")
 
 
 def join(sources: Mapping[str, Source]) -> pd.DataFrame:
-    """The tables of several runs side by side, joined on category id.
+    """Join the tables of several runs side by side on category id.
 
     Args:
-        sources: by name of the run.
+        sources: tables or their paths, by name of the run.
 
     Returns:
-        Index ``id`` in label order, background's last; the columns of the category, then of each run its measures as
-        ``<run>.<measure>``; NaN where a run has not measured one.
+        Index ``id`` in label order, background last; the columns of the category, then the measures of each run as
+        ``<run>.<measure>``; NaN if a run does not have a measure.
 
     Raises:
-        InputError: not per-category tables, or of other categories or other counts than the first's.
+        InputError: not per-category tables, or categories or counts that differ from those of the first table.
     """
     tables = {name: read(source).set_index("id") for name, source in sources.items()}
     first_name, first = next(iter(tables.items()))
@@ -111,20 +111,21 @@ def join(sources: Mapping[str, Source]) -> pd.DataFrame:
 
 
 def grouped_by(source: Source, measure: str, by: str = "bin", weights: str | None = None) -> pd.Series:
-    """A measure by a grouper.
+    """Compute the mean of a measure over each group of categories.
 
     Args:
         source: a run's per-category table or its path.
-        measure: a column of it.
+        measure: a column of the table.
         by: ``bin`` or ``frequency``.
-        weights: a column that counts what the measure is a rate of, as ``proposals`` of ``accuracy``; without, every
-            category counts as much as any other.
+        weights: a column with the counts that the measure is a rate over, as ``proposals`` for ``accuracy``; None: all
+            categories have equal weight.
 
     Returns:
-        Of ``all`` categories, each group that has one, and ``background``; NaN where no category has the measure.
+        Means over ``all`` categories, each group that is not empty, and ``background``; NaN if no category of the group
+        has the measure.
 
     Raises:
-        InputError: no such column.
+        InputError: the table has no such column.
     """
     frame = read(source)
     for column in (measure, by, *([weights] if weights else ())):
@@ -136,13 +137,13 @@ def grouped_by(source: Source, measure: str, by: str = "bin", weights: str | Non
 
 
 def labels_by(table: pd.DataFrame, by: str) -> dict[str, np.ndarray]:
-    """Return the labels of ``all`` categories, of each group of a grouper that has one, and of ``background``."""
+    """Return the labels of ``all`` categories, of each group that is not empty, and of ``background``."""
     labels = table.index.to_numpy()
     return {"all": labels[:-1], **groups_in(table, by), "background": labels[-1:]}
 
 
 def write(frame: pd.DataFrame, path: Path) -> Path:
-    """A table as CSV or Parquet, by its suffix; whole or not at all.
+    """Write a table as CSV or Parquet, by the suffix of the path; either complete or not at all.
 
     Raises:
         InputError: another suffix.

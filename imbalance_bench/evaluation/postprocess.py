@@ -1,4 +1,4 @@
-"""From the scores of an image's proposals to its detections, exactly as mmdet's multi-class NMS, but lazily."""
+"""Detections of an image from the scores of its proposals: equal to mmdet's multi-class NMS, but evaluated lazily."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def detect(
     iou_threshold: float = 0.5,
     max_per_image: int = 300,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Class-wise non-maximum suppression over all (proposal, class) pairs, the best ``max_per_image`` kept.
+    """Apply class-wise NMS to all (proposal, class) pairs, and keep the best ``max_per_image`` detections.
 
-    NMS removes a box only for one of a higher score in its class, so the result for the best k pairs is a prefix
+    NMS removes a box only for one with a higher score in its class, so the result for the best k pairs is a prefix
     of the result for all: take the top k, suppress, and double k until ``max_per_image`` survive. Among equal
     scores the lower proposal, then the lower class, comes first.
 
     Args:
         scores: (P, C + 1), background last.
-        boxes: (P, 4) xyxy, one box a proposal; or class-specific, a function that gives the boxes of pairs: only those
-            are decoded that can still become detections.
+        boxes: (P, 4) xyxy, one box a proposal; or class-specific, a function that returns the boxes of pairs: only
+            pairs that can still become detections are decoded.
         score_threshold: pairs at or below it are left out.
-        iou_threshold: of NMS.
-        max_per_image: detections kept (300 on LVIS).
+        iou_threshold: IoU threshold of NMS.
+        max_per_image: number of detections that are kept (300 on LVIS).
 
     Returns:
         (D, 4) boxes, (D,) scores, (D,) labels, by descending score.
@@ -63,7 +63,7 @@ def detect(
 
 
 def _best(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of (N,) values and their indices, the first of equal ones; ``topk`` leaves open which it takes."""
+    """Return the k largest of (N,) values and their indices; ties by index, which ``topk`` does not guarantee."""
     if k == 0:
         return values[:0], values[:0].long()
     least = values.topk(k).values[-1]

@@ -1,4 +1,4 @@
-"""What a classifier says of each test-time proposal, and what that tells: whom classes lose to, and calibration."""
+"""Predictions of a classifier for test-time proposals: accuracy, confusions between classes, and calibration."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Predictions(ByValue):
     Attributes:
         images: (P,) position of each proposal's image.
         labels: (P,) 0..C, background last.
-        predicted: (P,) label of the best score; of equal ones the lower label.
-        confidence: (P,) that score.
-        num_images: of the split.
+        predicted: (P,) label of the best score; for equal scores the lower label.
+        confidence: (P,) the best score.
+        num_images: number of images of the split.
     """
 
     images: np.ndarray
@@ -38,13 +38,13 @@ class Predictions(ByValue):
 
     @property
     def correct(self) -> np.ndarray:
-        """(P,) bool."""
+        """The correctness of each prediction, (P,) bool."""
         right: np.ndarray = self.predicted == self.labels
         return right
 
 
 def predict(classifiers: Sequence[Classifier], val: Sequence[ProposalSet], device: str = "cpu") -> Predictions:
-    """The predictions of classifiers, one a stage, on cached proposals."""
+    """Compute the predictions of classifiers, one per stage, on cached proposals."""
     classifiers = [classifier.to(device).eval() for classifier in classifiers]
     predicted, confidence = [], []
     for part in scores_of(classifiers, val, device):
@@ -60,11 +60,11 @@ def predict(classifiers: Sequence[Classifier], val: Sequence[ProposalSet], devic
 def accuracy_by_group(
     predictions: Predictions, categories: CategoryTable, *, resamples: int = 200, seed: int = 0
 ) -> pd.DataFrame:
-    """Proposal accuracy of each bin and of background, with its 95 % interval over the images (section 5.2).
+    """Compute proposal accuracy of each bin and of background, with a 95 % interval over images (section 5.2).
 
     Returns:
         Index ``group`` (``1``.., ``background``); columns ``proposals``, ``accuracy``, ``low``, ``high`` and
-        ``as_background``, the share that is taken for background (fractions, NaN where there is no proposal).
+        ``as_background``, the share that is predicted as background (fractions, NaN without a proposal).
     """
     groups = label_groups(categories)
     of_label = np.zeros(categories.num_classes + 1, dtype=np.int64)
@@ -90,10 +90,10 @@ def accuracy_by_group(
 
 
 def destinations(predictions: Predictions, categories: CategoryTable) -> pd.DataFrame:
-    """Where the proposals of each bin go: shares of those taken for the right class, others by bin, background.
+    """Compute shares of each bin's proposals by predicted class: right, another (by its bin), or background.
 
     Returns:
-        Index ``bin`` (1.., those with a proposal, and ``background``); columns ``right``, ``bin 1``.., ``background``.
+        Index ``bin`` (bins with a proposal, 1.., and ``background``); columns ``right``, ``bin 1``.., ``background``.
     """
     bins = np.append(categories.bins, 0)
     columns = ["right", *(f"bin {number}" for number in range(1, categories.num_bins + 1)), "background"]
@@ -110,17 +110,18 @@ def destinations(predictions: Predictions, categories: CategoryTable) -> pd.Data
 
 
 def losses_by_class(predictions: Predictions, categories: CategoryTable, most: int = 3) -> pd.DataFrame:
-    """What each class loses and to whom, those that lose most first.
+    """List for each class the wrong predictions of its proposals; classes with the lowest accuracy come first.
 
     Args:
-        predictions: of a classifier.
-        categories: names, counts, bins.
-        most: other classes that are named.
+        predictions: predictions of a classifier.
+        categories: give names, counts and bins.
+        most: number of other classes that are listed.
 
     Returns:
         Index ``label``, classes with a proposal; columns of ``CategoryTable.frame``, ``proposals``, ``accuracy``,
-        ``as_background``, ``as_fewer`` (shares taken for background, for a class of fewer or as many train
-        instances), ``as_more`` (of more), and ``taken_by``: the classes that take most, as (label, share) pairs.
+        ``as_background`` (share predicted as background), ``as_fewer`` (as a class with fewer or equally many train
+        instances), ``as_more`` (as a class with more), and ``taken_by``: the most frequent wrong classes, as (label,
+        share) pairs.
     """
     background, width = categories.background, categories.num_classes + 1
     cells = predictions.labels * width + predictions.predicted
@@ -161,7 +162,7 @@ def losses_by_class(predictions: Predictions, categories: CategoryTable, most: i
 
 
 def reliability(predictions: Predictions, categories: CategoryTable, steps: int = STEPS) -> pd.DataFrame:
-    """Confidence against accuracy by bin of the *predicted* class (``Calibration.curve``).
+    """Compute confidence and accuracy by bin of the *predicted* class (``Calibration.curve``).
 
     Groups are ``all`` (foreground predictions), ``1``.., ``background``.
     """

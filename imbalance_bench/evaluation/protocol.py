@@ -1,7 +1,7 @@
-"""What an evaluation did, in words: by whose rules, what was left out and why, and what looks like another convention.
+"""A description of an evaluation: its rules, what was left out and why, and signs of another file convention.
 
 The same AP means different things under different rules, and files whose fields are placeholders or in other units are
-evaluated without an error. So every evaluation says in one to three lines what it was.
+evaluated without an error. So every evaluation is described in one to three lines.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.matching import box_iou
 
 _IMAGES = 200
-"""Images that the ids of detections are tried on."""
+"""Number of images that are used to check the category ids of detections."""
 _MEETINGS = 3
-"""Boxes of a class that must meet before other ids are spoken of."""
+"""Least number of boxes that must agree in class before other ids are reported."""
 
 
 def describe(truth: GroundTruth, detections: Detections | None = None) -> list[str]:
-    """One to three lines: the rules; what counts and what is left out; what to look at, where there is anything.
+    """Describe an evaluation in one to three lines: the rules; what counts and what is left out; what to check, if any.
 
     Args:
-        truth: that an evaluation used.
-        detections: that it judged.
+        truth: the ground truth of the evaluation.
+        detections: the detections that were evaluated.
     """
     lines = [_rules(truth), _counted(truth)]
     odd = [*_oddities(truth), *(_of_detections(truth, detections) if detections is not None else [])]
@@ -73,7 +73,7 @@ def _counted(truth: GroundTruth) -> str:
 
 
 def _oddities(truth: GroundTruth) -> list[str]:
-    """What may be of another convention in annotations."""
+    """List signs that the annotations follow another convention."""
     listed, found = truth.listed, []
     if truth.judged is not None and listed.with_sides_alone:
         found.append(
@@ -91,7 +91,7 @@ def _oddities(truth: GroundTruth) -> list[str]:
 
 
 def _of_detections(truth: GroundTruth, detections: Detections) -> list[str]:
-    """What may be of another convention in detections."""
+    """List signs that the detections follow another convention."""
     found = list(detections.notes)
     if not len(detections):
         return [*found, "there are no detections"]
@@ -108,16 +108,16 @@ def _within_a_pixel(low: np.ndarray, high: np.ndarray) -> bool:
 
 
 def _other_ids(truth: GroundTruth, detections: Detections) -> list[str]:
-    """Whether category ids seem to count the classes from 0 or 1, in place of the annotations' ids.
+    """Check whether category ids seem to count the classes from 0 or 1 instead of being the annotations' ids.
 
-    Told by the boxes: those of some images are compared with the ground truth under either reading.
+    For this, the boxes of some images are compared with the ground truth under both readings.
     """
     ids, width = truth.categories.ids, truth.categories.num_classes
     images = np.unique(truth.images)[:_IMAGES]
     rows = np.flatnonzero(np.isin(detections.image_ids, truth.image_ids[images]))
     boxes = np.flatnonzero(np.isin(truth.images, images))
     image = np.searchsorted(truth.image_ids, detections.image_ids[rows])
-    # Pairs of a detection and a box of its image: of each detection a run of boxes, those sorted by image.
+    # Pairs of a detection and a box of its image, grouped by detection; boxes are sorted by image.
     boxes = boxes[np.argsort(truth.images[boxes], kind="stable")]
     first, last = (np.searchsorted(truth.images[boxes], image, side=side) for side in ("left", "right"))
     row = np.repeat(rows, last - first)

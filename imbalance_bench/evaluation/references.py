@@ -1,4 +1,4 @@
-"""AP by the official lvis package, to which tests hold ours equal."""
+"""AP by the official lvis package; tests check that ours is equal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from imbalance_bench.runtime.files import write_json
 def results(detections: Detections, truth: GroundTruth, max_detections: int) -> list[dict[str, Any]]:
     """Return the detections that count as COCO results.
 
-    Dropping the others here, a vast majority in federated evaluation, spares the package from carrying them.
+    In federated evaluation most detections do not count; leaving them out here saves the package time and memory.
     """
     rows = truth.counted(detections, max_detections)
     if truth.crowd.all():
@@ -41,10 +41,10 @@ def results(detections: Detections, truth: GroundTruth, max_detections: int) -> 
 
 
 def official(detections: Detections, truth: GroundTruth, max_detections: int) -> tuple[np.ndarray, np.ndarray]:
-    """(10, C) AP and (10, C) recall at each IoU, by the official lvis package; federated only."""
+    """Compute (10, C) AP and (10, C) recall at each IoU with the official lvis package; federated data only."""
     entries = results(detections, truth, max_detections)
     if not entries:
-        # The package takes no empty list.
+        # The package does not accept an empty list.
         return np.zeros((10, truth.categories.num_classes)), np.zeros((10, truth.categories.num_classes))
     with lvis_package() as lvis, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "annotations.json"
@@ -60,12 +60,12 @@ def official(detections: Detections, truth: GroundTruth, max_detections: int) ->
 
 @contextmanager
 def lvis_package() -> Iterator[Any]:
-    """The lvis package, quiet and with the ``np.float`` that its 0.5.3 still uses, for the time of the block.
+    """Provide the lvis package inside a ``with`` block, without its log and with ``np.float``, which 0.5.3 still uses.
 
-    Importing it configures the root logger, which is undone too.
+    Importing the package configures the root logger; this is undone too.
 
     Raises:
-        InputError: it is not installed.
+        InputError: the package is not installed.
     """
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level

@@ -1,4 +1,4 @@
-"""Run-length encoded masks: COCO's RLE, checked before any compiled code reads it, and kept compressed."""
+"""Run-length encoded masks: COCO's RLE, checked before compiled code reads it, and stored compressed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hotcoco import mask as coco_mask
 from imbalance_bench.runtime.equality import ByValue
 
 MAX_SIDE = 2**15 - 1
-"""Longest side of a mask, in pixels: all its pixels then have a number of 32 bits."""
+"""Longest side of a mask, in pixels: the index of every pixel then fits into 32 bits."""
 
 
 @dataclass(frozen=True, eq=False)
 class Masks(ByValue):
-    """Masks side by side in one buffer.
+    """Masks of several objects in one buffer.
 
     Attributes:
         counts: (B,) uint8, the ``counts`` of all masks, one after the other.
@@ -45,19 +45,19 @@ class Masks(ByValue):
         return len(self.sizes)
 
     def rle(self, number: int) -> dict[str, Any]:
-        """One mask as COCO writes it in JSON."""
+        """Return one mask as COCO writes it in JSON."""
         counts = self.counts[self.offsets[number] : self.offsets[number + 1]].tobytes()
         return {"size": self.sizes[number].tolist(), "counts": counts.decode("ascii")}
 
     def boxes(self, rows: Sequence[int]) -> np.ndarray:
-        """(N, 4) the tightest box around some masks, xywh; zeros around an empty one."""
+        """Return the (N, 4) tightest boxes around some masks as xywh; zeros for an empty mask."""
         return coco_mask.toBbox([self.rle(row) for row in rows]).reshape(-1, 4)
 
     @classmethod
     def join(cls, masks: Sequence[Mapping[str, Any]]) -> Masks:
-        """From RLEs, each ``{"size": [h, w], "counts": ...}``.
+        """Create masks from RLEs, each ``{"size": [h, w], "counts": ...}``.
 
-        Counts are bytes or text where compressed, else a list of run lengths, background first.
+        Counts are bytes or text if compressed, else a list of run lengths, background first.
 
         Raises:
             ValueError: an entry of another form, or runs that do not cover its size.
@@ -69,15 +69,15 @@ class Masks(ByValue):
 
 
 def encode(bitmaps: np.ndarray) -> list[dict[str, Any]]:
-    """Return (N, height, width) masks of 0 and 1 as compressed RLEs, for ``Masks.join``."""
+    """Encode (N, height, width) masks of 0 and 1 as compressed RLEs, for ``Masks.join``."""
     return [coco_mask.encode(np.asfortranarray(bitmap, dtype=np.uint8)) for bitmap in bitmaps]
 
 
 def _size(mask: Any) -> Sequence[int]:
-    """Height and width of an RLE.
+    """Return the height and width of an RLE.
 
     Raises:
-        ValueError: not an RLE, or of a size that no image has.
+        ValueError: not an RLE, or a size that no image has.
     """
     if not isinstance(mask, Mapping):
         raise ValueError("expected a run-length encoding ('size' and 'counts'), not polygons or anything else")
@@ -92,7 +92,7 @@ def _size(mask: Any) -> Sequence[int]:
 
 
 def _compressed(mask: Mapping[str, Any]) -> bytes:
-    """Counts of an RLE whose size is checked, as bytes; compressed ones as they are, unchecked.
+    """Return the compressed counts of an RLE as bytes; its size is checked, compressed counts are not checked here.
 
     Raises:
         ValueError: neither text, bytes nor a list of run lengths that sum to the size.
@@ -110,13 +110,13 @@ def _compressed(mask: Mapping[str, Any]) -> bytes:
 
 
 def check_rle(counts: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> None:
-    """Whether the runs of compressed RLEs are whole, not negative, and cover their sizes.
+    """Check that the runs of compressed RLEs are complete, not negative, and cover the size of their mask.
 
-    A run is written in groups of five bits, lowest first, each plus 48, with bit 5 set where more follow; from the
-    fourth on, it is the difference to the run two before.
+    A run is written in groups of five bits, lowest first, each plus 48, with bit 5 set if more groups follow. From the
+    fourth run on, the difference to the run two before is written.
 
     Raises:
-        ValueError: not so.
+        ValueError: a check fails.
     """
     if not len(sizes):
         return
@@ -150,10 +150,10 @@ def check_rle(counts: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> Non
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """An annotation's segmentation, polygons or RLE of either kind, as one compressed RLE whose counts are text.
+    """Convert a segmentation, polygons or either kind of RLE, to one compressed RLE with its counts as text.
 
     Raises:
-        ValueError: neither, or of another size than the image.
+        ValueError: neither polygons nor RLE, or another size than the image.
     """
     if isinstance(segmentation, list):
         try:
@@ -162,7 +162,7 @@ def to_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
             raise ValueError("expected polygons whose coordinates fit 64 bits") from error
         if not polygons or any(p.ndim != 1 or len(p) < 6 or len(p) % 2 or not np.isfinite(p).all() for p in polygons):
             raise ValueError("expected polygons of at least three points")
-        # Far outside the image a polygon's edges take the compiled rasteriser as much memory as they are long.
+        # The memory of the compiled rasteriser grows with the length of a polygon's edges, even outside the image.
         limit = 2.0 * max(height, width)
         clipped = [polygon.clip(-limit, 2 * limit).tolist() for polygon in polygons]
         return Masks.join([coco_mask.merge(coco_mask.frPyObjects(clipped, height, width))]).rle(0)

@@ -1,8 +1,8 @@
-"""Intervals of mean APs, and whether two runs differ, over the chance of the validation images.
+"""Intervals of mean APs, and of the difference of two runs, over the random choice of validation images.
 
-An interval covers what another draw of as many validation images could give (bootstrap over images). It covers
-neither training (other seeds give other weights; train several) nor the choice of categories (see
-``bootstrap.interval_over_classes``): a run's interval is of *this* detector on *these* categories.
+An interval covers the results that another draw of equally many validation images could give (bootstrap over images).
+It covers neither training (other seeds give other weights; train several) nor the choice of categories (see
+``bootstrap.interval_over_classes``): a run's interval holds for *this* detector on *these* categories.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ def intervals(
     resamples: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean APs of runs, each with its 95 % interval over the validation images.
+    """Compute mean APs of runs, each with its 95 % interval over the validation images.
 
-    Two intervals that overlap do not mean that the runs are equal, as both saw the same images: see ``paired``.
+    Overlapping intervals do not mean that two runs are equal, as both use the same images: see ``paired``.
 
     Args:
-        run_folders: folder with ``detections.npz`` (or a file that ``detection.read`` takes) of each run.
-        annotations: of the validation images, as for ``detection.evaluate``.
-        categories: as for ``detection.evaluate``.
-        lvis_style: as for ``detection.evaluate``.
-        resamples: draws of the images.
-        seed: of the draws.
+        run_folders: folder with ``detections.npz`` (or a file that ``detections.read`` accepts) of each run.
+        annotations: annotations of the validation images, as for ``GroundTruth.read``.
+        categories: as for ``GroundTruth.read``.
+        lvis_style: as for ``GroundTruth.read``.
+        resamples: number of draws of the images.
+        seed: seed of the draws.
 
     Returns:
         Index (``run``, ``measure``), measures ``mAP``, ``AP1``.., ``APr``, ``APc``, ``APf``; columns ``value`` (on
-        all images), ``images_low``, ``images_high``: fractions, NaN where no category of the group has ground truth.
+        all images), ``images_low``, ``images_high``: fractions, NaN if no category of the group has ground truth.
 
     Raises:
         InputError: bad annotations or detections.
@@ -65,21 +65,21 @@ def paired(
     resamples: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Difference of two runs with its 95 % interval: both are measured on the same drawn images.
+    """Compute the difference of two runs with its 95 % interval, both measured on the same drawn images.
 
     Args:
-        run_a: folder with ``detections.npz`` of the one run.
-        run_b: of the other.
-        annotations: as for ``intervals``, and so the rest.
-        categories: as above.
-        lvis_style: as above.
-        resamples: as above.
-        seed: as above.
+        run_a: folder with ``detections.npz`` of the first run.
+        run_b: folder of the second run.
+        annotations: as for ``intervals``.
+        categories: as for ``intervals``.
+        lvis_style: as for ``intervals``.
+        resamples: as for ``intervals``.
+        seed: as for ``intervals``.
 
     Returns:
-        Index ``measure``; columns ``a``, ``b``, ``difference`` (b - a), ``images_low``, ``images_high`` (of it),
-        ``real`` (the interval excludes 0). ``real`` is said of these two detectors, not of their methods: another
-        training seed may turn it.
+        Index ``measure``; columns ``a``, ``b``, ``difference`` (b - a), ``images_low``, ``images_high`` (of the
+        difference), ``real`` (the interval excludes 0). ``real`` holds for these two detectors, not for their methods:
+        with another training seed it may change.
 
     Raises:
         InputError: bad annotations or detections.
@@ -103,7 +103,7 @@ def _values_and_draws(
     resamples: int,
     seed: int,
 ) -> tuple[dict[str, pd.Series], dict[str, pd.DataFrame]]:
-    """Of each run the measures on all images, and a frame of them with a row a draw."""
+    """Compute the measures of each run on all images, and on each draw (a frame with one row per draw)."""
     truth = GroundTruth.read(annotations, categories, lvis_style=lvis_style)
     matches = [match(read(path, categories), truth) for path in runs.values()]
     drawn = bootstrap(matches, categories, resamples=resamples, seed=seed)

@@ -1,4 +1,4 @@
-"""Views of per-category tables: AP and proposal accuracy by bin, of one run or of several, and how values are shown."""
+"""Views of per-category tables: AP and proposal accuracy by bin, for one run or several, and formatting of values."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from imbalance_bench.evaluation.per_category import Source, labels_by, read, sid
 
 
 def ap_by_bin(source: Source, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """AP of each bin, of each frequency and of all, with the number of classes and boxes it rests on.
+    """Compute AP of each bin, of each frequency and of all, with the number of classes and boxes behind each value.
 
     Args:
         source: a run's per-category table or its path.
-        resamples: of the bootstrap over categories; see ``bootstrap.interval_over_classes``.
-        seed: of the bootstrap.
+        resamples: draws of the bootstrap over categories; see ``bootstrap.interval_over_classes``.
+        seed: seed of the bootstrap.
 
     Returns:
-        Index ``group``: ``mAP``, ``AP1``.., ``APr``, ``APc``, ``APf`` (those that have a category); columns
+        Index ``group``: ``mAP``, ``AP1``.., ``APr``, ``APc``, ``APf`` (without empty groups); columns
         ``classes`` (with validation ground truth), ``val_instances``, ``ap``, ``ap50``, ``ap75``, ``recall``
         (means over classes, fractions), ``classes_low`` and ``classes_high`` (95 % interval of ``ap`` over classes).
 
@@ -43,19 +43,19 @@ def ap_by_bin(source: Source, *, resamples: int = 2000, seed: int = 0) -> pd.Dat
 
 
 def compare_ap(sources: Mapping[str, Source], column: str = "ap") -> pd.DataFrame:
-    """``column`` of ``ap_by_bin`` for several runs: a row a run, columns mAP, AP1.., APr, APc, APf."""
+    """Return a column of ``ap_by_bin`` for several runs: one row per run, columns mAP, AP1.., APr, APc, APf."""
     return side_by_side(sources, ap_by_bin, column)
 
 
 def accuracy_by_bin(source: Source) -> pd.DataFrame:
-    """Accuracy of all proposals, of each bin's and of background's.
+    """Compute accuracy of all proposals, and of the proposals of each bin and of background.
 
     Args:
         source: a run's per-category table or its path.
 
     Returns:
         Index ``group``: ``ACC`` (background included), ``ACC1``.., ``ACCbg``; columns ``classes`` (with a
-        proposal), ``proposals``, ``correct``, ``accuracy`` (correct / proposals, the paper's) and ``macro`` (mean
+        proposal), ``proposals``, ``correct``, ``accuracy`` (correct / proposals, as in the paper) and ``macro`` (mean
         over foreground classes; NaN for ``ACCbg``), fractions.
 
     Raises:
@@ -80,19 +80,19 @@ def accuracy_by_bin(source: Source) -> pd.DataFrame:
 
 
 def compare_accuracy(sources: Mapping[str, Source], column: str = "accuracy") -> pd.DataFrame:
-    """``column`` of ``accuracy_by_bin`` for several runs: a row a run, columns ACC, ACC1.., ACCbg."""
+    """Return a column of ``accuracy_by_bin`` for several runs: one row per run, columns ACC, ACC1.., ACCbg."""
     return side_by_side(sources, accuracy_by_bin, column)
 
 
 def by_bin(source: Source, *measures: Measure) -> pd.DataFrame:
-    """Average the columns of some measures over the categories of each bin; what counts something is summed.
+    """Average the columns of some measures over the categories of each bin; columns that are counts are summed.
 
     Args:
         source: a run's per-category table or its path.
-        measures: whose columns; those that the table lacks are left out.
+        measures: measures whose columns are used; columns that the table lacks are left out.
 
     Returns:
-        Index ``bin``: ``all``, 1, 2, ... (those that have a category) and ``background``; a column each.
+        Index ``bin``: ``all``, 1, 2, ... (those that have a category) and ``background``; the columns of the measures.
 
     Raises:
         InputError: not a per-category table.
@@ -108,7 +108,7 @@ def by_bin(source: Source, *measures: Measure) -> pd.DataFrame:
 
 
 def cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """Write the columns of measures as text, in the unit of each; ``-`` where there is no value, counts as they are."""
+    """Format the columns of measures as text, in the unit of each; ``-`` for no value, counts are not changed."""
     shown = {}
     for name in frame:
         measure = of_column(str(name))
@@ -118,17 +118,17 @@ def cells(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def plain(value: float) -> str:
-    """Write a number with three decimals; ``-`` where there is none."""
+    """Format a number with three decimals; ``-`` for NaN."""
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def percent(value: Any) -> str:
-    """A fraction times 100 with two decimals; ``-`` where there is none."""
+    """Format a fraction as percent with two decimals; ``-`` for None or NaN."""
     return "-" if value is None or math.isnan(value) else f"{100 * value:.2f}"
 
 
 def limits(frame: pd.DataFrame, drawn: str) -> pd.DataFrame:
-    """``<drawn>_low`` and ``<drawn>_high`` as one column, in percent, that says what the interval is over."""
+    """Join ``<drawn>_low`` and ``<drawn>_high`` to one column in percent, named by what the interval is over."""
     pairs = zip(frame[f"{drawn}_low"], frame[f"{drawn}_high"], strict=True)
     cells = ["-" if low != low else f"{percent(low)} to {percent(high)}" for low, high in pairs]
     frame = frame.rename(columns={f"{drawn}_low": f"95 % over {drawn}"}).drop(columns=f"{drawn}_high")

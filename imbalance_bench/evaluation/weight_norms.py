@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 def weight_norms(weights: Tensor | np.ndarray, biases: Tensor | np.ndarray, categories: CategoryTable) -> pd.DataFrame:
-    """L2 norm of each category's weight row, bias left out.
+    """Compute the L2 norm of each category's weight row, without the bias.
 
     Args:
-        weights: (C + 1, d) rows in category order, background last, helper rows dropped; NaN where there is none
+        weights: (C + 1, d) rows in category order, background last, helper rows dropped; NaN if a category has no row
             (``Classifier.class_weights()``).
-        biases: (C + 1,), NaN where there is none (``Classifier.class_biases()``).
-        categories: their names, training counts and bins.
+        biases: (C + 1,), NaN if a category has no bias (``Classifier.class_biases()``).
+        categories: give names, training counts and bins.
 
     Returns:
         Index ``label`` 0..C; columns of ``CategoryTable.frame`` (``id``, ``name``, ``image_count``,
         ``instance_count``, ``frequency``, ``bin``), ``rank`` (1 has the most training instances, the lower label
         first among equals), ``weight_norm``, ``bias``. Background is the last row: counts, bin and rank 0, no
-        frequency; so sorted by rank it comes first, as in Figure 1.
+        frequency. Sorted by rank, it comes first, as in Figure 1.
 
     Raises:
         ValueError: shapes that do not fit the categories.
@@ -55,11 +55,11 @@ def weight_norms(weights: Tensor | np.ndarray, biases: Tensor | np.ndarray, cate
 
 
 def row_norms(weights: Tensor | np.ndarray, biases: Tensor | np.ndarray) -> pd.DataFrame:
-    """L2 norm of each row where nothing is known of the categories.
+    """Compute the L2 norm of each row, without information on the categories.
 
     Args:
-        weights: as of ``weight_norms``.
-        biases: as of ``weight_norms``.
+        weights: as for ``weight_norms``.
+        biases: as for ``weight_norms``.
 
     Returns:
         Index ``label`` 0..C, background last; columns ``weight_norm``, ``bias``.
@@ -69,10 +69,10 @@ def row_norms(weights: Tensor | np.ndarray, biases: Tensor | np.ndarray) -> pd.D
 
 
 def norm_summary(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Spread of the norms of each stage's classes, and the norm of background.
+    """Summarise the norms of the classes of each stage, and the norm of background.
 
     Args:
-        frames: of ``row_norms`` or ``weight_norms`` by stage.
+        frames: results of ``row_norms`` or ``weight_norms``, by stage.
 
     Returns:
         Index ``stage``; columns ``classes``, ``background``, ``mean``, ``min``, ``25%``, ``50%``, ``75%``, ``max``.
@@ -85,11 +85,11 @@ def norm_summary(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def spearman(frame: pd.DataFrame, column: str = "weight_norm") -> float:
-    """Spearman correlation of norm and training instances over foreground classes; NaN where either is constant.
+    """Compute the Spearman correlation of norm and training instances over foreground classes; NaN if one is constant.
 
     Args:
-        frame: of ``weight_norms``, or any per-category table with the background row last.
-        column: another of its columns, in the place of the norm.
+        frame: result of ``weight_norms``, or any per-category table with the background row last.
+        column: the column that is correlated with training instances.
     """
     pairs = frame.iloc[:-1][[column, "instance_count"]].dropna().rank()
     if (pairs.nunique() < 2).any():
@@ -98,16 +98,16 @@ def spearman(frame: pd.DataFrame, column: str = "weight_norm") -> float:
 
 
 def correlation_text(frame: pd.DataFrame, digits: int = 3, column: str = "weight_norm") -> str:
-    """``spearman`` to be read: ``-`` where there is none, as of one class."""
+    """Format the result of ``spearman``; ``-`` for NaN, for example with only one class."""
     correlation = spearman(frame, column)
     return "-" if np.isnan(correlation) else f"{correlation:.{digits}f}"
 
 
 def norms_by_bin(frame: pd.DataFrame) -> pd.DataFrame:
-    """Classes, mean, standard deviation, least and greatest norm of each bin of training instances.
+    """Compute the number of classes and mean, deviation, least and greatest norm of each bin of training instances.
 
     Args:
-        frame: as of ``spearman``.
+        frame: as for ``spearman``.
 
     Returns:
         Index ``bin``: ``background``, then 1, 2, ... (those that have a class); columns ``classes``, ``mean``,
@@ -124,5 +124,5 @@ def norms_by_bin(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _array(values: Tensor | np.ndarray) -> np.ndarray:
-    """Double precision on the CPU."""
+    """Convert values to double precision on the CPU."""
     return np.asarray(values if isinstance(values, np.ndarray) else values.detach().cpu(), dtype=np.float64)

@@ -18,9 +18,9 @@ from imbalance_bench.evaluation.error_analysis import (
     LOCALISATION,
     RIGHT,
     analyse,
+    box_outcomes,
     counts,
     gains,
-    takers,
 )
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 
@@ -86,10 +86,10 @@ def test_a_scene_by_hand() -> None:
     assert table["missed"].tolist() == [1, 0, 0]
     assert table.loc[1].drop(["boxes", "missed"]).to_dict()["right"] == 1
 
-    stands = takers(errors, overlaps=np.array([0.9, 0.6, 0.9, 0.2])[_places(errors)])
+    stands = box_outcomes(errors, overlaps=np.array([0.9, 0.6, 0.9, 0.2])[_places(errors)])
     assert stands.loc[0, ["right", "bin 4", "proposal only", "no proposal"]].tolist() == [0, 1, 1, 0]
     assert stands.loc[2, ["right", "bin 1"]].tolist() == [0, 1]
-    assert takers(errors).loc[0, "no detection"] == 1
+    assert box_outcomes(errors).loc[0, "no detection"] == 1
     assert (stands.sum(axis=1) == table["boxes"]).all()
 
 
@@ -247,7 +247,7 @@ def test_drawn_scenes(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_counts_and_takers_of_drawn_scenes(seed: int) -> None:
+def test_counts_and_box_outcomes_of_drawn_scenes(seed: int) -> None:
     found, truth = drawn(seed)
     errors = analyse(found, truth)
     table, kinds = counts(errors), slow_kinds(found, truth)
@@ -271,7 +271,7 @@ def test_counts_and_takers_of_drawn_scenes(seed: int) -> None:
             expected.loc[label, "right" if on_box[0] == label else f"bin {CATEGORIES.bins[on_box[0]]}"] += 1
         else:
             expected.loc[label, "no detection"] += 1
-    assert takers(errors).to_numpy().tolist() == expected.to_numpy().tolist()
+    assert box_outcomes(errors).to_numpy().tolist() == expected.to_numpy().tolist()
 
 
 def test_masks_are_refused() -> None:
