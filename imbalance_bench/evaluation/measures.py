@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from imbalance_bench.evaluation.best_of_each_class import BestOfEachClass
     from imbalance_bench.evaluation.detections import Detections
     from imbalance_bench.evaluation.ground_truth import GroundTruth
-    from imbalance_bench.evaluation.on_proposals import Scored
+    from imbalance_bench.evaluation.scoring import Scored
     from imbalance_bench.proposals.store import ProposalSet
 
 

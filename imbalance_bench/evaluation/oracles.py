@@ -16,8 +16,8 @@ from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.measures import AP
-from imbalance_bench.evaluation.on_proposals import scores_of
 from imbalance_bench.evaluation.postprocess import detect
+from imbalance_bench.evaluation.scoring import scores_of
 from imbalance_bench.proposals.store import ProposalSet
 
 
