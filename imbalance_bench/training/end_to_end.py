@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import random
 import re
 import uuid
@@ -19,6 +20,7 @@ from mmengine import dist
 from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
 from mmengine.device import get_device
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
@@ -72,10 +74,18 @@ def build_detector(
     set_random_seed(seed)
     first = classifiers[0]
     model = MODELS.build(detector.model(first.num_classes, first.config(), stuff=stuff, pretrained=pretrained))
+    _drop_closed_logs()
     model.init_weights()
     for head, classifier in zip(box_heads(model), classifiers, strict=True):
         head.fc_cls.load_state_dict(classifier.state_dict())
     return model
+
+
+def _drop_closed_logs() -> None:
+    """Remove closed log files (Ray closes them when it starts), to which mmengine would write about initial weights."""
+    logger = MMLogger.get_current_instance()
+    for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler) and h.stream is None]:
+        logger.removeHandler(handler)
 
 
 def load_features(model: TwoStageDetector, state_dict: Mapping[str, Tensor]) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 
 from analyses.commands.run_all import order
 from imbalance_bench.checkpoints import own as checkpoints
@@ -28,13 +27,6 @@ ray = pytest.importorskip("ray")
 from imbalance_bench.experiments import cluster  # noqa: E402
 
 SHORT = Schedule(epochs=3, lr=0.02, batch_size=16, warmup_iterations=3)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _logs_of_earlier_trainings() -> Iterator[None]:
-    """Ray's set-up of logging closes the log files of mmengine's loggers, which a later training would write to."""
-    yield
-    MMLogger._instance_dict.clear()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,7 +1,10 @@
 """Every loss trains a detector end to end in mmdet too, from the baseline."""
 
+import logging
+
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.datasets.generated import generate
@@ -62,3 +65,15 @@ def test_scopes() -> None:
         METHODS["tau-norm"].run("trains=all")
     with pytest.raises(InputError, match="unknown option 'trains'"):
         METHODS["simcal"].run("trains=all")
+
+
+def test_a_log_that_was_closed_is_not_written_to(bench: Benchmark) -> None:
+    """Whoever sets up logging anew, as Ray does, closes the log files of earlier trainings."""
+    bench.run("baseline")
+    logger = MMLogger.get_current_instance()
+    files = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
+    assert files
+    for handler in files:
+        handler.close()
+    assert bench.setup.load_detector(bench.folder("baseline").checkpoint)
+    assert not set(files) & set(logger.handlers)
