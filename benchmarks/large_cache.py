@@ -24,8 +24,8 @@ from imbalance_bench.categories import LVIS_BIN_EDGES, bin_index
 from imbalance_bench.classifiers import GroupSoftmaxClassifier
 from imbalance_bench.datasets.emoji_profile import lvis_counts_by_rank
 from imbalance_bench.proposals import store as proposals
+from imbalance_bench.proposals.proposal_set import ImageProposals
 from imbalance_bench.proposals.shards import ShardedRows
-from imbalance_bench.proposals.store import ImageProposals
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.on_cache import train_classifier
 

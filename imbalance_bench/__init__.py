@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from imbalance_bench.experiments.benchmark import Benchmark
     from imbalance_bench.experiments.run_folder import RunFolder
     from imbalance_bench.methods import METHODS
-    from imbalance_bench.proposals.store import ProposalSet
+    from imbalance_bench.proposals.proposal_set import ProposalSet
     from imbalance_bench.runtime.errors import InputError
     from imbalance_bench.training.fit import fit
 
@@ -117,7 +117,7 @@ _HOMES = {
     "GroundTruth": "evaluation.ground_truth",
     "InputError": "runtime.errors",
     "METHODS": "methods",
-    "ProposalSet": "proposals.store",
+    "ProposalSet": "proposals.proposal_set",
     "RunFolder": "experiments.run_folder",
     "analyse_errors": "evaluation.error_analysis:analyse",
     "diagnose": "diagnosis.diagnose",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from imbalance_bench.evaluation.detections import Detections
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.proposals.proposal_set import ProposalSet
 
 PER_CLASS = 10_000
 """Number of detections of a class that are kept over the set."""

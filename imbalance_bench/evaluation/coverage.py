@@ -7,7 +7,7 @@ import torch
 from torchvision.ops import box_convert, box_iou
 
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.proposals.proposal_set import ProposalSet
 
 
 def best_overlaps(val: ProposalSet, truth: GroundTruth) -> np.ndarray:

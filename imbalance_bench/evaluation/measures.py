@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from imbalance_bench.evaluation.detections import Detections
     from imbalance_bench.evaluation.ground_truth import GroundTruth
     from imbalance_bench.evaluation.scoring import Scored
-    from imbalance_bench.proposals.store import ProposalSet
+    from imbalance_bench.proposals.proposal_set import ProposalSet
 
 
 @dataclass(frozen=True)

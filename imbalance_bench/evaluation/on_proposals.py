@@ -14,7 +14,7 @@ from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.measures import AP_FIXED, OF_CLASSIFIERS, Evidence, measured
 from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.evaluation.scoring import scores_of
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.runtime.progress import Reporter
 
 

@@ -18,7 +18,7 @@ from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.measures import AP
 from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.evaluation.scoring import scores_of
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.proposals.proposal_set import ProposalSet
 
 
 def no_background(scores: Tensor, labels: Tensor) -> Tensor:

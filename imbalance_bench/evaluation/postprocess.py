@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torchvision.ops import nms
 
-from imbalance_bench.proposals.store import BoxesOfPairs
+from imbalance_bench.proposals.proposal_set import BoxesOfPairs
 
 
 def detect(

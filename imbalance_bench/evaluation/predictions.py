@@ -14,7 +14,7 @@ from imbalance_bench.evaluation.bootstrap import bounds, draw_images
 from imbalance_bench.evaluation.calibration import STEPS, Calibration
 from imbalance_bench.evaluation.grouping import label_groups
 from imbalance_bench.evaluation.scoring import scores_of
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.runtime.equality import ByValue
 
 

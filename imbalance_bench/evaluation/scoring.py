@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from imbalance_bench.classifiers import Classifier
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.runtime.equality import ByValue
 
 SCORES_AT_ONCE = 1 << 24

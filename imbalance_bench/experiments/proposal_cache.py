@@ -19,8 +19,8 @@ from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.mmdet.class_boxes import ClassBoxes
 from imbalance_bench.detectors.mmdet.passes import box_heads, check_cacheable, inference_proposals, training_proposals
 from imbalance_bench.experiments.setup import Setup
-from imbalance_bench.proposals import store
-from imbalance_bench.proposals.store import BoxesOfPairs, ProposalSet
+from imbalance_bench.proposals import proposal_set, store
+from imbalance_bench.proposals.proposal_set import BoxesOfPairs, ProposalSet
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import sha256
 from imbalance_bench.runtime.locks import locked
@@ -56,7 +56,7 @@ class ProposalCache:
         read = [classifier.taps for classifier in classifiers]
         parts = {tap: self.proposals(split, tap) for tap in self._stored_taps(split, classifiers)}
         return [
-            store.join([parts[_stored(tap)][stage] for tap in taps], relu=[tap == "fc" for tap in taps])
+            proposal_set.join([parts[_stored(tap)][stage] for tap in taps], relu=[tap == "fc" for tap in taps])
             for stage, taps in enumerate(read)
         ]
 
@@ -70,7 +70,7 @@ class ProposalCache:
         own = [store.read(folder) for folder in self._parts(split, tap)]
         if split == "train":
             parts = [*(other.proposals(split, tap) for other in self.also), own]
-            return [store.concatenate(stage) for stage in zip(*parts, strict=True)] if self.also else own
+            return [proposal_set.concatenate(stage) for stage in zip(*parts, strict=True)] if self.also else own
         if self.setup.detector.has_class_boxes:
             return [replace(part, boxes_of_pairs=self._boxes_of_pairs) for part in own]
         return own
@@ -90,7 +90,7 @@ class ProposalCache:
     @cached_property
     def _regressed(self) -> ProposalSet:
         (part,) = (store.read(folder) for folder in self._parts("val", _stored("fc")))
-        return store.join([part], relu=[True])
+        return proposal_set.join([part], relu=[True])
 
     @cached_property
     def detector(self) -> TwoStageDetector:

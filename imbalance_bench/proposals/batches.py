@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.proposals.shards import ahead
-from imbalance_bench.proposals.store import ProposalSet
 
 Batches = Callable[[int, torch.Generator, str], Iterator[tuple[Tensor, Tensor]]]
 """(images of a batch, generator of what is random, device) -> the (features, labels) of one epoch."""

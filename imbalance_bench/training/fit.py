@@ -11,8 +11,8 @@ from imbalance_bench import methods
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier, softmax_start
 from imbalance_bench.methods import Run
-from imbalance_bench.proposals import store as proposals
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.proposals import proposal_set
+from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.runtime.devices import resolve_device
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
@@ -118,7 +118,7 @@ def fit(
         classifier = run.build(table, dims, None if start is None else softmax_start(start))
         sources = ["fc_pre_relu" if tap == "fc" and "fc" not in taps else tap for tap in classifier.taps]
         relu = [source != tap for source, tap in zip(sources, classifier.taps, strict=True)]
-        read = proposals.join([taps[source] for source in sources], relu)
+        read = proposal_set.join([taps[source] for source in sources], relu)
         if run.trains_nothing:
             classifier.fit(read.chunks())
         else:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.proposals.batches import Batches, drawing
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.memory import keep_freed_memory
 from imbalance_bench.runtime.progress import Reporter

@@ -19,7 +19,7 @@ from imbalance_bench.evaluation.fixed_ap import NO_LIMIT, fixed_ap
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.matching import IOU_THRESHOLDS, match
 from imbalance_bench.proposals import store as proposals
-from imbalance_bench.proposals.store import ImageProposals, ProposalSet
+from imbalance_bench.proposals.proposal_set import ImageProposals, ProposalSet
 
 CLASSES, IMAGES = 4, 7
 COUNTS = np.array([1, 5, 50, 500])

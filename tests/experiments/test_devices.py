@@ -19,8 +19,9 @@ from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.on_proposals import evaluate_classifier
 from imbalance_bench.evaluation.oracles import oracle_ap
 from imbalance_bench.methods import METHODS
+from imbalance_bench.proposals import proposal_set
 from imbalance_bench.proposals import store as proposals
-from imbalance_bench.proposals.store import ImageProposals, ProposalSet
+from imbalance_bench.proposals.proposal_set import ImageProposals, ProposalSet
 
 C, ROIS = 6, 64
 WIDTHS = {"fc": 5, "fc_pre_relu": 5, "conv": 7}
@@ -139,7 +140,7 @@ def test_what_a_gpu_scores_is_measured_as_what_a_cpu_scores(
         torch.manual_seed(0)
         classifier = built(run)
         stored = [parts["conv" if tap == "conv" else "fc_pre_relu"] for tap in classifier.taps]
-        read = proposals.join(stored, [tap == "fc" for tap in classifier.taps])
+        read = proposal_set.join(stored, [tap == "fc" for tap in classifier.taps])
         with on_device, torch.no_grad():
             if methods.parse(run).trains_nothing:
                 classifier.fit(read.chunks(device="cpu"))
@@ -153,7 +154,7 @@ def test_what_a_gpu_scores_is_measured_as_what_a_cpu_scores(
 
 def test_oracles_of_what_a_gpu_scores_and_a_stream_of_features(cached: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
     (parts, truth), classifier = cached, built("bags")
-    read = proposals.join([parts["fc_pre_relu"]], [True])
+    read = proposal_set.join([parts["fc_pre_relu"]], [True])
     expected = oracle_ap([classifier], [read], truth)
     with pretended_gpu(monkeypatch, free=0), torch.no_grad():
         pd.testing.assert_frame_equal(oracle_ap([classifier], [read.on("cuda")], truth, device="cuda"), expected)

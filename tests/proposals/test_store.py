@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from imbalance_bench.proposals import proposal_set
 from imbalance_bench.proposals import store as proposals
+from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.proposals.shards import ahead
-from imbalance_bench.proposals.store import ProposalSet
 from imbalance_bench.runtime.errors import InputError
 
 
@@ -79,7 +80,7 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_half_precision_and_relu(tmp_path: Path) -> None:
     write(tmp_path / "a", iter(images()), {}, "float16")
     cache = proposals.read(tmp_path / "a")
-    joined = proposals.join([cache, cache], relu=[False, True])
+    joined = proposal_set.join([cache, cache], relu=[False, True])
     features, _ = joined.batch([slice(0, 10)])
     expected = torch.cat([image.features for image in images()])[:10].half().float()
     assert torch.equal(features, torch.cat([expected, expected.relu()], dim=1))
@@ -90,7 +91,7 @@ def test_concatenated_parts_are_read_as_one(tmp_path: Path) -> None:
     write(tmp_path / "a", iter(made[:2]), {}, "float32")
     write(tmp_path / "b", iter(made[2:]), {}, "float32")
     write(tmp_path / "whole", iter(made), {}, "float32")
-    both = proposals.concatenate([proposals.read(tmp_path / "a"), proposals.read(tmp_path / "b")])
+    both = proposal_set.concatenate([proposals.read(tmp_path / "a"), proposals.read(tmp_path / "b")])
     whole = proposals.read(tmp_path / "whole")
     assert both.num_images == whole.num_images
     for position in range(6):
@@ -101,7 +102,7 @@ def test_different_proposals_do_not_join(tmp_path: Path) -> None:
     write(tmp_path / "a", iter(images(6)), {})
     write(tmp_path / "b", iter(images(5)), {})
     with pytest.raises(InputError, match="different proposals"):
-        proposals.join([proposals.read(tmp_path / "a"), proposals.read(tmp_path / "b")], [False, False])
+        proposal_set.join([proposals.read(tmp_path / "a"), proposals.read(tmp_path / "b")], [False, False])
 
 
 def test_spans_cross_shards(tmp_path: Path) -> None:
@@ -275,5 +276,5 @@ def test_arrays_are_proposals_too() -> None:
     assert found == ProposalSet.from_arrays(rows, labels, image_ids=images, boxes=np.tile(rows, 2))
     alone = ProposalSet.from_arrays(rows, labels, relu=True)
     assert alone.num_images == 6 and alone.features[0].to("cpu").tensor([slice(1, 3)]).tolist() == [[2, 3], [4, 5]]
-    both = proposals.concatenate([found, alone])
+    both = proposal_set.concatenate([found, alone])
     assert torch.equal(both.batch([slice(0, 12)])[0][6:], alone.batch([slice(0, 6)])[0])

@@ -11,7 +11,7 @@ import torch
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import Classifier, GroupSoftmaxClassifier, SoftmaxClassifier
 from imbalance_bench.methods import METHODS
-from imbalance_bench.proposals.store import ProposalSet
+from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.fit import fit

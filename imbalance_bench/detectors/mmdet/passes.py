@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from imbalance_bench.detectors.mmdet.bbox_head import branch_features
-from imbalance_bench.proposals.store import ImageProposals
+from imbalance_bench.proposals.proposal_set import ImageProposals
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.seeds import epoch_seed
 
