@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,24 +45,14 @@ def class_balanced_factors(image_labels: Sequence[np.ndarray], num_classes: int)
     return weights * (len(image_labels) / weights.sum())
 
 
-def image_factors(
-    sampling: str, image_labels: Sequence[np.ndarray], num_classes: int, options: Mapping[str, Any]
-) -> np.ndarray | None:
-    """Return (I,) how often each image occurs in an epoch; None if every image occurs once.
-
-    Args:
-        sampling: field ``sampling`` of ``Method``.
-        image_labels: distinct labels of each image.
-        num_classes: number of classes C.
-        options: options of the run; ``repeat-factor`` uses ``threshold`` and ``repeat``.
-    """
-    of = {
-        "repeat-factor": lambda: repeat_factors(
-            image_labels, num_classes, options["threshold"], ceil=options["repeat"] == "ceil"
-        ),
-        "class-balanced": lambda: class_balanced_factors(image_labels, num_classes),
-    }
-    return of[sampling]() if sampling in of else None
+IMAGE_FACTORS: dict[str, Callable[[Sequence[np.ndarray], int, Mapping[str, Any]], np.ndarray]] = {
+    "repeat-factor": lambda labels, num_classes, options: repeat_factors(
+        labels, num_classes, options["threshold"], ceil=options["repeat"] == "ceil"
+    ),
+    "class-balanced": lambda labels, num_classes, options: class_balanced_factors(labels, num_classes),
+}
+"""By the ``sampling`` of a method: (labels of each image, C, options of the run) -> (I,) how often each image occurs
+in an epoch. With other samplings every image occurs once."""
 
 
 class RepeatFactorSampler(Sampler[int]):

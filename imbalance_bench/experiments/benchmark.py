@@ -19,7 +19,7 @@ from imbalance_bench import methods
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier, softmax_start
 from imbalance_bench.datasets.annotations import image_labels
-from imbalance_bench.datasets.sampling import RepeatFactorSampler, image_factors
+from imbalance_bench.datasets.sampling import IMAGE_FACTORS, RepeatFactorSampler
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.detectors.mmdet.passes import box_heads
 from imbalance_bench.experiments.measure import Measurer
@@ -291,8 +291,10 @@ class Benchmark:
             load_features(model, start["state_dict"])
         elif self.pretrained is not None:
             setup.reporter.say(load_pretrained(model, self.pretrained))
-        labels, options = image_labels(dataset), run.training_options
-        factors = image_factors(run.method.sampling, labels, setup.categories.num_classes, options)
+        sampler = None
+        if (factors_of := IMAGE_FACTORS.get(run.method.sampling)) is not None:
+            factors = factors_of(image_labels(dataset), setup.categories.num_classes, run.training_options)
+            sampler = RepeatFactorSampler(factors, setup.seed)
         train_detector(
             setup.detector,
             model,
@@ -300,7 +302,7 @@ class Benchmark:
             self.schedule_of(run),
             folder.path,
             setup.seed,
-            sampler=None if factors is None else RepeatFactorSampler(factors, setup.seed),
+            sampler=sampler,
             scope=run.trains,
             track=self.track,
             reporter=setup.reporter,
