@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from imbalance_bench.runtime.devices import is_device
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.progress import Reporter, logged_to
 
@@ -75,7 +75,7 @@ def select_device(device: str) -> None:
     Raises:
         InputError: the text is not a device, or the device does not exist.
     """
-    if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
+    if not is_device(device):
         raise InputError(f"option '--device' is '{device}', expected auto, cpu, cuda or cuda:N")
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation import adapters, coco_results
 from imbalance_bench.evaluation.rle import Masks
-from imbalance_bench.runtime.arrays import as_array
+from imbalance_bench.runtime.arrays import as_array, numpy_of
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import load_json, write_atomically
@@ -77,10 +77,7 @@ class Detections(ByValue):
 
         Each image may have a fourth item, its masks as compressed RLEs; either all images have it or none.
         """
-        parts = [
-            tuple(np.asarray(column.cpu() if hasattr(column, "cpu") else column) for column in image[:3])
-            for image in images
-        ]
+        parts = [tuple(map(numpy_of, image[:3])) for image in images]
         with_masks = bool(images) and len(images[0]) == 4
         return cls(
             np.repeat(np.asarray(image_ids, dtype=np.int64), [len(scores) for _, scores, _ in parts]),

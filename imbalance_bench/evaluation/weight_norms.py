@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from imbalance_bench.categories import CategoryTable
+from imbalance_bench.runtime.arrays import numpy_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,4 +126,4 @@ def norms_by_bin(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _array(values: Tensor | np.ndarray) -> np.ndarray:
     """Convert values to double precision on the CPU."""
-    return np.asarray(values if isinstance(values, np.ndarray) else values.detach().cpu(), dtype=np.float64)
+    return np.asarray(numpy_of(values), dtype=np.float64)
