@@ -85,6 +85,14 @@ def hotcoco(folder: Path, arrays: bool) -> Prepared:
     return from_arrays
 
 
+def _like_pycocotools(coco: Any, run: Callable[[Any, str | np.ndarray], float], folder: Path, arrays: bool) -> Prepared:
+    """Prepare a package with pycocotools' interface: ground truth from a path or a dictionary, results as (N, 7)."""
+    if not arrays:
+        return lambda: run(coco(str(folder / "annotations.json")), str(folder / "results.json"))
+    content, found = _content(folder), _columns(folder)
+    return lambda: run(coco(content), _matrix(found))
+
+
 def ultrafast(folder: Path, arrays: bool) -> Prepared:
     """Evaluate with ultrafast-pycocotools."""
     from ultrafast_pycocotools import COCO, COCOeval
@@ -96,10 +104,7 @@ def ultrafast(folder: Path, arrays: bool) -> Prepared:
         evaluation.accumulate()
         return _mean(evaluation.eval["precision"][:, :, :, 0, 0])
 
-    if not arrays:
-        return lambda: run(COCO(str(folder / "annotations.json")), str(folder / "results.json"))
-    content, found = _content(folder), _columns(folder)
-    return lambda: run(COCO(content), _matrix(found))
+    return _like_pycocotools(COCO, run, folder, arrays)
 
 
 def vernier(folder: Path, arrays: bool) -> Prepared:
@@ -133,10 +138,7 @@ def faster(folder: Path, arrays: bool) -> Prepared:
         evaluation.accumulate()
         return _mean(evaluation.eval["precision"][:, :, :, 0, 0])
 
-    if not arrays:
-        return lambda: run(COCO(str(folder / "annotations.json")), str(folder / "results.json"))
-    content, found = _content(folder), _columns(folder)
-    return lambda: run(COCO(content), _matrix(found))
+    return _like_pycocotools(COCO, run, folder, arrays)
 
 
 def official(folder: Path, arrays: bool) -> Prepared:
