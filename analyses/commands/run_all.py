@@ -18,6 +18,7 @@ from imbalance_bench.commands.options import (
     DatasetOption,
     DetectorOption,
     DeviceOption,
+    PrecisionOption,
     PretrainedOption,
     TrackOption,
     WorkDirOption,
@@ -50,6 +51,7 @@ def run_all(
     detector: DetectorOption = DETECTOR,
     device: DeviceOption = "auto",
     batch_size: BatchSizeOption = None,
+    precision: PrecisionOption = "auto",
     pretrained: PretrainedOption = None,
     track: TrackOption = None,
     data_dir: DataDirOption = DATA_DIR,
@@ -85,7 +87,7 @@ def run_all(
     from imbalance_bench.experiments.benchmark import Benchmark
 
     benches = {
-        key: Benchmark(on, work_dir, batch_size=batch_size, pretrained=pretrained, track=track)
+        key: Benchmark(on, work_dir, batch_size=batch_size, precision=precision, pretrained=pretrained, track=track)
         for key, on in setups.items()
     }
     jobs = [

@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from imbalance_bench.commands.options import DeviceOption, PretrainedOption, console, select_device, show
+from imbalance_bench.commands.options import (
+    DeviceOption,
+    PrecisionOption,
+    PretrainedOption,
+    console,
+    select_device,
+    show,
+)
 from imbalance_bench.runtime.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="List detectors, and try one at full size without its data.")
@@ -46,6 +53,7 @@ def check(
     image_size: Annotated[str, typer.Option("--image-size", help="Height x width of the images.")] = "800x1333",
     iterations: Annotated[int, typer.Option("--iterations", min=1, help="Of end-to-end training.")] = 3,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images of an iteration.")] = 1,
+    precision: PrecisionOption = "auto",
     pretrained: PretrainedOption = None,
     device: DeviceOption = "auto",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Add the numbers to this CSV file.")] = None,
@@ -77,6 +85,7 @@ def check(
             size=size,
             iterations=iterations,
             batch_size=batch_size,
+            precision=precision,
             pretrained=pretrained,
             reporter=Reporter(console),
         )
@@ -91,7 +100,10 @@ def check(
     }
     rows = [
         ("parameters", f"{trial.parameters:.1f} million, {trial.classifier_parameters:.1f} of them classifiers"),
-        ("training", f"{trial.seconds_per_iteration:.2f} s an iteration (median of {trial.iterations})"),
+        (
+            "training",
+            f"{trial.seconds_per_iteration:.2f} s an iteration in {trial.precision} (median of {trial.iterations})",
+        ),
         ("test", f"{trial.seconds_per_test_image:.2f} s an image"),
         ("cache and BAGS", f"{trial.seconds_per_cached_image:.2f} s a training image"),
         ("peak memory", f"{trial.memory:.1f} GiB"),

@@ -57,6 +57,10 @@ BatchSizeOption = Annotated[
     int | None,
     typer.Option("--batch-size", min=1, help="Images of one update, if not the detector's; the rate scales with it."),
 ]
+PrecisionOption = Annotated[
+    str,
+    typer.Option("--precision", help="Of end-to-end training: auto (fp16 on a GPU, else fp32), fp32, bf16 or fp16."),
+]
 PretrainedOption = Annotated[
     Path | None,
     typer.Option("--pretrained", help="Checkpoint of a detector (COCO's, say) to start from instead of scratch."),

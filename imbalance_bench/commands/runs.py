@@ -19,6 +19,7 @@ from imbalance_bench.commands.options import (
     DeviceOption,
     LauncherOption,
     OutputOption,
+    PrecisionOption,
     PretrainedOption,
     SeedOption,
     TrackOption,
@@ -80,6 +81,7 @@ def run_baseline(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     batch_size: BatchSizeOption = None,
+    precision: PrecisionOption = "auto",
     pretrained: PretrainedOption = None,
     track: TrackOption = None,
     launcher: LauncherOption = "none",
@@ -108,7 +110,7 @@ def run_baseline(
         from imbalance_bench.experiments.benchmark import Benchmark
         from imbalance_bench.experiments.tuning import run_tuned
 
-        bench = Benchmark(on, work_dir, batch_size=batch_size, pretrained=pretrained, track=track)
+        bench = Benchmark(on, work_dir, batch_size=batch_size, precision=precision, pretrained=pretrained, track=track)
         folder = run_tuned(bench, run.method) if tune else bench.run(run)
     if console.quiet:
         return

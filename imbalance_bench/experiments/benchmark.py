@@ -27,6 +27,7 @@ from imbalance_bench.experiments.proposal_cache import ProposalCache
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.methods import Run
+from imbalance_bench.runtime.devices import resolve_precision
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import naming, remove_partials, sha256, write_text
 from imbalance_bench.runtime.processes import held_by_main, log_file, on_main, per_process
@@ -54,6 +55,8 @@ class Benchmark:
         work_dir: run folders stand in ``work_dir/<dataset>/<detector>/seed<seed>/<method>[-variant]``.
         schedule: end-to-end schedule, if not the detector's own.
         batch_size: images of one update, if not the schedule's own; the learning rate scales with it.
+        precision: of end-to-end training: ``auto`` (fp16 on a GPU, else fp32), ``fp32``, ``bf16`` or ``fp16``; the
+            cache and evaluation are in fp32.
         pretrained: checkpoint of a detector (trained on COCO, say) that trainings from scratch start from instead;
             classifier and box regressor are new.
         finished: where the baseline is no training but a detector that is finished: what makes it of ``pretrained``.
@@ -72,6 +75,7 @@ class Benchmark:
     work_dir: Path
     schedule: Schedule | None = None
     batch_size: int | None = None
+    precision: str = "auto"
     pretrained: Path | None = None
     finished: Callable[[Path], TwoStageDetector] | None = None
     track: str | None = None
@@ -81,6 +85,7 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         check_tracker(self.track)
+        resolve_precision(self.precision, "cpu")  # a name that there is not is told before anything begins
         batch_size = self.batch_size or self._detector_schedule.batch_size
         on_main(lambda: per_process(batch_size, dist.get_world_size()))
         if self.pretrained is not None and not self.pretrained.is_file():
@@ -189,6 +194,14 @@ class Benchmark:
     def _detector_schedule(self) -> Schedule:
         return self.schedule or self.setup.detector.schedule
 
+    @property
+    def _precision(self) -> str:
+        return resolve_precision(self.precision, self.setup.device)
+
+    def _trains_detector(self, run: Run) -> bool:
+        """Tell whether a run trains end to end."""
+        return not (run.keeps_detector or (run.starts_from_scratch and self.finished is not None))
+
     def _announce(self, run: Run) -> None:
         """Print what begins, its learning rate if changed, and a warning about random weights."""
         setup, say = self.setup, self.setup.reporter.say
@@ -213,6 +226,7 @@ class Benchmark:
             "options": run.options,
             "seed": setup.seed,
             "schedule": None if run.trains_nothing else self.schedule_of(run).as_dict(),
+            "precision": self._precision if self._trains_detector(run) else None,
             "views": self.views if run.keeps_detector else None,
             "start_sha256": folder and sha256(folder.verified(folder.checkpoint)),
             "pretrained_sha256": self.pretrained and sha256(self.pretrained),
@@ -304,6 +318,7 @@ class Benchmark:
             setup.seed,
             sampler=sampler,
             scope=run.trains,
+            precision=self._precision,
             track=self.track,
             reporter=setup.reporter,
             categories=setup.categories,

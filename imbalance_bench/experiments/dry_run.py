@@ -30,6 +30,7 @@ class Trial:
         parameters: of the detector, in millions.
         classifier_parameters: of all its classifiers, in millions.
         iterations: of training.
+        precision: of training.
         seconds_per_iteration: median, without the first where there are more.
         seconds_per_test_image: proposals, scores, suppression, masks and AP.
         seconds_per_cached_image: of the training part of the proposal cache, that BAGS was trained on.
@@ -40,6 +41,7 @@ class Trial:
     parameters: float
     classifier_parameters: float
     iterations: int
+    precision: str
     seconds_per_iteration: float
     seconds_per_test_image: float
     seconds_per_cached_image: float
@@ -67,6 +69,7 @@ def try_detector(
     size: tuple[int, int] = (800, 1333),
     iterations: int = 3,
     batch_size: int = 1,
+    precision: str = "auto",
     pretrained: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Trial:
@@ -79,6 +82,7 @@ def try_detector(
         size: height and width of the generated images.
         iterations: of end-to-end training.
         batch_size: images of an iteration; the learning rate scales with it.
+        precision: of end-to-end training, as of ``Benchmark``.
         pretrained: checkpoint to start from; otherwise, at paper scale, a random model of mmdet's configuration.
         reporter: shows progress, and what was loaded of the checkpoint.
 
@@ -92,7 +96,7 @@ def try_detector(
     if pretrained is None and detector.scale == "paper":
         pretrained = shipped_checkpoint(detector, folder / "shipped.pth")
     setup = Setup(dataset, detector, reporter=reporter)
-    bench = Benchmark(setup, folder / "work", schedule=schedule, pretrained=pretrained, views=1)
+    bench = Benchmark(setup, folder / "work", schedule=schedule, precision=precision, pretrained=pretrained, views=1)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     baseline, bags = bench.run(BASELINE), bench.run("bags")
@@ -103,6 +107,7 @@ def try_detector(
         parameters=sum(sizes.values()),
         classifier_parameters=sum(count for name, count in sizes.items() if ".fc_cls." in name),
         iterations=len(spent),
+        precision=baseline.record()["settings"]["precision"],
         seconds_per_iteration=statistics.median(spent[1:] or spent),
         seconds_per_test_image=baseline.record()["provenance"]["seconds"]["evaluate"] / 2,
         seconds_per_cached_image=bags.record()["provenance"]["seconds"]["train"] / (iterations * batch_size),

@@ -32,6 +32,8 @@ from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.mmdet.detector import Detector
 from imbalance_bench.detectors.mmdet.hooks import ClassifierHook
 from imbalance_bench.detectors.mmdet.passes import box_heads
+from imbalance_bench.detectors.mmdet.precision import multiply_in
+from imbalance_bench.runtime.devices import check_precision, resolve_precision
 from imbalance_bench.runtime.errors import InputError, first, look_up
 from imbalance_bench.runtime.memory import keep_freed_memory
 from imbalance_bench.runtime.processes import log_file, on_main, per_process
@@ -136,6 +138,7 @@ def train_detector(
     *,
     sampler: Sampler[int] | None = None,
     scope: str = "all",
+    precision: str = "auto",
     track: str | None = None,
     reporter: Reporter | None = None,
     categories: CategoryTable | None = None,
@@ -158,13 +161,20 @@ def train_detector(
         seed: of order, flips and sampled RoIs; each epoch has its own.
         sampler: order of images; uniform without one.
         scope: what is trained, of ``SCOPES``; the rest is frozen, its batch norm in evaluation mode.
+        precision: ``auto`` (fp16 on a GPU, else fp32), ``fp32``, ``bf16`` or ``fp16``.
         track: one of ``TRACKERS``; takes the training curves beside the log file.
         reporter: shows progress.
         categories: of the training images; each epoch's checkpoint stores them and the classifier's configuration.
 
     Raises:
-        InputError: training diverged.
+        InputError: training diverged, or the device does not compute in this precision.
     """
+    reporter = reporter or Reporter()
+    precision = resolve_precision(precision, get_device())
+    if warning := check_precision(precision, get_device()):
+        reporter.say(f"  {warning}", style="yellow")
+    if precision == "bf16":
+        multiply_in(model, torch.bfloat16)
     keep_freed_memory()
     # Channels side by side: a tenth faster, on a CPU and on a GPU.
     model.to(memory_format=torch.channels_last)
@@ -179,7 +189,6 @@ def train_detector(
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and SCOPES[scope](name))
     log = log_file(folder / "console.log")
-    reporter = reporter or Reporter()
     latest = on_main(lambda: latest_checkpoint(folder, reporter.say))
     iterations = schedule.epochs * len(loader)
     # Several processes are asked at different iterations: they end at once, and go on from the last epoch.
@@ -203,7 +212,7 @@ def train_detector(
                 work_dir=str(folder),
                 train_dataloader=loader,
                 train_cfg={"type": ResumableLoop, "max_epochs": schedule.epochs},
-                optim_wrapper=schedule.optim_wrapper(amp=get_device() == "cuda"),
+                optim_wrapper=schedule.optim_wrapper(amp=precision == "fp16"),
                 param_scheduler=schedule.param_scheduler(len(loader)),
                 default_hooks=_DEFAULT_HOOKS,
                 custom_hooks=hooks,
