@@ -18,6 +18,7 @@ from imbalance_bench.commands.options import (
     DatasetOption,
     DetectorOption,
     DeviceOption,
+    FromScratchOption,
     PrecisionOption,
     PretrainedOption,
     TrackOption,
@@ -32,7 +33,6 @@ from imbalance_bench.runtime.progress import duration
 
 if TYPE_CHECKING:
     from imbalance_bench.experiments.cluster import Job
-    from imbalance_bench.methods import Run
 
 
 def run_all(
@@ -53,6 +53,7 @@ def run_all(
     batch_size: BatchSizeOption = None,
     precision: PrecisionOption = "auto",
     pretrained: PretrainedOption = None,
+    from_scratch: FromScratchOption = False,
     track: TrackOption = None,
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
@@ -87,14 +88,20 @@ def run_all(
     from imbalance_bench.experiments.benchmark import Benchmark
 
     benches = {
-        key: Benchmark(on, work_dir, batch_size=batch_size, precision=precision, pretrained=pretrained, track=track)
+        key: Benchmark(
+            on,
+            work_dir,
+            batch_size=batch_size,
+            precision=precision,
+            pretrained=pretrained,
+            from_scratch=from_scratch,
+            track=track,
+        )
         for key, on in setups.items()
     }
-    jobs = [
-        (bench, run)
-        for (name, _), bench in benches.items()
-        for run in order(row.run for row in rows if row.detector(detector) == name)
-    ]
+    jobs = order(
+        (bench, row.run) for (name, _), bench in benches.items() for row in rows if row.detector(detector) == name
+    )
     show_plan(jobs)
     if dry_run:
         return
@@ -141,18 +148,18 @@ def _on_cluster(jobs: list[Job], cluster: str) -> Iterator[tuple[Job, Exception 
         yield job, error
 
 
-def order(runs: Iterable[Run]) -> list[Run]:
-    """Return each run once, after the runs that it needs."""
-    from imbalance_bench.methods import needs
+def order(jobs: Iterable[Job]) -> list[Job]:
+    """Return each job once, after the jobs that it needs."""
+    placed: dict[tuple[str, str], Job] = {}
 
-    placed: dict[Run, None] = {}
-
-    def place(run: Run) -> None:
-        if run not in placed:
-            for needed in needs(run):
+    def place(job: Job) -> None:
+        bench, run = job
+        name = str(bench.root), str(run)
+        if name not in placed:
+            for needed in bench.needs(run):
                 place(needed)
-            placed[run] = None
+            placed[name] = job
 
-    for run in runs:
-        place(run)
-    return list(placed)
+    for job in jobs:
+        place(job)
+    return list(placed.values())

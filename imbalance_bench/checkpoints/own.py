@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CLASSIFIER_PREFIX = re.compile(r"(?:^|\.)fc_cls\.")
 
+_CLASS_SPECIFIC = re.compile(r"\.(fc_reg|conv_logits)\.")
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _LEADING = re.compile(r"^(?:(?:module|model)\.)+")
 
@@ -29,6 +30,14 @@ _LEADING = re.compile(r"^(?:(?:module|model)\.)+")
 def is_classifier(name: str) -> bool:
     """Return whether a parameter of a detector belongs to its classifier."""
     return CLASSIFIER_PREFIX.search(name) is not None
+
+
+def is_new_in_training(name: str) -> bool:
+    """Return whether a parameter is as initialised when a training starts from a detector of other classes.
+
+    That is of a classifier, a box regressor, or the last layer of class-specific masks.
+    """
+    return is_classifier(name) or _CLASS_SPECIFIC.search(name) is not None
 
 
 def save(path: Path, state_dict: dict[str, Tensor], classifier: Classifier, categories: CategoryTable) -> None:

@@ -63,7 +63,11 @@ PrecisionOption = Annotated[
 ]
 PretrainedOption = Annotated[
     Path | None,
-    typer.Option("--pretrained", help="Checkpoint of a detector (COCO's, say) to start from instead of scratch."),
+    typer.Option("--pretrained", help="Checkpoint of a detector (COCO's, say) to start from."),
+]
+FromScratchOption = Annotated[
+    bool,
+    typer.Option("--from-scratch", help="Start from random weights, not from a detector of other embedded classes."),
 ]
 LauncherOption = Annotated[
     str, typer.Option("--launcher", help="What started this process as one of several: pytorch (torchrun), slurm, mpi.")

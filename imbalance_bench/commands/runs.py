@@ -17,6 +17,7 @@ from imbalance_bench.commands.options import (
     DatasetOption,
     DetectorOption,
     DeviceOption,
+    FromScratchOption,
     LauncherOption,
     OutputOption,
     PrecisionOption,
@@ -83,6 +84,7 @@ def run_baseline(
     batch_size: BatchSizeOption = None,
     precision: PrecisionOption = "auto",
     pretrained: PretrainedOption = None,
+    from_scratch: FromScratchOption = False,
     track: TrackOption = None,
     launcher: LauncherOption = "none",
     data_dir: DataDirOption = DATA_DIR,
@@ -110,7 +112,15 @@ def run_baseline(
         from imbalance_bench.experiments.benchmark import Benchmark
         from imbalance_bench.experiments.tuning import run_tuned
 
-        bench = Benchmark(on, work_dir, batch_size=batch_size, precision=precision, pretrained=pretrained, track=track)
+        bench = Benchmark(
+            on,
+            work_dir,
+            batch_size=batch_size,
+            precision=precision,
+            pretrained=pretrained,
+            from_scratch=from_scratch,
+            track=track,
+        )
         folder = run_tuned(bench, run.method) if tune else bench.run(run)
     if console.quiet:
         return

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imbalance_bench.datasets.emoji_concepts import Kind
+
 LVIS_V05 = (
     (1, 26148), (5, 7847), (39, 4510), (160, 1277), (181, 1010), (182, 994), (339, 274), (483, 100), (484, 99),
     (801, 21), (936, 10), (937, 9), (1082, 4), (1126, 3), (1127, 3), (1128, 2), (1147, 2), (1159, 2), (1166, 2),
@@ -23,6 +25,35 @@ def lvis_counts_by_rank(classes: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What makes an embedded set hard: which classes it has, and how they are drawn.
+
+    Attributes:
+        concepts: kind of concepts that are its classes (``emoji_concepts.Kind``).
+        gains: range of the factor of each colour channel of a glyph.
+        offset: largest shift of a colour channel, of 255.
+        sides: range of a glyph's longer side as a share of the image's, log-uniform.
+        visible: share of its area that an object shows at least.
+        fragments: pieces of the classes' glyphs in the background of an image.
+        blur: largest standard deviation of the blur of an image, in pixels.
+        noise: largest standard deviation of the noise of a pixel, of 255.
+    """
+
+    concepts: Kind = "alike"
+    gains: tuple[float, float] = (0.5, 1.3)
+    offset: float = 40.0
+    sides: tuple[float, float] = (0.09, 0.28)
+    visible: float = 0.5
+    fragments: int = 4
+    blur: float = 1.5
+    noise: float = 20.0
+
+
+PLAIN = Look(gains=(0.7, 1.15), offset=25.0, sides=(0.11, 0.32), visible=0.6, fragments=0, blur=0.0, noise=0.0)
+"""Clean drawings on a background without pieces of them."""
+
+
+@dataclass(frozen=True)
 class Profile:
     """The size and class profile of an emoji-lt data set.
 
@@ -34,7 +65,9 @@ class Profile:
         val_images: number of validation images, balanced over the classes.
         max_count: upper limit of the train instances of a class.
         bin_edges: edges of the bins by train instances.
-        balanced: whether every class has the same count; the sum is that of the long-tailed twin.
+        look: which classes, and how they are drawn.
+        balanced: whether every class has the same count; the sum is that of the long-tailed twin, or ``total``.
+        total: number of train instances of a balanced set without a twin.
         epoch_factor: factor for the number of epochs; above 1 for sets with few images.
         federated: whether negatives are listed for some absent classes only, and some classes are not exhaustive.
     """
@@ -46,7 +79,9 @@ class Profile:
     val_images: int
     max_count: int
     bin_edges: tuple[int, ...]
+    look: Look = Look()
     balanced: bool = False
+    total: int | None = None
     federated: bool = False
     epoch_factor: int = 1
 
@@ -54,7 +89,7 @@ class Profile:
         """Return (C,) train instances, descending: LVIS's counts at ranks spread evenly over its 1,230."""
         counts = lvis_counts_by_rank(self.classes).clip(1, self.max_count)
         if self.balanced:
-            total = int(counts.sum())
+            total = self.total or int(counts.sum())
             return total // self.classes + (np.arange(self.classes) < total % self.classes)
         return counts
 
@@ -94,12 +129,21 @@ _SIZES = {
     },
 }  # fmt: skip
 
+PRETRAINING = "emoji-pretraining"
+"""The set of other classes that detectors are trained on before they are on an embedded set."""
+
 PROFILES: dict[str, Profile] = {
     profile.name: profile
-    for prefix, balanced in (("emoji-lt", False), ("emoji-balanced", True))
     for profile in (
-        Profile(name=f"{prefix}-{size}", balanced=balanced, **options)  # type: ignore[arg-type]
-        for size, options in _SIZES.items()
+        *(
+            Profile(name=f"{prefix}-{size}", balanced=balanced, **options)  # type: ignore[arg-type]
+            for prefix, balanced in (("emoji-lt", False), ("emoji-balanced", True))
+            for size, options in _SIZES.items()
+        ),
+        Profile(
+            PRETRAINING, classes=100, image_size=160, objects=9.0, val_images=200, max_count=360,
+            bin_edges=(10, 100, 400), look=Look("pretraining"), balanced=True, total=36_000,
+        ),
     )
-}
+}  # fmt: skip
 """Every embedded data set by name."""

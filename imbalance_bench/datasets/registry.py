@@ -7,8 +7,8 @@ from pathlib import Path
 
 from imbalance_bench.categories import CategoryTable, read_json
 from imbalance_bench.datasets import coco_format
-from imbalance_bench.datasets.emoji_lt import ATTRIBUTION, draw
-from imbalance_bench.datasets.emoji_profile import PROFILES, Profile
+from imbalance_bench.datasets.emoji_lt import ATTRIBUTION, VERSION, draw
+from imbalance_bench.datasets.emoji_profile import PRETRAINING, PROFILES, Profile
 from imbalance_bench.datasets.prepared import LAYOUTS, RECORD, Layout, read_record
 from imbalance_bench.runtime.errors import InputError, look_up
 from imbalance_bench.runtime.files import naming
@@ -32,7 +32,8 @@ class DataSet:
         stuff_maps: folder of the training images' stuff maps, if there are any.
         bin_edges: edges of the bins; None: those of the training file, else LVIS's.
         counted: file that gives categories and counts, if the training annotations are only a part of the training set.
-        photographs: whether images are photographs; a small detector learns drawn pictures from scratch.
+        photographs: whether images are photographs, which a tiny detector is not made for.
+        pretraining: name of the embedded set of other classes on which the detectors are trained first; None: of none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class DataSet:
     bin_edges: tuple[int, ...] | None = None
     counted: Path | None = None
     photographs: bool = True
+    pretraining: str | None = None
 
     def categories(self) -> CategoryTable:
         """Return the category table of the training annotations."""
@@ -139,13 +141,38 @@ def prepare(name: str, root: Path, reporter: Reporter | None = None, workers: in
         InputError: the name is unknown, or the data set cannot be drawn and is not prepared.
     """
     dataset = get(name, root)
-    if dataset.is_prepared():
-        return dataset
-    profile = PROFILES[name]
-    total = profile.train_images() + profile.val_images
-    with naming(root / name), (reporter or Reporter()).task(f"drawing {name}", total) as advance:
-        draw(profile, root, workers=workers, progress=lambda done, total: advance(1))
+    draw_missing(dataset, reporter, workers)
     return dataset
+
+
+def draw_missing(dataset: DataSet, reporter: Reporter | None = None, workers: int | None = None) -> None:
+    """Draw an embedded data set that is not on disk.
+
+    Raises:
+        InputError: it cannot be drawn, or an earlier version of this package has drawn it otherwise.
+    """
+    if dataset.name not in PROFILES:
+        return
+    profile, root = PROFILES[dataset.name], _root(dataset)
+    if dataset.is_prepared():
+        record = root / dataset.name / "record.json"
+        if (drawn := read_json(record).get("version")) != VERSION:
+            raise InputError(f"{record}: field 'version' is {drawn}, expected {VERSION}; delete {record.parent}, and "
+                             "it is drawn anew")  # fmt: skip
+        return
+    total = profile.train_images() + profile.val_images
+    with naming(root / dataset.name), (reporter or Reporter()).task(f"drawing {dataset.name}", total) as advance:
+        draw(profile, root, workers=workers, progress=lambda done, total: advance(1))
+
+
+def pretraining_of(dataset: DataSet) -> DataSet | None:
+    """Return the embedded set, drawn or not, on which detectors are trained before they are on this one."""
+    return None if dataset.pretraining is None else get(dataset.pretraining, _root(dataset))
+
+
+def _root(dataset: DataSet) -> Path:
+    """Return the folder of data sets in which an embedded one stands."""
+    return dataset.train_annotations.parents[2]
 
 
 def _how_to_prepare(layout: Layout, name: str) -> str:
@@ -168,6 +195,7 @@ def _drawn(profile: Profile, folder: Path) -> DataSet:
         attribution=ATTRIBUTION,
         epoch_factor=profile.epoch_factor,
         photographs=False,
+        pretraining=None if profile.name == PRETRAINING else PRETRAINING,
     )
 
 

@@ -18,9 +18,10 @@ from mmengine import dist
 from imbalance_bench import methods
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier, softmax_start
+from imbalance_bench.datasets import registry
 from imbalance_bench.datasets.annotations import image_labels
 from imbalance_bench.datasets.sampling import IMAGE_FACTORS, RepeatFactorSampler
-from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.detectors.mmdet import catalogue, shipped
 from imbalance_bench.detectors.mmdet.passes import box_heads
 from imbalance_bench.experiments.measure import Measurer
 from imbalance_bench.experiments.proposal_cache import ProposalCache
@@ -57,8 +58,9 @@ class Benchmark:
         batch_size: images of one update, if not the schedule's own; the learning rate scales with it.
         precision: of end-to-end training: ``auto`` (fp16 on a GPU, else fp32), ``fp32``, ``bf16`` or ``fp16``; the
             cache and evaluation are in fp32.
-        pretrained: checkpoint of a detector (trained on COCO, say) that trainings from scratch start from instead;
-            classifier and box regressor are new.
+        pretrained: checkpoint of a detector (trained on COCO, say) that trainings start from; classifier and box
+            regressor are new. Without it, those on embedded data start from ``pretraining``.
+        from_scratch: start from random weights instead.
         finished: where the baseline is no training but a detector that is finished: what makes it of ``pretrained``.
         track: tracker of end-to-end training curves (``training.end_to_end.TRACKERS``).
         views: cached views of each training image; odd ones are flipped.
@@ -77,6 +79,7 @@ class Benchmark:
     batch_size: int | None = None
     precision: str = "auto"
     pretrained: Path | None = None
+    from_scratch: bool = False
     finished: Callable[[Path], TwoStageDetector] | None = None
     track: str | None = None
     views: int = 2
@@ -90,6 +93,8 @@ class Benchmark:
         on_main(lambda: per_process(batch_size, dist.get_world_size()))
         if self.pretrained is not None and not self.pretrained.is_file():
             raise InputError(f"{self.pretrained}: no such file, expected the checkpoint of a detector")
+        if self.pretrained is not None and self.from_scratch:
+            raise InputError("option '--from-scratch': expected no checkpoint to start from ('--pretrained')")
         if self.finished is not None and self.pretrained is None:
             raise ValueError("a finished detector needs its checkpoint, 'pretrained'")
 
@@ -122,10 +127,32 @@ class Benchmark:
         """Return the folder of the run whose detector a run uses: the baseline's, or its own."""
         return self.folder(BASELINE if run.keeps_detector else run)
 
+    @cached_property
+    def pretraining(self) -> Benchmark | None:
+        """The benchmark whose baseline gives the first weights: the same detector on other classes (section 5.1: COCO).
+
+        None where the weights are random or a given checkpoint's, or where the package brings them.
+        """
+        dataset, detector = registry.pretraining_of(self.setup.dataset), self.setup.detector
+        if dataset is None or self.pretrained or self.from_scratch or shipped.weights_of(detector):
+            return None
+        setup = Setup(dataset, catalogue.plain(detector), reporter=self.setup.reporter)
+        return Benchmark(setup, self.work_dir, precision=self.precision, from_scratch=True, track=self.track)
+
+    @property
+    def start_file(self) -> Path | None:
+        """The checkpoint of the first weights; None if they are random."""
+        if self.pretrained is not None or self.from_scratch or self.setup.dataset.pretraining is None:
+            return self.pretrained
+        if self.pretraining is None:
+            return shipped.weights_of(self.setup.detector)
+        folder = self.pretraining.folder(BASELINE)
+        return folder.verified(folder.checkpoint)
+
     @property
     def random_start(self) -> str | None:
         """A warning about a start from random weights and what to do instead; None if the start is fine."""
-        if self.pretrained is not None:
+        if self.pretrained is not None or self.setup.dataset.pretraining is not None:
             return None
         detector, dataset = self.setup.detector, self.setup.dataset
         trained = f"{detector.name} starts from random weights on {dataset.name}"
@@ -152,8 +179,10 @@ class Benchmark:
             InputError: unknown names, a folder in use or made with other settings.
         """
         run = methods.parse(run)
-        for needed in methods.needs(run):
-            self.run(needed)
+        for bench, needed in self.needs(run):
+            if bench is self or not bench.folder(needed).is_done:  # finished first weights are taken as they are
+                bench.run(needed)
+        on_main(self.setup.draw)
         folder = self.folder(run)
         settings = on_main(lambda: self._settings(run))
         if on_main(lambda: folder.is_done and folder.begin(settings)):
@@ -172,6 +201,13 @@ class Benchmark:
                 metrics = on_main(lambda: self._measure(classifiers, folder, cache))
             on_main(lambda: folder.finish(settings, metrics, seconds))
         return folder
+
+    def needs(self, run: Run) -> list[tuple[Benchmark, Run]]:
+        """List the runs that are finished before a run begins, each with its benchmark."""
+        needed = [(self, other) for other in methods.needs(run)]
+        if run.starts_from_scratch and self.pretraining is not None:
+            needed.append((self.pretraining, methods.parse(BASELINE)))
+        return needed
 
     def oracles(self, run: Run | str) -> pd.DataFrame:
         """Measure AP of a run where a part of the classifier's work is done for it (``evaluation.oracles``)."""
@@ -229,8 +265,16 @@ class Benchmark:
             "precision": self._precision if self._trains_detector(run) else None,
             "views": self.views if run.keeps_detector else None,
             "start_sha256": folder and sha256(folder.verified(folder.checkpoint)),
-            "pretrained_sha256": self.pretrained and sha256(self.pretrained),
+            "start": self._start_name,
+            "pretrained_sha256": self.start_file and sha256(self.start_file),
         }
+
+    @property
+    def _start_name(self) -> str:
+        """What the first weights are: of a given checkpoint, of a pretraining, or random."""
+        if self.pretrained is not None:
+            return "checkpoint"
+        return "scratch" if self.start_file is None else str(self.setup.dataset.pretraining)
 
     def _measure(self, classifiers: list[Classifier], folder: RunFolder, cache: ProposalCache) -> dict[str, Any]:
         """Evaluate a run into its folder; return the metrics."""
@@ -299,12 +343,12 @@ class Benchmark:
         with logged_to(log_file(folder.path / "console.log")):
             dataset = setup.training_set(keep_labels=keep)
             model = build_detector(
-                setup.detector, classifiers, setup.seed, stuff=setup.has_stuff, pretrained=self.pretrained is not None
+                setup.detector, classifiers, setup.seed, stuff=setup.has_stuff, pretrained=self.start_file is not None
             )
         if start is not None:
             load_features(model, start["state_dict"])
-        elif self.pretrained is not None:
-            setup.reporter.say(load_pretrained(model, self.pretrained))
+        elif self.start_file is not None:
+            setup.reporter.say(load_pretrained(model, self.start_file))
         sampler = None
         if (factors_of := IMAGE_FACTORS.get(run.method.sampling)) is not None:
             factors = factors_of(image_labels(dataset), setup.categories.num_classes, run.training_options)

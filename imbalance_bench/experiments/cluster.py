@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from imbalance_bench.methods import Run, needs
+from imbalance_bench.methods import Run
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 
@@ -83,7 +83,7 @@ def run_jobs(jobs: Sequence[Job], cpus: int = CPUS) -> Iterator[tuple[Job, Excep
         _check_machines(marker)
         for job in jobs:
             bench, run = job
-            needed = [refs[bench.folder(other).path] for other in needs(run)]
+            needed = [refs[on.folder(other).path] for on, other in bench.needs(run)]
             name = f"{run}, {bench.setup.detector.name}, seed {bench.setup.seed}"
             ref = task.options(name=name, **resources(run, cpus)).remote(bench, str(run), marker, sys.argv, *needed)
             refs[bench.folder(run).path] = ref

@@ -60,6 +60,10 @@ class Setup:
         )
         return cls(data, record, seed=seed, reporter=reporter)
 
+    def draw(self) -> None:
+        """Draw an embedded data set that is not on disk."""
+        registry.draw_missing(self.dataset, self.reporter)
+
     @cached_property
     def categories(self) -> CategoryTable:
         """Of the training annotations."""

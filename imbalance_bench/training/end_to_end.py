@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import random
-import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -45,7 +44,6 @@ from imbalance_bench.training.divergence import check_losses, check_weights
 from imbalance_bench.training.resuming import WHOLE_FILES, ResumableLoop, StopHook, latest_checkpoint
 
 _STEM = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
-_NEW_CLASSES = re.compile(r"\.(fc_reg|conv_logits)\.")
 SCOPES: dict[str, Callable[[str], bool]] = {
     "all": lambda name: True,
     "all but stem": lambda name: not name.startswith(_STEM),
@@ -113,7 +111,7 @@ def load_pretrained(model: TwoStageDetector, path: Path) -> str:
         InputError: not a checkpoint, or not of this kind of detector: no backbone parameter matches.
     """
     theirs, own = checkpoints.load(path)["state_dict"], model.state_dict()
-    new = {name for name in own if checkpoints.is_classifier(name) or _NEW_CLASSES.search(name)}
+    new = {name for name in own if checkpoints.is_new_in_training(name)}
     wanted = own.keys() - new
     matched = {name: theirs[name] for name in wanted & theirs.keys() if theirs[name].shape == own[name].shape}
     if not any(name.startswith("backbone.") for name in matched):

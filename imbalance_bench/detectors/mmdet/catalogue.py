@@ -44,6 +44,11 @@ def get(name: str) -> Detector:
     return replace(record, name=name, description=f"{record.description}; {text}", change=change)
 
 
+def plain(detector: Detector) -> Detector:
+    """Return the detector that a variant with other box regressors was made of."""
+    return DETECTORS.get(detector.name.partition("-boxes=")[0], detector)
+
+
 def of(framework: str, scale: str) -> Detector:
     """Return the detector of a framework (``Detector.framework``) at a scale."""
     return next(d for d in DETECTORS.values() if (d.framework, d.scale) == (framework, scale))
