@@ -31,7 +31,7 @@ def test_records_are_consistent(method: methods.Method) -> None:
         run = method.run(variant)
         assert (run.variant, run.settings) == (variant, options)
     assert {} in method.variants.values(), "settings that are all defaults have a name"
-    assert {*method.notes, *method.corrected} <= set(method.variants)
+    assert {*method.notes, *method.corrected, *filter(None, [method.mended])} <= set(method.variants)
     for option, values in method.tune.items():
         assert method.options[option].default in values
     if method.starts_from != "scratch":
