@@ -17,7 +17,7 @@ from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS
 from imbalance_bench.runtime.files import write_text
 
-from . import coco_lt, figures, tables
+from . import coco_lt, fidelity, figures, tables
 from .studies import STUDIES, Study
 
 if TYPE_CHECKING:
@@ -28,25 +28,44 @@ COMPARED = ("baseline", "bags")
 
 
 def write_study(root: Path, study: Study, folder: Path) -> list[Path]:
-    """Write a study as CSV (one row per run, fractions, with provenance), Markdown and LaTeX (percent, seed means).
+    """Write a table as CSV (one row per run, fractions, with provenance), Markdown and LaTeX (percent, seed means).
+
+    Its fidelity to the paper's table is a section of the Markdown, and a CSV of its own (``<name>_fidelity.csv``).
 
     Args:
         root: ``work_dir/<dataset>/<detector>``.
         study: study to write.
         folder: output folder.
     """
-    runs = tables.study_runs(root, study)
-    columns = [*tables.AP_COLUMNS, *tables.MASK_COLUMNS, *tables.ACC_COLUMNS]
-    frame = tables.shown(tables.summary(runs, study), study, columns)
-    path = folder / study.name.replace(" ", "")
+    runs, name = tables.study_runs(root, study), study.name.replace(" ", "")
     texts = {
-        ".csv": runs.to_csv(index=False),
-        ".md": f"{tables.markdown(frame)}\n\n{tables.caption(runs)}\n",
-        ".tex": tables.latex(frame, len(study.rows[0].labels)) + "\n",
+        f"{name}.csv": runs.to_csv(index=False),
+        f"{name}.md": markdown(runs, study) + "\n",
+        f"{name}.tex": tables.latex(_shown(runs, study), len(study.rows[0].labels)) + "\n",
     }
-    for suffix, text in texts.items():
-        write_text(path.with_suffix(suffix), text)
-    return [path.with_suffix(suffix) for suffix in texts]
+    for file, text in texts.items():
+        write_text(folder / file, text)
+    return [*(folder / file for file in texts), write_fidelity(runs, study, folder / f"{name}_fidelity.csv")]
+
+
+def markdown(runs: pd.DataFrame, study: Study) -> str:
+    """Write a table's measured values and its fidelity to the paper's table as Markdown, each with its caption."""
+    found = fidelity.fidelity(runs, study)
+    parts = [tables.markdown(_shown(runs, study)), tables.caption(runs)]
+    if not found.empty:
+        parts += [tables.markdown(fidelity.shown(found)), fidelity.caption(runs, study)]
+    return "\n\n".join(parts)
+
+
+def write_fidelity(runs: pd.DataFrame, study: Study, path: Path) -> Path:
+    """Write the fidelity of a study to the paper as CSV."""
+    write_text(path, fidelity.fidelity(runs, study).to_csv(index=False))
+    return path
+
+
+def _shown(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
+    columns = [*tables.AP_COLUMNS, *tables.MASK_COLUMNS, *tables.ACC_COLUMNS]
+    return tables.shown(tables.summary(runs, study), study, columns)
 
 
 def draw_weight_norms(seed: Path, path: Path, runs: Sequence[str] = COMPARED) -> Path:
