@@ -14,7 +14,8 @@ from imbalance_bench.categories import bin_names
 from imbalance_bench.datasets.emoji_profile import LVIS_V05, lvis_counts_by_rank
 from imbalance_bench.evaluation import per_category
 from imbalance_bench.experiments.run_folder import RunFolder
-from imbalance_bench.methods import METHODS
+from imbalance_bench.methods import METHODS, start_of
+from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 
 from . import coco_lt, fidelity, figures, tables
@@ -90,6 +91,53 @@ def draw_ap_by_bin(root: Path, path: Path) -> Path:
     classes = [int(runs[f"AP{number}_classes"].iloc[0]) for number in range(1, len(names) + 1)]
     figure = figures.ap_by_bin(frame, frame["method"].tolist(), names, classes, root.parent.name)
     return plotting.save(figure, path)
+
+
+def learning_curves(root: Path, runs: Sequence[str] = ()) -> pd.DataFrame:
+    """Read the learning curves of runs, of all seeds.
+
+    Args:
+        root: ``work_dir/<dataset>/<detector>``.
+        runs: names of run folders; all that have a curve, if none is named.
+
+    Returns:
+        One row for each run, seed and epoch: ``run`` (title of its method), ``seed``, ``epoch``, ``mAP``, ``AP1``..;
+        epochs of a run that goes on from another one are counted from the first epoch of that one.
+
+    Raises:
+        InputError: there is no curve, or a named run has none.
+    """
+    found = {path.parent: pd.read_csv(path) for path in sorted(root.glob("seed*/*/curve.csv"))}
+    found = {folder: curve for folder, curve in found.items() if not runs or folder.name in runs}
+    missing = sorted(set(runs) - {folder.name for folder in found})
+    if missing or not found:
+        raise InputError(
+            f"{root}: no learning curve of {', '.join(missing) or 'any run'}, 'run-baseline --curve' makes one"
+        )
+    return pd.concat(
+        curve.assign(
+            run=title(folder.name),
+            seed=RunFolder(folder).record()["settings"]["seed"],
+            epoch=curve["epoch"] + _epochs_before(folder),
+        )
+        for folder, curve in found.items()
+    )
+
+
+def _epochs_before(folder: Path) -> int:
+    """Return the epochs of the runs of the same seed that a run goes on from."""
+    settings = RunFolder(folder).record()["settings"]
+    start = start_of(METHODS[settings["method"]].run(settings["variant"]))
+    if start is None or not (before := RunFolder(folder.with_name(start.folder))).is_done:
+        return 0
+    return int(before.record()["settings"]["schedule"]["epochs"]) + _epochs_before(before.path)
+
+
+def draw_learning_curves(root: Path, path: Path, runs: Sequence[str] = ()) -> Path:
+    """Draw AP on validation by epoch of the runs that ``learning_curves`` reads."""
+    curves = learning_curves(root, runs)
+    (first, *_) = root.glob("seed*/*/curve.csv")
+    return plotting.save(figures.learning_curves(curves, _bin_names(RunFolder(first.parent)), root.parent.name), path)
 
 
 def draw_figure1(balanced: Path, long_tailed: Path, path: Path) -> Path:

@@ -14,6 +14,7 @@ from imbalance_bench.commands.options import (
     DETECTOR,
     WORK_DIR,
     BatchSizeOption,
+    CurveOption,
     DataDirOption,
     DatasetOption,
     DetectorOption,
@@ -52,6 +53,7 @@ def run_all(
     batch_size: BatchSizeOption = None,
     pretrained: PretrainedOption = None,
     track: TrackOption = None,
+    curve: CurveOption = False,
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
 ) -> None:
@@ -85,7 +87,7 @@ def run_all(
     from imbalance_bench.experiments.benchmark import Benchmark
 
     benches = {
-        key: Benchmark(on, work_dir, batch_size=batch_size, pretrained=pretrained, track=track)
+        key: Benchmark(on, work_dir, batch_size=batch_size, pretrained=pretrained, track=track, curve=curve)
         for key, on in setups.items()
     }
     jobs = [

@@ -153,6 +153,26 @@ def figure_ap_by_bin(
     written(report.draw_ap_by_bin(root, image_path(output)))
 
 
+@figures.command("learning-curves")
+def figure_learning_curves(
+    runs: Annotated[list[str] | None, typer.Argument(help="Run folders by name, e.g. baseline x2; else all.")] = None,
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("learning_curves.png"),
+) -> None:
+    """Draw AP on validation by epoch of runs made with --curve, all and by bin; a band for several seeds.
+
+    Epochs of a run that goes on from another, such as x2, are counted on from that one.
+
+    Example: imbalance-bench figure learning-curves baseline x2
+    """
+    root = _finished(dataset, detector, work_dir)
+    from .. import report
+
+    written(report.draw_learning_curves(root, image_path(output), runs or ()))
+
+
 @figures.command("detections")
 def figure_detections(
     runs: Annotated[list[str] | None, typer.Argument(help="Run folders by name, e.g. baseline bags.")] = None,

@@ -13,6 +13,7 @@ from imbalance_bench.commands.options import (
     DETECTOR,
     WORK_DIR,
     BatchSizeOption,
+    CurveOption,
     DataDirOption,
     DatasetOption,
     DetectorOption,
@@ -82,6 +83,7 @@ def run_baseline(
     batch_size: BatchSizeOption = None,
     pretrained: PretrainedOption = None,
     track: TrackOption = None,
+    curve: CurveOption = False,
     launcher: LauncherOption = "none",
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
@@ -108,7 +110,7 @@ def run_baseline(
         from imbalance_bench.experiments.benchmark import Benchmark
         from imbalance_bench.experiments.tuning import run_tuned
 
-        bench = Benchmark(on, work_dir, batch_size=batch_size, pretrained=pretrained, track=track)
+        bench = Benchmark(on, work_dir, batch_size=batch_size, pretrained=pretrained, track=track, curve=curve)
         folder = run_tuned(bench, run.method) if tune else bench.run(run)
     if console.quiet:
         return
