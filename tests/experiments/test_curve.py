@@ -17,6 +17,7 @@ from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments import curve
 from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.experiments.setup import Setup
+from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.progress import Reporter
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.end_to_end import EpochSeedHook
@@ -114,3 +115,21 @@ def test_what_was_trained_without_it_is_said(data: DataSet, tmp_path: Path, monk
     folder = bench_of(data, tmp_path / "begun", said, curve=True).run("baseline")
     assert pd.read_csv(folder.curve)["epoch"].tolist() == [2]
     assert "curve: epochs 1 were trained without it and are missing" in said.getvalue()
+
+
+@pytest.mark.parametrize("command", [("run-baseline",), ("run-all", "--table", 5)])
+def test_the_commands_ask_for_it(
+    command: tuple[object, ...], mini: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run
+) -> None:  # type: ignore[no-untyped-def]
+    asked = []
+
+    def refuse(self: Benchmark, of: object) -> None:
+        asked.append(self.curve)
+        raise InputError("not now")
+
+    monkeypatch.setattr(Benchmark, "run", refuse)
+    where = ("--dataset", mini.name, "--data-dir", mini.train_images.parents[1], "--work-dir", tmp_path)
+    for options, expected in (((), False), (("--curve",), True)):
+        asked.clear()
+        assert run(*command, *where, *options)[0] == 2
+        assert set(asked) == {expected}

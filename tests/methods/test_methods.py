@@ -53,6 +53,15 @@ def test_settings_of_a_variant() -> None:
     assert METHODS["tau-norm"].run("tau=0.3").options["tau"] == 0.3
 
 
+def test_focal_loss_is_the_papers_first_and_the_mended_one_where_a_detector_is_to_be_improved() -> None:
+    for name in ("focal", "focal-cls"):
+        method = METHODS[name]
+        assert (method.default.variant, method.default.settings) == ("released", {"released": True})
+        assert (method.candidate.variant, method.candidate.folder) == ("fixed", f"{name}-fixed")
+    assert METHODS["ncm-fc"].candidate == METHODS["ncm-fc"].default
+    assert METHODS["focal-cls"].under_a_cosine.options["released"] is False  # type: ignore[union-attr]
+
+
 def test_groups_of_bags() -> None:
     counts = np.array([1, 1, 2, 4, 4, 8, 20])
     categories = CategoryTable(np.arange(1, 8), tuple("abcdefg"), counts, counts, tuple("rrrrrrc"))
