@@ -48,7 +48,7 @@ def collect(root: Path) -> pd.DataFrame:
     for seed in sorted(root.glob("seed*")):
         for method in (baseline, *candidates()):
             kinds = {
-                "default": method.default,
+                "default": method.candidate,
                 "tuned": chosen(seed, method),
                 "cosine": method.under_a_cosine,
             }

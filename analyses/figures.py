@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from imbalance_bench.plotting import BIN_COLOURS, CORRECT, WRONG, use_style
 
@@ -61,6 +62,39 @@ def ap_by_bin(
     axes[0].set_yticks(positions, names)
     axes[0].invert_yaxis()
     axes[0].set_xlim(0, 1.2 * widest)
+    figure.suptitle(title)
+    return figure
+
+
+def learning_curves(curves: pd.DataFrame, bin_names: Sequence[str], title: str = "") -> Figure:
+    """Draw AP on validation by epoch, one panel for mAP and for each bin, one line for each run.
+
+    Lines are means over seeds, bands their standard deviation.
+
+    Args:
+        curves: one row for each run, seed and epoch; columns ``run``, ``seed``, ``epoch``, ``mAP``, ``AP1``..
+            (fractions).
+        bin_names: intervals of the bins.
+        title: title of the figure.
+    """
+    use_style()
+    panels = ["mAP", *(f"AP{number}" for number in range(1, len(bin_names) + 1))]
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.1 * len(panels), 2.5), sharex=True, layout="constrained")
+    for run, part in curves.groupby("run", sort=False):
+        by_epoch = 100 * part.groupby("epoch")[panels].agg(["mean", "std"])
+        seeds = part["seed"].nunique()
+        label = f"{run}, {seeds} seeds" if seeds > 1 else str(run)
+        for axis, panel in zip(axes, panels, strict=True):
+            mean, deviation = by_epoch[panel, "mean"], by_epoch[panel, "std"].fillna(0)
+            (line,) = axis.plot(mean.index, mean, "o-", ms=2.5, lw=1.1, label=label if panel == "mAP" else None)
+            axis.fill_between(mean.index, mean - deviation, mean + deviation, color=line.get_color(), alpha=0.2, lw=0)
+    for axis, panel, interval in zip(axes, panels, ("all", *bin_names), strict=True):
+        axis.set_title(f"{panel}  {interval}", fontsize=8)
+        axis.set(xlabel="epoch")
+        axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel("AP (%)")
+    figure.legend(loc="outside lower center", ncols=4)
     figure.suptitle(title)
     return figure
 

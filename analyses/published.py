@@ -50,6 +50,17 @@ def by_row(number: int) -> pd.DataFrame:
     return frame
 
 
+def figure4() -> pd.DataFrame:
+    """Read what the paper says of the order of Figure 4's settings; the values of its curves are printed nowhere.
+
+    Returns:
+        One row for each statement: ``measure``; ``ascending``, settings of beta in the order in which the measure
+        grows; ``source``, where the paper says so.
+    """
+    frame = pd.read_csv(FOLDER / "figure4.csv")
+    return frame.assign(ascending=frame["ascending"].str.split())
+
+
 def printed(number: int) -> pd.DataFrame:
     """Return ``table`` as strings: two decimals, ``-`` if the paper has no value; empty columns are left out."""
     frame = table(number)

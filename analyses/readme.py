@@ -11,15 +11,14 @@ import pandas as pd
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 
-from . import beyond, tables
+from . import beyond, report, tables
 from .studies import STUDIES
 
 
 def _table1(folder: Path) -> str:
     runs, study = pd.read_csv(folder / "table1.csv"), STUDIES["table 1"]
     runs = runs[runs["run"].isin([str(row.run) for row in study.rows])]
-    frame = tables.shown(tables.summary(runs, study), study, [*tables.AP_COLUMNS, *tables.ACC_COLUMNS])
-    return f"{tables.markdown(frame)}\n\n{tables.caption(runs)}"
+    return report.markdown(runs, study)
 
 
 def _beyond(folder: Path) -> str:

@@ -14,10 +14,11 @@ from imbalance_bench.categories import bin_names
 from imbalance_bench.datasets.emoji_profile import LVIS_V05, lvis_counts_by_rank
 from imbalance_bench.evaluation import per_category
 from imbalance_bench.experiments.run_folder import RunFolder
-from imbalance_bench.methods import METHODS
+from imbalance_bench.methods import METHODS, start_of
+from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 
-from . import coco_lt, figures, tables
+from . import coco_lt, fidelity, figures, tables
 from .studies import STUDIES, Study
 
 if TYPE_CHECKING:
@@ -28,25 +29,44 @@ COMPARED = ("baseline", "bags")
 
 
 def write_study(root: Path, study: Study, folder: Path) -> list[Path]:
-    """Write a study as CSV (one row per run, fractions, with provenance), Markdown and LaTeX (percent, seed means).
+    """Write a table as CSV (one row per run, fractions, with provenance), Markdown and LaTeX (percent, seed means).
+
+    Its fidelity to the paper's table is a section of the Markdown, and a CSV of its own (``<name>_fidelity.csv``).
 
     Args:
         root: ``work_dir/<dataset>/<detector>``.
         study: study to write.
         folder: output folder.
     """
-    runs = tables.study_runs(root, study)
-    columns = [*tables.AP_COLUMNS, *tables.MASK_COLUMNS, *tables.ACC_COLUMNS]
-    frame = tables.shown(tables.summary(runs, study), study, columns)
-    path = folder / study.name.replace(" ", "")
+    runs, name = tables.study_runs(root, study), study.name.replace(" ", "")
     texts = {
-        ".csv": runs.to_csv(index=False),
-        ".md": f"{tables.markdown(frame)}\n\n{tables.caption(runs)}\n",
-        ".tex": tables.latex(frame, len(study.rows[0].labels)) + "\n",
+        f"{name}.csv": runs.to_csv(index=False),
+        f"{name}.md": markdown(runs, study) + "\n",
+        f"{name}.tex": tables.latex(_shown(runs, study), len(study.rows[0].labels)) + "\n",
     }
-    for suffix, text in texts.items():
-        write_text(path.with_suffix(suffix), text)
-    return [path.with_suffix(suffix) for suffix in texts]
+    for file, text in texts.items():
+        write_text(folder / file, text)
+    return [*(folder / file for file in texts), write_fidelity(runs, study, folder / f"{name}_fidelity.csv")]
+
+
+def markdown(runs: pd.DataFrame, study: Study) -> str:
+    """Write a table's measured values and its fidelity to the paper's table as Markdown, each with its caption."""
+    found = fidelity.fidelity(runs, study)
+    parts = [tables.markdown(_shown(runs, study)), tables.caption(runs)]
+    if not found.empty:
+        parts += [tables.markdown(fidelity.shown(found)), fidelity.caption(runs, study)]
+    return "\n\n".join(parts)
+
+
+def write_fidelity(runs: pd.DataFrame, study: Study, path: Path) -> Path:
+    """Write the fidelity of a study to the paper as CSV."""
+    write_text(path, fidelity.fidelity(runs, study).to_csv(index=False))
+    return path
+
+
+def _shown(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
+    columns = [*tables.AP_COLUMNS, *tables.MASK_COLUMNS, *tables.ACC_COLUMNS]
+    return tables.shown(tables.summary(runs, study), study, columns)
 
 
 def draw_weight_norms(seed: Path, path: Path, runs: Sequence[str] = COMPARED) -> Path:
@@ -71,6 +91,53 @@ def draw_ap_by_bin(root: Path, path: Path) -> Path:
     classes = [int(runs[f"AP{number}_classes"].iloc[0]) for number in range(1, len(names) + 1)]
     figure = figures.ap_by_bin(frame, frame["method"].tolist(), names, classes, root.parent.name)
     return plotting.save(figure, path)
+
+
+def learning_curves(root: Path, runs: Sequence[str] = ()) -> pd.DataFrame:
+    """Read the learning curves of runs, of all seeds.
+
+    Args:
+        root: ``work_dir/<dataset>/<detector>``.
+        runs: names of run folders; all that have a curve, if none is named.
+
+    Returns:
+        One row for each run, seed and epoch: ``run`` (title of its method), ``seed``, ``epoch``, ``mAP``, ``AP1``..;
+        epochs of a run that goes on from another one are counted from the first epoch of that one.
+
+    Raises:
+        InputError: there is no curve, or a named run has none.
+    """
+    found = {path.parent: pd.read_csv(path) for path in sorted(root.glob("seed*/*/curve.csv"))}
+    found = {folder: curve for folder, curve in found.items() if not runs or folder.name in runs}
+    missing = sorted(set(runs) - {folder.name for folder in found})
+    if missing or not found:
+        raise InputError(
+            f"{root}: no learning curve of {', '.join(missing) or 'any run'}, 'run-baseline --curve' makes one"
+        )
+    return pd.concat(
+        curve.assign(
+            run=title(folder.name),
+            seed=RunFolder(folder).record()["settings"]["seed"],
+            epoch=curve["epoch"] + _epochs_before(folder),
+        )
+        for folder, curve in found.items()
+    )
+
+
+def _epochs_before(folder: Path) -> int:
+    """Return the epochs of the runs of the same seed that a run goes on from."""
+    settings = RunFolder(folder).record()["settings"]
+    start = start_of(METHODS[settings["method"]].run(settings["variant"]))
+    if start is None or not (before := RunFolder(folder.with_name(start.folder))).is_done:
+        return 0
+    return int(before.record()["settings"]["schedule"]["epochs"]) + _epochs_before(before.path)
+
+
+def draw_learning_curves(root: Path, path: Path, runs: Sequence[str] = ()) -> Path:
+    """Draw AP on validation by epoch of the runs that ``learning_curves`` reads."""
+    curves = learning_curves(root, runs)
+    (first, *_) = root.glob("seed*/*/curve.csv")
+    return plotting.save(figures.learning_curves(curves, _bin_names(RunFolder(first.parent)), root.parent.name), path)
 
 
 def draw_figure1(balanced: Path, long_tailed: Path, path: Path) -> Path:

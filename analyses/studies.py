@@ -48,6 +48,16 @@ class Study:
         """Return the row that a row is compared with: the first of the same framework."""
         return next(first for first in self.rows if first.framework == row.framework)
 
+    @property
+    def compared(self) -> tuple[Row, ...]:
+        """Rows with a number of the paper's, without those that the others are compared with."""
+        return tuple(row for row in self.rows if row.labels.get("row") and row != self.base(row))
+
+    @property
+    def representatives(self) -> tuple[Row, ...]:
+        """The rows of ``compared``, one for each of the paper's: of a method with several variants its default."""
+        return tuple({row.labels["row"]: row for row in reversed(self.compared)}.values())[::-1]
+
 
 def _table1() -> tuple[Row, ...]:
     rows = []

@@ -118,6 +118,42 @@ def shown(frame: pd.DataFrame, study: Study, columns: Sequence[str]) -> pd.DataF
     return result.replace("nan", "-")
 
 
+def over_base(runs: pd.DataFrame, study: Study, row: Row) -> pd.DataFrame:
+    """Compute the differences of a row to the row that it is compared with, seed by seed.
+
+    Returns:
+        One row for each seed that both have; columns ``COMPARED``, as far as they were measured, in points.
+    """
+    measures = [measure for measure in COMPARED if measure in runs]
+    of_row, of_base = (_runs_of(runs, r)[measures] for r in (row, study.base(row)))
+    return 100 * (of_row - of_base).dropna(how="all")
+
+
+def differences(runs: pd.DataFrame, study: Study, rows: Iterable[Row]) -> pd.DataFrame:
+    """List differences to the baseline beside the paper's, seed by seed.
+
+    Args:
+        runs: result of ``study_runs``, or any frame with its columns ``run``, ``seed`` and the measures (and
+            ``framework``, if the study compares frameworks).
+        study: study of a table in the paper, with rows numbered as there.
+        rows: of ``study.compared``.
+
+    Returns:
+        One row for each setting, measure and seed: label columns, ``measure``, ``seed``, and in points ``paper``
+        (the paper's difference to its own baseline) and ``ours``. Measures that one of the two lacks are left out.
+    """
+    paper = published.by_row(int(study.name.split()[-1]))
+    found = []
+    for row in rows:
+        printed, printed_base = (paper.loc[int(r.labels["row"].strip("()"))] for r in (row, study.base(row)))
+        for measure, ours in over_base(runs, study, row).items():
+            if measure in paper and not pd.isna(printed[measure]):
+                theirs = round(printed[measure] - printed_base[measure], 2)
+                entry = {**row.labels, "measure": measure, "paper": theirs}
+                found += [entry | {"seed": seed, "ours": value} for seed, value in ours.dropna().items()]
+    return pd.DataFrame(found, columns=[*study.rows[0].labels, "measure", "seed", "paper", "ours"])
+
+
 def versus_paper(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Compare the sign of each difference to the baseline with the paper's.
 
@@ -126,36 +162,20 @@ def versus_paper(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
     are compared.
 
     Args:
-        runs: result of ``study_runs``.
-        study: study of a table in the paper, with rows numbered as there.
+        runs: as of ``differences``.
+        study: as of ``differences``.
 
     Returns:
         One row for each setting and measure: label columns, ``measure``, ``paper`` (difference to the paper's baseline,
         in points), ``ours`` (in points), ``noise`` (in points) and ``verdict``: agree, disagree, or within noise
         (also where the paper has no difference).
     """
-    paper = published.by_row(int(study.name.split()[-1]))
-    rows = []
-    for row in study.rows:
-        base = study.base(row)
-        if row == base or not row.labels["row"]:
-            continue
-        printed, printed_base = (paper.loc[int(r.labels["row"].strip("()"))] for r in (row, base))
-        measured, measured_base = _runs_of(runs, row), _runs_of(runs, base)
-        for measure in COMPARED:
-            if measure not in paper or measure not in runs or pd.isna(printed[measure]):
-                continue
-            differences = 100 * (measured[measure] - measured_base[measure]).dropna()
-            if differences.empty:
-                continue
-            theirs, ours, noise = printed[measure] - printed_base[measure], differences.mean(), 2 * differences.std()
-            verdict = "agree" if np.sign(theirs) == np.sign(ours) else "disagree"
-            if theirs == 0 or abs(ours) < noise:
-                verdict = "within noise"
-            rows.append(
-                {**row.labels, "measure": measure, "paper": theirs, "ours": ours, "noise": noise, "verdict": verdict}
-            )
-    return pd.DataFrame(rows)
+    found = differences(runs, study, study.compared)
+    by_setting = found.groupby([*study.rows[0].labels, "measure", "paper"], sort=False)["ours"]
+    frame = by_setting.agg(ours="mean", noise="std").reset_index()
+    theirs, ours, noise = frame["paper"], frame["ours"], 2 * frame["noise"]
+    agree = np.where(np.sign(theirs) == np.sign(ours), "agree", "disagree")
+    return frame.assign(noise=noise, verdict=np.where((theirs == 0) | (ours.abs() < noise), "within noise", agree))
 
 
 def signs(compared: pd.DataFrame, study: Study) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def beyond(
         bench = Benchmark(on, work_dir)
         bench.run("baseline")
         for method in tried:
-            bench.run(method.default)
+            bench.run(method.candidate)
             if tune and method.tune:
                 run_tuned(bench, method)
             if cosine and (run := method.under_a_cosine):

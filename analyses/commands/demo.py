@@ -25,7 +25,7 @@ RUNS = (
     "x2-cls",
     "reweight-cls",
     "focal-cls",
-    "focal-cls:released",
+    "focal-cls:fixed",
     "ncm-fc",
     "ncm-fc:fixed",
     "tau-norm",

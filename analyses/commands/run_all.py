@@ -14,6 +14,7 @@ from imbalance_bench.commands.options import (
     DETECTOR,
     WORK_DIR,
     BatchSizeOption,
+    CurveOption,
     DataDirOption,
     DatasetOption,
     DetectorOption,
@@ -55,6 +56,7 @@ def run_all(
     pretrained: PretrainedOption = None,
     from_scratch: FromScratchOption = False,
     track: TrackOption = None,
+    curve: CurveOption = False,
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
 ) -> None:
@@ -96,6 +98,7 @@ def run_all(
             pretrained=pretrained,
             from_scratch=from_scratch,
             track=track,
+            curve=curve,
         )
         for key, on in setups.items()
     }

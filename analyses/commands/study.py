@@ -37,7 +37,7 @@ def table(
     number: Annotated[int, typer.Argument(help="Table of the paper, 1 to 6.")],
     published: Annotated[bool, typer.Option("--published", help="Show the paper's own numbers instead.")] = False,
     versus: Annotated[
-        bool, typer.Option("--versus-paper", help="Say of each difference to the baseline whether it has its sign.")
+        bool, typer.Option("--versus-paper", help="Compare the differences to the baseline, and their order, with it.")
     ] = False,
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
@@ -82,7 +82,7 @@ def _print_published(frame: pd.DataFrame, number: int) -> None:
 
 
 def print_study(root: Path, study: Study, versus: bool = False) -> None:
-    """Print a study: AP, proposal accuracy below it, and on request the comparison with the paper's signs."""
+    """Print a study: AP, proposal accuracy below it, and on request the comparison with the paper's differences."""
     from .. import tables
 
     runs = tables.study_runs(root, study)
@@ -106,6 +106,15 @@ def print_study(root: Path, study: Study, versus: bool = False) -> None:
         for what, columns in (("AP of masks", masks), ("accuracy", accuracies)):
             if columns:
                 show(wide[[*labels, *columns]], f"{name}: differences to the baseline in points, {what}")
+        print_fidelity(runs, study)
+
+
+def print_fidelity(runs: pd.DataFrame, study: Study) -> None:
+    """Print how well the measured order repeats the paper's, for each measure."""
+    from .. import fidelity
+
+    title = f"{study.name.capitalize()}: fidelity to the paper's order"
+    show(fidelity.shown(fidelity.fidelity(runs, study)), title, fidelity.caption(runs, study))
 
 
 @figures.command("weight-norms")
@@ -142,6 +151,26 @@ def figure_ap_by_bin(
     from .. import report
 
     written(report.draw_ap_by_bin(root, image_path(output)))
+
+
+@figures.command("learning-curves")
+def figure_learning_curves(
+    runs: Annotated[list[str] | None, typer.Argument(help="Run folders by name, e.g. baseline x2; else all.")] = None,
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("learning_curves.png"),
+) -> None:
+    """Draw AP on validation by epoch of runs made with --curve, all and by bin; a band for several seeds.
+
+    Epochs of a run that goes on from another, such as x2, are counted on from that one.
+
+    Example: imbalance-bench figure learning-curves baseline x2
+    """
+    root = _finished(dataset, detector, work_dir)
+    from .. import report
+
+    written(report.draw_learning_curves(root, image_path(output), runs or ()))
 
 
 @figures.command("detections")
@@ -208,35 +237,50 @@ def figure_3(
     figure_weight_norms(["baseline", "rfs", "reweight-cls", "bags"], dataset, detector, seed, work_dir, output)
 
 
-def _sweep(number: int, help_text: str) -> None:
-    """Add the command of a figure that is a study."""
+@figures.command("4")
+def figure_4(
+    versus: Annotated[
+        bool, typer.Option("--versus-paper", help="Compare the order of the settings with the one that its text has.")
+    ] = False,
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("figure4.png"),
+) -> None:
+    """Draw AP against beta, the others sampled per foreground RoI (Figure 4 of the paper).
 
-    def draw(
-        dataset: DatasetOption = DATASET,
-        detector: DetectorOption = DETECTOR,
-        work_dir: WorkDirOption = WORK_DIR,
-        output: OutputOption = Path(f"figure{number}.png"),
-    ) -> None:
-        root = _finished(dataset, detector, work_dir)
-        from .. import report
-        from ..studies import STUDIES
+    With --versus-paper also as <figure>_fidelity.csv beside the figure.
 
-        written(report.draw_study(root, STUDIES[f"figure {number}"], image_path(output)))
+    Example: imbalance-bench figure 4 --versus-paper
+    """
+    root, path = _finished(dataset, detector, work_dir), image_path(output)
+    from .. import report, tables
+    from ..studies import STUDIES
 
-    draw.__doc__ = help_text
-    figures.command(str(number))(draw)
+    study = STUDIES["figure 4"]
+    written(report.draw_study(root, study, path))
+    if versus:
+        runs = tables.study_runs(root, study)
+        print_fidelity(runs, study)
+        written(report.write_fidelity(runs, study, path.with_name(f"{path.stem}_fidelity.csv")))
 
 
-_sweep(
-    4,
-    "Draw AP against beta, the others sampled per foreground RoI (Figure 4 of the paper).\n\n"
-    "Example: imbalance-bench figure 4",
-)
-_sweep(
-    5,
-    "Draw AP by settings of re-weighting and tau-normalisation (Figure 5 of the paper).\n\n"
-    "Example: imbalance-bench figure 5",
-)
+@figures.command("5")
+def figure_5(
+    dataset: DatasetOption = DATASET,
+    detector: DetectorOption = DETECTOR,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("figure5.png"),
+) -> None:
+    """Draw AP by settings of re-weighting and tau-normalisation (Figure 5 of the paper).
+
+    Example: imbalance-bench figure 5
+    """
+    root = _finished(dataset, detector, work_dir)
+    from .. import report
+    from ..studies import STUDIES
+
+    written(report.draw_study(root, STUDIES["figure 5"], image_path(output)))
 
 
 @figures.command("6")

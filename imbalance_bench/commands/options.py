@@ -53,6 +53,9 @@ LabelOrderOption = Annotated[
 TrackOption = Annotated[
     str | None, typer.Option("--track", help="Hand training curves to tensorboard, wandb or mlflow too.")
 ]
+CurveOption = Annotated[
+    bool, typer.Option("--curve", help="Measure every epoch of what is trained end to end ('figure learning-curves').")
+]
 BatchSizeOption = Annotated[
     int | None,
     typer.Option("--batch-size", min=1, help="Images of one update, if not the detector's; the rate scales with it."),

@@ -50,9 +50,9 @@ def export(
         "results/measured"
     ),
 ) -> None:
-    """Copy records and per-category tables of finished runs, without checkpoints, to keep or share them.
+    """Copy records, per-category tables and learning curves of finished runs, without checkpoints, to keep or share.
 
-    Tables and weight-norm figures can be made from the copies: --work-dir names the folder.
+    Tables and most figures can be made from the copies: --work-dir names the folder.
 
     Example: imbalance-bench export --work-dir work_dirs -o results/measured
     """
@@ -62,7 +62,8 @@ def export(
     if not finished:
         raise InputError(f"{work_dir}: no finished run there")
     for folder in finished:
-        for name in ("per_category.csv", "record.json"):
+        curve = [path.name for path in folder.glob("curve.csv")]
+        for name in ("per_category.csv", *curve, "record.json"):
             write_text(output / folder.relative_to(work_dir) / name, (folder / name).read_text(encoding="utf-8"))
     say(f"{len(finished)} runs copied to {output}")
 

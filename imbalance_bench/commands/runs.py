@@ -13,6 +13,7 @@ from imbalance_bench.commands.options import (
     DETECTOR,
     WORK_DIR,
     BatchSizeOption,
+    CurveOption,
     DataDirOption,
     DatasetOption,
     DetectorOption,
@@ -86,6 +87,7 @@ def run_baseline(
     pretrained: PretrainedOption = None,
     from_scratch: FromScratchOption = False,
     track: TrackOption = None,
+    curve: CurveOption = False,
     launcher: LauncherOption = "none",
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
@@ -120,6 +122,7 @@ def run_baseline(
             pretrained=pretrained,
             from_scratch=from_scratch,
             track=track,
+            curve=curve,
         )
         folder = run_tuned(bench, run.method) if tune else bench.run(run)
     if console.quiet:

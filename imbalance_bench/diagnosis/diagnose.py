@@ -147,7 +147,7 @@ def diagnose(
                 advance(0, note=method.title)
                 settings_tried = method.settings_to_try if tune else []
                 try:
-                    run, found = choose(tuning, settings_tried) if settings_tried else (method.default, {})
+                    run, found = choose(tuning, settings_tried) if settings_tried else (method.candidate, {})
                     runs[method.name] = bench.run(run)
                 except InputError as error:  # it diverged, or the data do not suit it; the rest may do
                     failed[method.name] = str(error)

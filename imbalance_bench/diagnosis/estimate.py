@@ -39,8 +39,8 @@ def estimate(setup: Setup, tuning: Setup, model: TwoStageDetector, tried: Sequen
     seconds = passes
     for method in tried:
         runs = 1 + (len(method.settings_to_try) if tune else 0)
-        if not method.default.trains_nothing:
-            classifier = method.default.build(
+        if not method.candidate.trains_nothing:
+            classifier = method.candidate.build(
                 setup.categories, setup.detector.tap_dims, base, setup.dataset.train_annotations
             )
             seconds += runs * steps * _step(classifier.to(setup.device), schedule, rows * schedule.batch_size)

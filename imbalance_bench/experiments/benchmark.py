@@ -23,6 +23,7 @@ from imbalance_bench.datasets.annotations import image_labels
 from imbalance_bench.datasets.sampling import IMAGE_FACTORS, RepeatFactorSampler
 from imbalance_bench.detectors.mmdet import catalogue, shipped
 from imbalance_bench.detectors.mmdet.passes import box_heads
+from imbalance_bench.experiments.curve import kept_weights, measure_curve
 from imbalance_bench.experiments.measure import Measurer
 from imbalance_bench.experiments.proposal_cache import ProposalCache
 from imbalance_bench.experiments.run_folder import RunFolder
@@ -63,6 +64,7 @@ class Benchmark:
         from_scratch: start from random weights instead.
         finished: where the baseline is no training but a detector that is finished: what makes it of ``pretrained``.
         track: tracker of end-to-end training curves (``training.end_to_end.TRACKERS``).
+        curve: measure end-to-end runs after every epoch too (``RunFolder.curve``); the run itself is the same.
         views: cached views of each training image; odd ones are flipped.
         also: runs on the same detector, whose training images classifiers are fitted to as well.
         fixed: measure AP_fixed and AP_pool too.
@@ -82,6 +84,7 @@ class Benchmark:
     from_scratch: bool = False
     finished: Callable[[Path], TwoStageDetector] | None = None
     track: str | None = None
+    curve: bool = False
     views: int = 2
     also: Benchmark | None = None
     fixed: bool = True
@@ -183,6 +186,13 @@ class Benchmark:
             if bench is self or not bench.folder(needed).is_done:  # finished first weights are taken as they are
                 bench.run(needed)
         on_main(self.setup.draw)
+        folder = self._finished(run)
+        if self.curve and not run.keeps_detector:
+            measure_curve(folder, self.measurer, self.schedule_of(run).epochs)
+        return folder
+
+    def _finished(self, run: Run) -> RunFolder:
+        """Train and evaluate a run whose needs are done, if it is not finished."""
         folder = self.folder(run)
         settings = on_main(lambda: self._settings(run))
         if on_main(lambda: folder.is_done and folder.begin(settings)):
@@ -287,7 +297,7 @@ class Benchmark:
         """Train and save the checkpoint; return the classifiers, one a stage."""
         setup, start = self.setup, methods.start_of(run)
         if start is None and self.finished is not None and self.pretrained is not None:
-            return self._save(self.finished(self.pretrained), folder)
+            return self._save(self.finished(self.pretrained), folder.checkpoint)
         content = None
         bases: list[Classifier | None] = [None] * setup.detector.num_stages
         if start is not None:
@@ -306,11 +316,11 @@ class Benchmark:
         on_main(lambda: self._train_on_cache(run, classifiers, folder, cache, content["state_dict"]))
         return classifiers
 
-    def _save(self, model: TwoStageDetector, folder: RunFolder) -> list[Classifier]:
-        """Save a detector as the run's checkpoint; return its classifiers."""
+    def _save(self, model: TwoStageDetector, path: Path) -> list[Classifier]:
+        """Save a detector as a checkpoint; return its classifiers."""
         classifiers = [head.fc_cls for head in box_heads(model)]
         categories = self.setup.categories
-        on_main(lambda: checkpoints.save(folder.checkpoint, model.state_dict(), classifiers[0], categories))
+        on_main(lambda: checkpoints.save(path, model.state_dict(), classifiers[0], categories))
         return classifiers
 
     def _train_on_cache(
@@ -366,8 +376,9 @@ class Benchmark:
             track=self.track,
             reporter=setup.reporter,
             categories=setup.categories,
+            after_epoch=(lambda epoch: self._save(model, kept_weights(folder, epoch))) if self.curve else None,
         )
-        return self._save(model, folder)
+        return self._save(model, folder.checkpoint)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ class RunFolder:
     """A run's folder.
 
     Files: ``settings.json`` (there once the run has begun), ``record.json`` (settings, provenance, metrics, checksums
-    of the following; there once it is done), ``checkpoint.pth``, ``per_category.csv``, ``detections.npz``; logs.
+    of the following; there once it is done), ``checkpoint.pth``, ``per_category.csv``, ``detections.npz``; logs;
+    ``curve.csv``, if it was asked for.
 
     Example:
         >>> run = RunFolder(Path("work_dirs/emoji-lt-small/tiny/seed0/bags"))
@@ -51,6 +52,11 @@ class RunFolder:
     def per_category(self) -> Path:
         """The per-category table, of which every figure is a view."""
         return self.path / "per_category.csv"
+
+    @property
+    def curve(self) -> Path:
+        """AP on validation by epoch: columns ``epoch``, ``mAP``, ``AP1``..; only of a run with a learning curve."""
+        return self.path / "curve.csv"
 
     @property
     def is_done(self) -> bool:

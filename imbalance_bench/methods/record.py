@@ -53,6 +53,8 @@ class Method:
         statistics: arguments of ``build`` beyond the counts, by name: from the training annotations and categories.
         on_validation: what of it was set after results on the validation set, and why; tables say it.
         tune: options worth choosing on held-out training images, and the values to try; the default is one of them.
+        mended: variant without an error that the default repeats from released code; it is the one to be tried on a
+            finished detector and to be compared with other methods.
         notes: what the captions of tables say of a variant.
         corrected: variants that were something else once, and the day (ISO) since which they are what they say.
     """
@@ -73,6 +75,7 @@ class Method:
     statistics: Mapping[str, Callable[[Path, CategoryTable], Any]] = field(default_factory=dict)
     on_validation: str = ""
     tune: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    mended: str | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     corrected: Mapping[str, str] = field(default_factory=dict)
 
@@ -98,6 +101,11 @@ class Method:
     def default(self) -> Run:
         """The run of the first variant, taken when none is named."""
         return self.run(None)
+
+    @property
+    def candidate(self) -> Run:
+        """The run to be tried on a finished detector: the default, or the variant that mends its error."""
+        return self.run(self.mended)
 
     @property
     def settings_to_try(self) -> list[Run]:

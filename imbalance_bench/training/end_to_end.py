@@ -140,6 +140,7 @@ def train_detector(
     track: str | None = None,
     reporter: Reporter | None = None,
     categories: CategoryTable | None = None,
+    after_epoch: Callable[[int], object] | None = None,
 ) -> TwoStageDetector:
     """Train with a checkpoint each epoch; after an interruption the same call continues, with the same result.
 
@@ -163,6 +164,7 @@ def train_detector(
         track: one of ``TRACKERS``; takes the training curves beside the log file.
         reporter: shows progress.
         categories: of the training images; each epoch's checkpoint stores them and the classifier's configuration.
+        after_epoch: is called by every process with the number of an epoch (from 1) before its checkpoint is written.
 
     Raises:
         InputError: training diverged, or the device does not compute in this precision.
@@ -202,6 +204,8 @@ def train_detector(
         ]
         if scope != "all":
             hooks.append(FrozenNormHook())
+        if after_epoch is not None:
+            hooks.append(AfterEpochHook(after_epoch))
         if categories is not None:
             hooks.append(MetaHook(checkpoints.meta_of(box_heads(model)[0].fc_cls, categories)))
         with logged_to(log):
@@ -301,6 +305,17 @@ class MetaHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Add the metadata to mmengine's own."""
         checkpoint["meta"] |= self.meta
+
+
+class AfterEpochHook(Hook):
+    """A hook that calls a function with the number of each epoch, before mmengine writes the epoch's checkpoint."""
+
+    def __init__(self, after_epoch: Callable[[int], object]) -> None:
+        self.after_epoch = after_epoch
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Call the function."""
+        self.after_epoch(runner.epoch + 1)
 
 
 class FrozenNormHook(Hook):

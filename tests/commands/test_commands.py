@@ -22,7 +22,7 @@ MINI = ("--dataset", "emoji-lt-mini")
     "command",
     ["demo", "datasets list", "datasets prepare", "methods", "groups", "oracles", "run-baseline", "weight-norms",
      "evaluate", "errors", "per-category", "proposal-accuracy",
-     "table", "figure weight-norms", "figure ap-by-bin", "figure detections",
+     "table", "figure weight-norms", "figure ap-by-bin", "figure detections", "figure learning-curves",
      "figure 1", "figure 3", "figure 4", "figure 5", "figure 6", "run-all", "runs", "export", "compare", "doctor"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str], run: Run) -> None:

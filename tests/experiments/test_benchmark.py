@@ -265,7 +265,8 @@ def test_table_and_figures(bench: Benchmark, baseline: RunFolder, tmp_path: Path
     row = runs[runs["run"] == "bags"].iloc[0]
     assert row["row"] == "(14)"
     assert row["mAP"] == bench.folder("bags").record()["metrics"]["mAP"]
-    csv, markdown, latex = report.write_study(root, study, tmp_path)
+    csv, markdown, latex, fidelity = report.write_study(root, study, tmp_path)
+    assert pd.read_csv(fidelity)["rows"].min() >= 2
     assert latex.read_text().count(r"\\") == len(runs) + 1
     assert pd.read_csv(csv)["machine"].notna().all()
     assert "[5,20) (2 classes)" in markdown.read_text()

@@ -31,7 +31,7 @@ def test_records_are_consistent(method: methods.Method) -> None:
         run = method.run(variant)
         assert (run.variant, run.settings) == (variant, options)
     assert {} in method.variants.values(), "settings that are all defaults have a name"
-    assert {*method.notes, *method.corrected} <= set(method.variants)
+    assert {*method.notes, *method.corrected, *filter(None, [method.mended])} <= set(method.variants)
     for option, values in method.tune.items():
         assert method.options[option].default in values
     if method.starts_from != "scratch":
@@ -51,6 +51,15 @@ def test_settings_of_a_variant() -> None:
     assert METHODS["ncm-fc"].run("pre_relu=true,centres=ground-truth").variant == "released"
     assert METHODS["rfs"].run("threshold=0.01").options == {"repeat": "stochastic", "threshold": 0.01}
     assert METHODS["tau-norm"].run("tau=0.3").options["tau"] == 0.3
+
+
+def test_focal_loss_is_the_papers_first_and_the_mended_one_where_a_detector_is_to_be_improved() -> None:
+    for name in ("focal", "focal-cls"):
+        method = METHODS[name]
+        assert (method.default.variant, method.default.settings) == ("released", {"released": True})
+        assert (method.candidate.variant, method.candidate.folder) == ("fixed", f"{name}-fixed")
+    assert METHODS["ncm-fc"].candidate == METHODS["ncm-fc"].default
+    assert METHODS["focal-cls"].under_a_cosine.options["released"] is False  # type: ignore[union-attr]
 
 
 def test_groups_of_bags() -> None:
