@@ -123,6 +123,10 @@ _SIZES = {
         "classes": 64, "image_size": 160, "objects": 9.0, "val_images": 300, "max_count": 800,
         "bin_edges": (10, 100, 400),
     },
+    "large": {
+        "classes": 1230, "image_size": 160, "objects": 11.0, "val_images": 1150, "max_count": 1500,
+        "bin_edges": (10, 100, 1000), "federated": True,
+    },
     "full": {
         "classes": 1230, "image_size": 320, "objects": 12.0, "val_images": 5000, "max_count": 10**6,
         "bin_edges": (10, 100, 1000), "federated": True,

@@ -12,6 +12,28 @@ from torch.utils.data import Sampler
 from imbalance_bench.runtime.seeds import epoch_seed
 
 
+LVIS_MEAN = 1.14307699
+"""Mean repeat factor of LVIS v0.5's 56,740 training images at its t of .001."""
+
+
+def lvis_threshold(image_labels: Sequence[np.ndarray], num_classes: int) -> float:
+    """Compute the t at which the images' mean repeat factor is LVIS's; on LVIS v0.5 it is .001.
+
+    A class's share of images is larger where there are fewer images, so LVIS's own t repeats next to nothing of a small
+    data set.
+    """
+    low, high = 0.0, 1.0
+    while repeat_factors(image_labels, num_classes, high).mean() < LVIS_MEAN:
+        low, high = high, 2 * high
+    for _ in range(40):
+        middle = (low + high) / 2
+        if repeat_factors(image_labels, num_classes, middle).mean() < LVIS_MEAN:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
 def repeat_factors(
     image_labels: Sequence[np.ndarray], num_classes: int, threshold: float = 0.001, ceil: bool = False
 ) -> np.ndarray:
@@ -47,7 +69,10 @@ def class_balanced_factors(image_labels: Sequence[np.ndarray], num_classes: int)
 
 IMAGE_FACTORS: dict[str, Callable[[Sequence[np.ndarray], int, Mapping[str, Any]], np.ndarray]] = {
     "repeat-factor": lambda labels, num_classes, options: repeat_factors(
-        labels, num_classes, options["threshold"], ceil=options["repeat"] == "ceil"
+        labels,
+        num_classes,
+        lvis_threshold(labels, num_classes) if options["threshold"] == "lvis" else options["threshold"],
+        ceil=options["repeat"] == "ceil",
     ),
     "class-balanced": lambda labels, num_classes, options: class_balanced_factors(labels, num_classes),
 }

@@ -173,7 +173,7 @@ _FOCAL: dict[str, Any] = {
 """Released first, as the paper's rows 8 and 9 very probably are: they show its collapse on background."""
 _CENTRES: dict[str, Any] = {"centres": "ground-truth"}
 _RFS_VARIANTS: dict[str, dict[str, Any]] = {"paper": {}, "released": {"repeat": "ceil"}}
-_RFS: dict[str, Any] = {"repeat": "stochastic", "threshold": 0.001}
+_RFS: dict[str, Any] = {"repeat": "stochastic", "threshold": "lvis"}
 
 _FOUND: dict[str, Any] = {"centres": "proposals"}
 _TAU = {"tau": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.methods.settings import Option, keyword_options, text_of
+from imbalance_bench.methods.settings import WORDS, Option, keyword_options, text_of
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
 
@@ -41,7 +41,7 @@ class Method:
         variants: options that differ from the defaults of ``build`` and ``protocol``, by name; the first is the
             default.
         protocol: further options and their defaults: ``centres`` (of NCM: ``proposals`` or ``ground-truth``),
-            ``repeat`` (of RFS: ``stochastic`` or ``ceil``), ``threshold`` (of RFS: t).
+            ``repeat`` (of RFS: ``stochastic`` or ``ceil``), ``threshold`` (of RFS: t, or ``lvis``).
         sampling: ``uniform``; ``repeat-factor``: images by their rarest class; ``tail-only``: only annotations of
             tail classes (``CategoryTable.tail_labels``) and only images that keep one; ``class-balanced``, of cached
             images: a class at random, then an image that holds it; ``bi-level``, of the cache: of that image the
@@ -89,7 +89,7 @@ class Method:
         """
         scoped = self.trains == "classifier" and self.sampling != "bi-level"
         defaults = dict(self.protocol) | ({"trains": "classifier"} if scoped else {})
-        return {name: Option(name, default) for name, default in defaults.items()}
+        return {name: Option(name, default, takes_words=default in WORDS) for name, default in defaults.items()}
 
     @cached_property
     def options(self) -> dict[str, Option]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from imbalance_bench.runtime.errors import InputError
 
-WORDS = ("n", "all")
-"""Values of a number that may be a word too (``float | str``), such as ``beta`` of BAGS."""
+WORDS = ("n", "all", "lvis")
+"""Values of a number that may be a word too (``float | str``), such as ``beta`` of BAGS or ``threshold`` of RFS."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,13 @@ class Option:
         try:
             if isinstance(self.default, bool):
                 return {"true": True, "false": False}[text.lower()]
-            if isinstance(self.default, str) or (self.takes_words and text in WORDS):
+            if self.takes_words and text in WORDS:
+                return text
+            if isinstance(self.default, str) and not self.takes_words:
                 return _matching(r"[A-Za-z0-9_. -]*", text)
             # Python takes blanks, underscores, digits of all scripts, NaN and infinity besides.
-            value = type(self.default)(_matching(r"[-+.0-9eE]+", text))
+            number = float if self.takes_words else type(self.default)
+            value = number(_matching(r"[-+.0-9eE]+", text))
             if not math.isfinite(value):
                 raise ValueError(text)
             return value + 0  # no negative zero, which is a name of its own

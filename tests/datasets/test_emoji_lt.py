@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,20 +103,6 @@ def test_federated_annotations(tmp_path: Path) -> None:
     assert any(image["not_exhaustive_category_ids"] for image in train["images"])
 
 
-def test_distractors_are_no_classes() -> None:
-    names = [concept["key"] for concept in emoji_lt.concepts()]
-    assert len(names) == len(set(names)) > emoji_lt.MAX_CLASSES + 100
-    assert max(profile.classes for profile in PROFILES.values()) <= emoji_lt.MAX_CLASSES
-
-
-def test_every_concept_can_be_drawn() -> None:
-    for number, concept in enumerate(emoji_lt.concepts()):
-        assert min(emoji_lt._artwork(number, "twemoji").size) > 2
-        if "-" not in concept["key"]:
-            assert max(emoji_lt._artwork(number, "openmoji").size) < 134, "the glyph is not cut off"
-            assert min(emoji_lt._artwork(number, "openmoji").size) > 2
-
-
 def test_an_interrupted_drawing_is_absent(tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         if done == 5:
@@ -135,6 +122,13 @@ def test_record(mini: Path) -> None:
     assert record["sha256"][name] == hashlib.sha256((mini / name).read_bytes()).hexdigest()
     with pytest.raises(FileExistsError):
         emoji_lt.draw(MINI, mini.parent)
+
+
+def test_a_set_of_an_earlier_version_is_refused(mini: Path, tmp_path: Path) -> None:
+    shutil.copytree(mini / "annotations", tmp_path / MINI.name / "annotations")
+    (tmp_path / MINI.name / "record.json").write_text(json.dumps({"version": 1}))
+    with pytest.raises(InputError, match=r"record.json: field 'version' is 1, expected 2; delete .*emoji-lt-mini"):
+        registry.prepare(MINI.name, tmp_path)
 
 
 def test_registry(mini: Path) -> None:

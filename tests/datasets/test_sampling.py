@@ -9,7 +9,12 @@ import pytest
 from mmengine.dataset import ClassBalancedDataset
 
 from imbalance_bench.datasets import sampling
-from imbalance_bench.datasets.sampling import RepeatFactorSampler, class_balanced_factors, repeat_factors
+from imbalance_bench.datasets.sampling import (
+    RepeatFactorSampler,
+    class_balanced_factors,
+    lvis_threshold,
+    repeat_factors,
+)
 
 LVIS = Path(__file__).resolve().parents[1] / "data" / "lvis_v0.5_train_image_categories.npz"
 # Class 0 is in all of 1000 images, class 1 in 4 of them, class 2 in one.
@@ -32,6 +37,18 @@ def test_the_released_code_adds_copies_to_images_of_rare_classes_alone() -> None
     assert len(sampler) == drawn.sum() == 10_004
     assert drawn[0] == 5
     assert (drawn[1:] == 1).all()
+
+
+def test_the_threshold_of_lvis() -> None:
+    stored = np.load(LVIS)
+    _, labels = np.unique(stored["category_id"], return_inverse=True)
+    images = np.split(labels, stored["indptr"][1:-1])
+    assert lvis_threshold(images, 1230) == pytest.approx(0.001, rel=1e-6)
+    # Fewer images: a class's share is larger, and so is the threshold that repeats as much.
+    fewer = images[:2000]
+    threshold = lvis_threshold(fewer, 1230)
+    assert threshold > 0.002
+    assert repeat_factors(fewer, 1230, threshold).mean() == pytest.approx(repeat_factors(images, 1230).mean(), rel=1e-6)
 
 
 def test_an_image_without_a_label_is_not_repeated() -> None:
