@@ -10,11 +10,17 @@ from typing import Annotated
 import typer
 
 from imbalance_bench.commands.options import (
+    DATA_DIR,
+    WORK_DIR,
+    DataDirOption,
     DeviceOption,
     PrecisionOption,
     PretrainedOption,
+    WorkDirOption,
     console,
+    say,
     select_device,
+    setup,
     show,
 )
 from imbalance_bench.runtime.errors import InputError
@@ -42,7 +48,7 @@ def list_detectors() -> None:
         for detector in DETECTORS.values()
     ]
     boxes = ", ".join(f"{name} ({text})" for name, (_, text) in BOXES.items())
-    caption = "tiny: from scratch, minutes on a CPU; paper: mmdet's shipped models"
+    caption = "tiny: for drawn images, minutes on a CPU; paper: mmdet's shipped models"
     show(pd.DataFrame(rows), "detectors", f"{caption}. Other box regressors: NAME-boxes= {boxes}")
 
 
@@ -117,6 +123,39 @@ def check(
 
         known = pd.read_csv(output) if output.exists() else pd.DataFrame()
         write_text(output, pd.concat([known, pd.DataFrame([numbers])]).to_csv(index=False))
+
+
+@app.command()
+def pretrain(
+    name: Annotated[str, typer.Argument(help="Detector ('detectors list' shows them).")],
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = DATA_DIR,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the weights in half precision, .safetensors.")
+    ] = None,
+) -> None:
+    """Train a detector on embedded classes that no set is evaluated on; on embedded data trainings start from it.
+
+    'run-baseline' and 'run-all' do this themselves, once, where the package does not bring a detector's first weights.
+    --output writes them as the package brings them, with the record of the run beside.
+
+    Example: imbalance-bench detectors pretrain tiny --precision bf16 --output tiny.safetensors
+    """
+    from imbalance_bench.datasets.emoji_profile import PRETRAINING
+
+    if output is not None and output.suffix != ".safetensors":
+        raise InputError(f"option '--output' is '{output}', expected a name that ends in .safetensors")
+    on = setup(PRETRAINING, name, data_dir, 0, device)
+    from imbalance_bench.detectors.mmdet import shipped
+    from imbalance_bench.experiments.benchmark import BASELINE, Benchmark
+
+    folder = Benchmark(on, work_dir, precision=precision, from_scratch=True).run(BASELINE)
+    say(f"{folder.checkpoint}: AP {folder.record()['metrics']['mAP']:.3f} on {PRETRAINING}")
+    if output is not None:
+        shipped.write(folder.verified(folder.checkpoint), folder.record(), output)
+        say(f"written: {output}, {output.with_suffix('.json')}")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -11,7 +11,6 @@ from torch.utils.data import Sampler
 
 from imbalance_bench.runtime.seeds import epoch_seed
 
-
 LVIS_MEAN = 1.14307699
 """Mean repeat factor of LVIS v0.5's 56,740 training images at its t of .001."""
 

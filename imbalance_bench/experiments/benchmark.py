@@ -155,7 +155,8 @@ class Benchmark:
     @property
     def random_start(self) -> str | None:
         """A warning about a start from random weights and what to do instead; None if the start is fine."""
-        if self.pretrained is not None or self.setup.dataset.pretraining is not None:
+        embedded = self.setup.dataset.pretraining is not None
+        if self.pretrained is not None or (embedded and not self.from_scratch):
             return None
         detector, dataset = self.setup.detector, self.setup.dataset
         trained = f"{detector.name} starts from random weights on {dataset.name}"

@@ -1,4 +1,4 @@
-"""Tiny detectors of every framework, from scratch, minutes on two CPU cores: mmdet's shipped models, shrunk.
+"""Tiny detectors of every framework for drawn images, minutes on two CPU cores: mmdet's shipped models, shrunk.
 
 Boxes and masks are class-agnostic throughout: the embedded set has too few instances of its rare classes to train a
 box regressor each, and what is compared here are classifiers.
@@ -38,8 +38,8 @@ def shrink(width: int = 32, depth: int = 18) -> Change:
         backbone = {name: model.backbone[name] for name in ("dcn", "stage_with_dcn") if name in model.backbone}
         model.backbone = ConfigDict(
             type="ResNet", depth=depth, base_channels=width, stem_channels=width, num_stages=4,
-            out_indices=(0, 1, 2, 3), frozen_stages=-1, norm_cfg={"type": "BN", "requires_grad": True},
-            norm_eval=False, style="pytorch", **backbone,
+            out_indices=(0, 1, 2, 3), frozen_stages=1, norm_cfg={"type": "BN", "requires_grad": True},
+            norm_eval=True, style="pytorch", **backbone,
         )  # fmt: skip
         model.neck.update(in_channels=out, out_channels=CHANNELS, num_outs=4)
         model.rpn_head.update(in_channels=CHANNELS, feat_channels=CHANNELS)

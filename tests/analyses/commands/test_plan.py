@@ -95,7 +95,7 @@ def test_a_random_start_is_said(mini: DataSet, tmp_path: Path, run: Run, data_ro
 
     def said(detector: str, photographs: bool, pretrained: bool) -> str:
         checkpoint = tmp_path / "coco.pth" if pretrained else None
-        data = replace(mini, name="my-set", photographs=photographs)
+        data = replace(mini, name="my-set", photographs=photographs, pretraining=None)
         return Benchmark(Setup(data, catalogue.get(detector)), tmp_path, pretrained=checkpoint).random_start or ""
 
     (tmp_path / "coco.pth").touch()
@@ -104,7 +104,18 @@ def test_a_random_start_is_said(mini: DataSet, tmp_path: Path, run: Run, data_ro
     assert "--pretrained FILE takes mmdet's checkpoint of htc/htc_x101" in said("htc-x101", False, False)
     for name in catalogue.DETECTORS:
         assert len(said(name, True, False)) < 240
-    arguments = ("--table", 2, "--detector", "faster-rcnn-r50", "--dataset", "emoji-lt-mini", "--data-dir", data_root)
-    out = run("run-all", *arguments, "--work-dir", tmp_path / "work", "--dry-run")[1]
+    assert Benchmark(Setup(mini, catalogue.get("faster-rcnn-r50")), tmp_path).random_start is None
+    arguments = (
+        "--table",
+        2,
+        "--from-scratch",
+        "--detector",
+        "faster-rcnn-r50",
+        "--dataset",
+        "emoji-lt-mini",
+        "--data-dir",
+        data_root,
+    )
+    out = run("run-all", *arguments, "--data-dir", data_root, "--work-dir", tmp_path / "work", "--dry-run")[1]
     warnings = [line.split()[0] for line in out.splitlines() if "starts from random weights" in line]
     assert warnings == ["faster-rcnn-r50", "faster-rcnn-x101", "cascade-rcnn-x101"]
