@@ -45,6 +45,14 @@ def host(model: ConfigDict, num_classes: int, classifier: dict[str, Any]) -> Non
         head.num_classes = num_classes
 
 
+def pool_all_levels(model: ConfigDict) -> None:
+    """Have the RoI extractors pool the RoIs of all levels at once, on a CPU."""
+    for name, part in model.roi_head.items():
+        for extractor in heads(part) if name.endswith("_roi_extractor") else []:
+            if extractor.type == "SingleRoIExtractor" and extractor.roi_layer.type == "RoIAlign":
+                extractor.type = "AllLevelsRoIExtractor"
+
+
 def evaluate_as_lvis(model: ConfigDict) -> None:
     """Set the paper's protocol for all rows: no score threshold, 300 detections for each image."""
     model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=300, nms={"type": "nms", "iou_threshold": 0.5})
