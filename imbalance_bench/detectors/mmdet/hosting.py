@@ -45,12 +45,17 @@ def host(model: ConfigDict, num_classes: int, classifier: dict[str, Any]) -> Non
         head.num_classes = num_classes
 
 
-def pool_all_levels(model: ConfigDict) -> None:
-    """Have the RoI extractors pool the RoIs of all levels at once, on a CPU."""
+def quicken(model: ConfigDict) -> None:
+    """Replace parts of mmdet's by ours that compute the same in less time on a CPU."""
     for name, part in model.roi_head.items():
         for extractor in heads(part) if name.endswith("_roi_extractor") else []:
             if extractor.type == "SingleRoIExtractor" and extractor.roi_layer.type == "RoIAlign":
                 extractor.type = "AllLevelsRoIExtractor"
+    if model.rpn_head.type == "RPNHead":
+        model.rpn_head.type = "AllImagesRPNHead"
+    for stage in (model.train_cfg.rpn, *heads(model.train_cfg.rcnn)):
+        if stage.assigner.type == "MaxIoUAssigner":
+            stage.assigner.iou_calculator = {"type": "OverlapsByCoordinate"}
 
 
 def evaluate_as_lvis(model: ConfigDict) -> None:

@@ -5,7 +5,6 @@ import torch
 from mmdet.registry import MODELS
 from torch import nn
 
-from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.detectors.mmdet.bbox_head import _of_maps
 
 
@@ -70,11 +69,3 @@ def test_weights_follow_the_order_of_the_features() -> None:
     found.square().sum().backward()
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(fc.weight.grad, gradient)
-
-
-@pytest.mark.parametrize("name", ["tiny", "tiny-cascade", "tiny-htc", "faster-rcnn-r50"])
-def test_our_detectors_pool_so(name: str) -> None:
-    roi_head = catalogue.get(name).model(3, {"type": "SoftmaxClassifier"}).roi_head
-    extractors = [part for key, part in roi_head.items() if key.endswith("_roi_extractor")]
-    kinds = {one.type for part in extractors for one in (part if isinstance(part, list) else [part])}
-    assert kinds == {"AllLevelsRoIExtractor"}
