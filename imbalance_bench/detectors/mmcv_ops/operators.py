@@ -55,6 +55,7 @@ def _roi_align_forward(
     argmax_y: Tensor,
     argmax_x: Tensor,
     *,
+    spatial_scale: float,
     pool_mode: int,
     **options: Any,
 ) -> None:
@@ -63,9 +64,10 @@ def _roi_align_forward(
         _missing("roi_align with pool_mode='max'")()
     pooling = roi_align.Pooling(**options)
     if features.is_cuda:
-        output.copy_(torch.ops.torchvision.roi_align(features, rois, *_in_order(pooling)))
+        output.copy_(torch.ops.torchvision.roi_align(features, rois, spatial_scale, *pooling))
     else:
-        output.copy_(roi_align.forward(features, rois, pooling))
+        samples = _samples(rois, features.shape, spatial_scale, pooling)
+        output.copy_(roi_align.forward([features], samples, len(rois), pooling))
 
 
 def _roi_align_backward(
@@ -75,24 +77,26 @@ def _roi_align_backward(
     argmax_x: Tensor,
     grad_input: Tensor,
     *,
+    spatial_scale: float,
     pool_mode: int,
     **options: Any,
 ) -> None:
     """Add to (B, C, H, W) ``grad_input`` from (N, C, h, w) ``grad_output``."""
     pooling = roi_align.Pooling(**options)
     if grad_output.is_cuda:
-        scale, height, width, *sampling = _in_order(pooling)
+        height, width, *sampling = pooling
         grad_input += torch.ops.torchvision._roi_align_backward(
-            grad_output, rois, scale, height, width, *grad_input.shape, *sampling
+            grad_output, rois, spatial_scale, height, width, *grad_input.shape, *sampling
         )
     else:
-        grad_input += roi_align.backward(grad_output, rois, grad_input.shape, pooling)
+        samples = _samples(rois, grad_input.shape, spatial_scale, pooling)
+        (grad,) = roi_align.backward(grad_output, samples, [roi_align.Level((*grad_input.shape,), spatial_scale)])
+        grad_input += grad
 
 
-def _in_order(pooling: roi_align.Pooling) -> tuple[Any, ...]:
-    """Return the arguments in torchvision's order."""
-    size = (pooling.aligned_height, pooling.aligned_width)
-    return (pooling.spatial_scale, *size, pooling.sampling_ratio, pooling.aligned)
+def _samples(rois: Tensor, shape: torch.Size, scale: float, pooling: roi_align.Pooling) -> list[roi_align.Samples]:
+    level = torch.zeros(len(rois), dtype=torch.long)
+    return list(roi_align.samples(rois, level, [roi_align.Level((*shape,), scale)], pooling))
 
 
 def _sigmoid_focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:

@@ -1,15 +1,16 @@
 """RoIAlign on a CPU as products with sparse matrices.
 
 A pooled value is a weighted sum of feature vectors: 4 for each sample point, the same for all channels. So the pooled
-RoIs of an image level are ``S @ features``, and the gradient is ``S.T @ grad``, with one row of S for each bin.
-torchvision's kernel goes over every channel by itself; its backward pass takes a fifth of a training step of a small
-detector, this one a hundredth.
+RoIs are ``S @ features``, where the rows of ``features`` are the pixels of all levels of all images, and the gradient
+is ``S.T @ grad``, with one row of S for each bin. torchvision's kernel goes over every channel by itself; its backward
+pass takes a fifth of a training step of a small detector, this one a hundredth. Features and pooled RoIs stay in
+PyTorch's channels-last order, in which a feature vector is one piece of memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from scipy.sparse import csr_array
@@ -23,66 +24,133 @@ class Pooling(NamedTuple):
     Attributes:
         aligned_height: bins of a RoI from top to bottom.
         aligned_width: and from left to right.
-        spatial_scale: pixels of the features for one of the image.
         sampling_ratio: sample points of a bin along each axis; 0: the number of pixels that it covers.
         aligned: pixel centres are at .5 (else at 0, and a RoI is at least one pixel wide).
     """
 
     aligned_height: int
     aligned_width: int
-    spatial_scale: float
     sampling_ratio: int
     aligned: bool
 
 
-def forward(features: Tensor, rois: Tensor, pooling: Pooling) -> Tensor:
-    """Pool (B, C, H, W) features in (N, 5) RoIs (image, xyxy in the image) to (N, C, h, w)."""
-    batch, channels, height, width = features.shape
-    rows = features.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
-    pooled = features.new_zeros(len(rois), pooling.aligned_height * pooling.aligned_width, channels)
-    for chosen, columns, weights in _samples(rois, height, width, pooling):
-        pooled[chosen] = embedding_bag(
+class Level(NamedTuple):
+    """A level of the features.
+
+    Attributes:
+        shape: B, C, H, W.
+        scale: pixels of the features for one of the image.
+    """
+
+    shape: tuple[int, int, int, int]
+    scale: float
+
+
+class Samples(NamedTuple):
+    """The non-zero entries of S for RoIs with equal numbers of sample points.
+
+    Attributes:
+        chosen: the n RoIs.
+        columns: (n, bins, K) rows of the features, as int32.
+        weights: (n, bins, K) of them.
+    """
+
+    chosen: Tensor | slice
+    columns: Tensor
+    weights: Tensor
+
+
+class RoIAlign(torch.autograd.Function):
+    """RoIs pooled from the levels that they are assigned to."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rois: Tensor, level: Tensor, scales: Sequence[float], pooling: Pooling, *features: Tensor
+    ) -> Tensor:
+        """Pool (N, 5) RoIs (image, xyxy in the image), each from its level of L (B, C, H, W) features."""
+        levels = [Level((*feature.shape,), scale) for feature, scale in zip(features, scales, strict=True)]
+        ctx.levels, ctx.samples = levels, list(samples(rois, level, levels, pooling))
+        return forward(features, ctx.samples, len(rois), pooling)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of the features."""
+        return (None, None, None, None, *backward(grads[0], ctx.samples, ctx.levels))
+
+
+def forward(features: Sequence[Tensor], sampled: Sequence[Samples], number: int, pooling: Pooling) -> Tensor:
+    """Pool a number of RoIs to (N, C, h, w), channels last, from the (B, C, H, W) features of every level."""
+    rows = torch.cat([feature.permute(0, 2, 3, 1).flatten(0, 2) for feature in features])
+    shape = (number, pooling.aligned_height, pooling.aligned_width, rows.shape[1])
+    pooled = None
+    for chosen, columns, weights in sampled:
+        part = embedding_bag(
             columns.flatten(0, 1), rows, per_sample_weights=weights.flatten(0, 1).to(rows), mode="sum"
-        ).view(len(columns), -1, channels)
-    return pooled.permute(0, 2, 1).reshape(len(rois), channels, pooling.aligned_height, pooling.aligned_width)
+        ).view(len(columns), *shape[1:])
+        if isinstance(chosen, slice):
+            pooled = part
+        else:
+            pooled = rows.new_zeros(shape) if pooled is None else pooled
+            pooled[chosen] = part
+    return (rows.new_zeros(shape) if pooled is None else pooled).permute(0, 3, 1, 2)
 
 
-def backward(grad_output: Tensor, rois: Tensor, shape: torch.Size, pooling: Pooling) -> Tensor:
-    """Compute the (B, C, H, W) gradient of the features from the (N, C, h, w) gradient of the pooled RoIs."""
-    batch, channels, height, width = shape
-    grads = grad_output.flatten(2).permute(0, 2, 1)  # (N, bins, C)
-    total = grad_output.new_zeros(batch * height * width, channels)
-    for chosen, columns, weights in _samples(rois, height, width, pooling):
+def backward(grad_output: Tensor, sampled: Sequence[Samples], levels: Sequence[Level]) -> list[Tensor]:
+    """Compute the (B, C, H, W) gradient of every level from the (N, C, h, w) gradient of the pooled RoIs."""
+    grads = grad_output.permute(0, 2, 3, 1).flatten(1, 2)  # (N, bins, C)
+    pixels = [batch * height * width for (batch, _, height, width), _ in levels]
+    total = None
+    for chosen, columns, weights in sampled:
         bins, terms = len(columns) * columns.shape[1], columns.shape[2]
         matrix = csr_array(
             (
                 weights.to(grads).flatten().numpy(),
-                columns.int().flatten().numpy(),
+                columns.flatten().numpy(),
                 torch.arange(0, bins * terms + 1, terms, dtype=torch.int32).numpy(),
             ),
-            shape=(bins, len(total)),
+            shape=(bins, sum(pixels)),
         )
-        total += torch.from_numpy(matrix.T @ grads[chosen].reshape(bins, channels).numpy())
-    return total.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        part = torch.from_numpy(matrix.T @ grads[chosen].reshape(bins, -1).numpy())
+        total = part if total is None else total.add_(part)
+    if total is None:
+        total = grads.new_zeros(sum(pixels), grads.shape[2])
+    return [
+        part.view(batch, height, width, -1).permute(0, 3, 1, 2)
+        for part, ((batch, _, height, width), _) in zip(total.split(pixels), levels, strict=True)
+    ]
 
 
-def _samples(
-    rois: Tensor, height: int, width: int, pooling: Pooling
-) -> Iterator[tuple[Tensor | slice, Tensor, Tensor]]:
-    """Yield RoIs with equal numbers of sample points, their (n, bins, K) feature rows, and the weights of the rows."""
-    shift = 0.5 if pooling.aligned else 0.0
-    corners = rois[:, 1:] * pooling.spatial_scale - shift
+def samples(rois: Tensor, level: Tensor, levels: Sequence[Level], pooling: Pooling) -> Iterator[Samples]:
+    """Yield the entries of S.
+
+    Args:
+        rois: (N, 5): image, xyxy in the image.
+        level: (N,), of each.
+        levels: of the features.
+        pooling: its settings.
+    """
+    heights, widths, starts_at = (
+        torch.tensor(of_levels)[level]
+        for of_levels in (
+            [shape[2] for shape, _ in levels],
+            [shape[3] for shape, _ in levels],
+            [sum(b * h * w for (b, _, h, w), _ in levels[:number]) for number in range(len(levels))],
+        )
+    )
+    scales = rois.new_tensor([scale for _, scale in levels])[level]
+    first_rows = starts_at + rois[:, 0].long() * heights * widths
+    corners = rois[:, 1:] * scales[:, None] - (0.5 if pooling.aligned else 0.0)
     starts, sizes = corners[:, :2], corners[:, 2:] - corners[:, :2]
     if not pooling.aligned:
         sizes = sizes.clamp(min=1)
     sizes = sizes / sizes.new_tensor([pooling.aligned_width, pooling.aligned_height])  # of a bin
     for chosen, (across, down) in _grids(sizes, pooling.sampling_ratio):
-        x, x_weights = _axis(starts[chosen, 0], sizes[chosen, 0], pooling.aligned_width, across, width)
-        y, y_weights = _axis(starts[chosen, 1], sizes[chosen, 1], pooling.aligned_height, down, height)
-        columns = y[:, :, None, :, None] * width + x[:, None, :, None, :]  # (n, h, w, 2 down, 2 across)
-        columns += (rois[chosen, 0].long() * (height * width))[:, None, None, None, None]
+        x, x_weights = _axis(starts[chosen, 0], sizes[chosen, 0], pooling.aligned_width, across, widths[chosen])
+        y, y_weights = _axis(starts[chosen, 1], sizes[chosen, 1], pooling.aligned_height, down, heights[chosen])
+        y = y * widths[chosen, None, None].int() + first_rows[chosen, None, None].int()
+        columns = y[:, :, None, :, None] + x[:, None, :, None, :]  # (n, h, w, 2 down, 2 across)
         weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
-        yield chosen, columns.flatten(3).flatten(1, 2), weights.flatten(3).flatten(1, 2)
+        yield Samples(chosen, columns.flatten(3).flatten(1, 2), weights.flatten(3).flatten(1, 2))
 
 
 def _grids(sizes: Tensor, ratio: int) -> Iterator[tuple[Tensor | slice, tuple[int, int]]]:
@@ -97,19 +165,19 @@ def _grids(sizes: Tensor, ratio: int) -> Iterator[tuple[Tensor | slice, tuple[in
             yield (points == points.new_tensor([across, down])).all(dim=1).nonzero()[:, 0], (across, down)
 
 
-def _axis(start: Tensor, size: Tensor, bins: int, points: int, length: int) -> tuple[Tensor, Tensor]:
+def _axis(start: Tensor, size: Tensor, bins: int, points: int, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Return the two neighbours of every sample point along one axis: (n, bins, 2 points) positions and weights.
 
     A point more than a pixel outside counts as 0; one closer takes the border's value.
     """
-    start, size = start[:, None, None], size[:, None, None]
+    start, size, last = start[:, None, None], size[:, None, None], lengths[:, None, None].to(start) - 1
     bin_number = torch.arange(bins, dtype=start.dtype)[:, None]
     point = torch.arange(points, dtype=start.dtype) + 0.5
     at = start + bin_number * size + point * size / points  # (n, bins, points)
-    inside = (at >= -1) & (at <= length)
-    at = at.clamp(0, length - 1)
+    inside = (at >= -1) & (at <= last + 1)
+    at = at.clamp(min=0).minimum(last)
     low = at.floor()
     share = at - low
-    positions = torch.cat([low, (low + 1).clamp(max=length - 1)], dim=2).long()
+    positions = torch.cat([low, (low + 1).minimum(last)], dim=2).int()
     weights = torch.cat([1 - share, share], dim=2) * torch.cat([inside, inside], dim=2) / points
     return positions, weights

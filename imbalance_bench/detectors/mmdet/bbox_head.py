@@ -27,10 +27,10 @@ def branch_features(head: ConvFCBBoxHead, roi_features: Tensor) -> dict[str, Ten
         roi_features: (N, channels, h, w) output of RoIAlign.
 
     Returns:
-        ``conv``: (N, channels * h * w) flattened RoIAlign; ``fc`` and ``fc_pre_relu``: (N, d) after and before
+        ``conv``: (N, channels, h, w) RoIAlign, to be flattened; ``fc`` and ``fc_pre_relu``: (N, d) after and before
         the last ReLU of the classification branch; ``reg``: (N, d) input of the box regressor.
     """
-    taps = {"conv": roi_features.flatten(1)}
+    taps = {"conv": roi_features}
     shared = roi_features
     for conv in head.shared_convs:
         shared = conv(shared)
@@ -56,12 +56,24 @@ def _fully_connected(
 ) -> tuple[Tensor, Tensor]:
     """Pool, flatten and apply fully connected layers; return the features after and before the last ReLU."""
     if (len(fcs) or flatten) and x.dim() > 2:
-        x = (head.avg_pool(x) if head.with_avg_pool else x).flatten(1)
+        x = head.avg_pool(x) if head.with_avg_pool else x
+        x = x if len(fcs) else x.flatten(1)
     pre_relu = x
     for fc in fcs:
-        pre_relu = fc(x)
+        pre_relu = _of_maps(fc, x) if x.dim() > 2 else fc(x)
         x = pre_relu.relu()
     return x, pre_relu
+
+
+def _of_maps(fc: nn.Linear, maps: Tensor) -> Tensor:
+    """Apply a fully connected layer to (N, C, h, w) features in their own order of memory.
+
+    Of features that are channels last, the few weights are brought into that order instead of the many features.
+    """
+    if maps.is_contiguous() or not maps.is_contiguous(memory_format=torch.channels_last):
+        return fc(maps.flatten(1))
+    weight = fc.weight.unflatten(1, maps.shape[1:]).permute(0, 2, 3, 1).flatten(1)
+    return nn.functional.linear(maps.permute(0, 2, 3, 1).flatten(1), weight, fc.bias)
 
 
 class _HostedLoss(nn.Module):
@@ -200,5 +212,5 @@ class ClassifierBBoxHead(ConvFCBBoxHead):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Compute (N, K) logits and box deltas from (N, channels, h, w) RoI features."""
         features = branch_features(self, x)
-        logits = self.fc_cls(torch.cat([features[tap] for tap in self.fc_cls.taps], dim=1))
+        logits = self.fc_cls(torch.cat([features[tap].flatten(1) for tap in self.fc_cls.taps], dim=1))
         return logits, self.fc_reg(features["reg"])

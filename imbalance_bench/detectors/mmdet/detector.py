@@ -57,6 +57,7 @@ class Detector:
         if not stuff:
             hosting.without_stuff(model)
         hosting.drop_pretrained_backbone(model)
+        hosting.quicken(model)
         if not pretrained:
             hosting.thaw(model)
         return model

@@ -45,6 +45,19 @@ def host(model: ConfigDict, num_classes: int, classifier: dict[str, Any]) -> Non
         head.num_classes = num_classes
 
 
+def quicken(model: ConfigDict) -> None:
+    """Replace parts of mmdet's by ours that compute the same in less time on a CPU."""
+    for name, part in model.roi_head.items():
+        for extractor in heads(part) if name.endswith("_roi_extractor") else []:
+            if extractor.type == "SingleRoIExtractor" and extractor.roi_layer.type == "RoIAlign":
+                extractor.type = "AllLevelsRoIExtractor"
+    if model.rpn_head.type == "RPNHead":
+        model.rpn_head.type = "AllImagesRPNHead"
+    for stage in (model.train_cfg.rpn, *heads(model.train_cfg.rcnn)):
+        if stage.assigner.type == "MaxIoUAssigner":
+            stage.assigner.iou_calculator = {"type": "OverlapsByCoordinate"}
+
+
 def evaluate_as_lvis(model: ConfigDict) -> None:
     """Set the paper's protocol for all rows: no score threshold, 300 detections for each image."""
     model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=300, nms={"type": "nms", "iou_threshold": 0.5})

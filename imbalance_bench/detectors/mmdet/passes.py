@@ -176,7 +176,7 @@ def _features_and_boxes(
     boxes = rois[:, 1:]
     if head.reg_class_agnostic:
         boxes = get_box_tensor(head.bbox_coder.decode(boxes, head.fc_reg(taps["reg"])))
-    return taps[tap], boxes
+    return taps[tap].flatten(1), boxes
 
 
 def _semantic_features(detector: TwoStageDetector, pyramid: tuple[Tensor, ...]) -> Tensor | None:
