@@ -99,6 +99,34 @@ def learning_curves(curves: pd.DataFrame, bin_names: Sequence[str], title: str =
     return figure
 
 
+def worlds(gains: pd.DataFrame, fidelities: pd.DataFrame, title: str = "") -> Figure:
+    """Draw gains over the baseline in the paper and on several data sets, and each set's correlation with the paper.
+
+    Cells of the upper panel are coloured by rank within their column, so that like orders have like colours.
+
+    Args:
+        gains: one row for each method, a column ``paper`` and one for each data set; points.
+        fidelities: one row for each data set, a column for each measure; Spearman's correlation.
+        title: title of the figure.
+    """
+    import seaborn as sns
+
+    use_style()
+    ranks, below = gains.rank(ascending=False), fidelities.T
+    below.insert(0, "paper", np.nan)
+    figure, (upper, lower) = plt.subplots(
+        2, 1, figsize=(1.1 * gains.shape[1] + 1.6, 0.26 * (len(gains) + len(below)) + 1.6), sharex=True,
+        height_ratios=(len(gains), len(below)), layout="constrained",
+    )  # fmt: skip
+    sns.heatmap(ranks, annot=gains, fmt="+.1f", cmap="viridis_r", cbar=False, linewidths=0.5, ax=upper)
+    sns.heatmap(below, annot=True, fmt="+.2f", cmap="Greys", vmin=0, vmax=1.4, cbar=False, linewidths=0.5, ax=lower)
+    upper.set(xlabel="", ylabel="", title="mAP against the baseline (points; colour: rank)")
+    lower.set(xlabel="", ylabel="", title="Spearman's correlation of such differences with the paper's")
+    lower.set_xticks(np.arange(gains.shape[1]) + 0.5, gains.columns, rotation=20, ha="right")
+    figure.suptitle(title)
+    return figure
+
+
 def sample_ratio(table: pd.DataFrame, title: str = "") -> Figure:
     """Draw AP against beta, the others sampled per foreground RoI (Figure 4).
 

@@ -18,7 +18,7 @@ from imbalance_bench.methods import METHODS, start_of
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 
-from . import coco_lt, fidelity, figures, tables
+from . import coco_lt, fidelity, figures, tables, worlds
 from .studies import STUDIES, Study
 
 if TYPE_CHECKING:
@@ -91,6 +91,16 @@ def draw_ap_by_bin(root: Path, path: Path) -> Path:
     classes = [int(runs[f"AP{number}_classes"].iloc[0]) for number in range(1, len(names) + 1)]
     figure = figures.ap_by_bin(frame, frame["method"].tolist(), names, classes, root.parent.name)
     return plotting.save(figure, path)
+
+
+def draw_worlds(work_dir: Path, detector: str, path: Path) -> list[Path]:
+    """Draw the study of what makes an embedded set like LVIS, and write its runs beside the figure as CSV."""
+    runs = worlds.read(work_dir, detector)
+    correlations = worlds.fidelities(runs)[[m for m in ("mAP", "AP1", "AP2", "AP3", "AP4", "ACCbg") if m in runs]]
+    drawn = figures.worlds(worlds.gains(runs), correlations, f"Table 1, seeds from {worlds.FIRST_SEED}, {detector}")
+    table = path.with_suffix(".csv")
+    write_text(table, runs.to_csv(index=False))
+    return [plotting.save(drawn, path), table]
 
 
 def learning_curves(root: Path, runs: Sequence[str] = ()) -> pd.DataFrame:

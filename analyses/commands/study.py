@@ -173,6 +173,25 @@ def figure_learning_curves(
     written(report.draw_learning_curves(root, image_path(output), runs or ()))
 
 
+@figures.command("worlds")
+def figure_worlds(
+    detector: DetectorOption = DETECTOR,
+    work_dir: WorkDirOption = WORK_DIR,
+    output: OutputOption = Path("worlds.png"),
+) -> None:
+    """Draw Table 1 on the embedded set and on sets that lack some of its properties, beside the paper's.
+
+    Of seeds from 10 on, by which the set was chosen. The runs are written beside the figure as CSV.
+
+    Example: imbalance-bench figure worlds
+    """
+    path = image_path(output)
+    from .. import report
+
+    for file in report.draw_worlds(work_dir, detector, path):
+        written(file)
+
+
 @figures.command("detections")
 def figure_detections(
     runs: Annotated[list[str] | None, typer.Argument(help="Run folders by name, e.g. baseline bags.")] = None,

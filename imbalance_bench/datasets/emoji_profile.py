@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -49,8 +50,19 @@ class Look:
     noise: float = 20.0
 
 
-PLAIN = Look(gains=(0.7, 1.15), offset=25.0, sides=(0.11, 0.32), visible=0.6, fragments=0, blur=0.0, noise=0.0)
-"""Clean drawings on a background without pieces of them."""
+_SHARP: dict[str, Any] = {"blur": 0.0, "noise": 0.0}
+_TIDY: dict[str, Any] = {
+    "gains": (0.7, 1.15), "offset": 25.0, "sides": (0.11, 0.32), "visible": 0.6, "fragments": 0,
+}  # fmt: skip
+LOOKS: dict[str, dict[str, Any]] = {
+    "apart": {"concepts": "apart"},
+    "sharp": _SHARP,
+    "tidy": _TIDY,
+    "plain": {**_SHARP, **_TIDY},
+    "plain-apart": {"concepts": "apart", **_SHARP, **_TIDY},
+}
+"""What emoji-lt-small is compared with: classes that do not look alike; without blur and noise; objects larger, of
+truer colours and less hidden, without pieces in the background; both; all three."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +156,10 @@ PROFILES: dict[str, Profile] = {
             for prefix, balanced in (("emoji-lt", False), ("emoji-balanced", True))
             for size, options in _SIZES.items()
         ),
+        *(
+            Profile(name=f"emoji-lt-small-{name}", look=replace(Look(), **changes), **_SIZES["small"])  # type: ignore[arg-type]
+            for name, changes in LOOKS.items()
+        ),
         Profile(
             PRETRAINING, classes=100, image_size=160, objects=9.0, val_images=200, max_count=360,
             bin_edges=(10, 100, 400), look=Look("pretraining"), balanced=True, total=36_000,
@@ -151,3 +167,6 @@ PROFILES: dict[str, Profile] = {
     )
 }  # fmt: skip
 """Every embedded data set by name."""
+
+WORLDS = ("emoji-lt-small", *(f"emoji-lt-small-{name}" for name in LOOKS))
+"""The sets of the study of what makes an embedded set like LVIS."""
