@@ -66,6 +66,7 @@ class Schedule:
                 "lr": self.lr,
                 "momentum": self.momentum,
                 "weight_decay": self.weight_decay,
+                "fused": True,  # one pass over the weights
             },
             "clip_grad": {"max_norm": self.max_norm, "norm_type": 2},
         }

@@ -9,7 +9,7 @@ PyTorch's channels-last order, in which a feature vector is one piece of memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -148,9 +148,7 @@ def samples(rois: Tensor, level: Tensor, levels: Sequence[Level], pooling: Pooli
         x, x_weights = _axis(starts[chosen, 0], sizes[chosen, 0], pooling.aligned_width, across, widths[chosen])
         y, y_weights = _axis(starts[chosen, 1], sizes[chosen, 1], pooling.aligned_height, down, heights[chosen])
         y = y * widths[chosen, None, None].int() + first_rows[chosen, None, None].int()
-        columns = y[:, :, None, :, None] + x[:, None, :, None, :]  # (n, h, w, 2 down, 2 across)
-        weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
-        yield Samples(chosen, columns.flatten(3).flatten(1, 2), weights.flatten(3).flatten(1, 2))
+        yield Samples(chosen, _of_bins(torch.add, y, x), _of_bins(torch.mul, y_weights, x_weights))
 
 
 def _grids(sizes: Tensor, ratio: int) -> Iterator[tuple[Tensor | slice, tuple[int, int]]]:
@@ -163,6 +161,13 @@ def _grids(sizes: Tensor, ratio: int) -> Iterator[tuple[Tensor | slice, tuple[in
     for across, down in points.unique(dim=0).tolist():
         if across * down:
             yield (points == points.new_tensor([across, down])).all(dim=1).nonzero()[:, 0], (across, down)
+
+
+def _of_bins(combine: Callable[[Tensor, Tensor], Tensor], down: Tensor, across: Tensor) -> Tensor:
+    """Combine (n, h, K) and (n, w, L) values of the two axes to (n, h w, K L) of the bins."""
+    # One pair at a time: a broadcast over K and L has an innermost loop of length L, which takes three times as long.
+    pairs = [combine(y[:, :, None], x[:, None, :]) for y in down.unbind(2) for x in across.unbind(2)]
+    return torch.stack(pairs, dim=3).flatten(1, 2)
 
 
 def _axis(start: Tensor, size: Tensor, bins: int, points: int, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -18,9 +20,14 @@ _LAYERS = {
 
 def shipped(name: str) -> ConfigDict:
     """Load the model of a configuration that mmdet ships, e.g. ``faster_rcnn/faster-rcnn_r50_fpn_1x_coco``."""
+    return copy.deepcopy(_shipped(name))
+
+
+@cache
+def _shipped(name: str) -> ConfigDict:
     from mmengine.hub import get_config
 
-    return get_config(f"mmdet::{name}.py").model
+    return get_config(f"mmdet::{name}.py").model  # reads all of mmdet's model index, half a second
 
 
 def heads(part: Any) -> list[ConfigDict]:

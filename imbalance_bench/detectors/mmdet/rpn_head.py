@@ -59,6 +59,16 @@ class AllImagesRPNHead(RPNHead):
         level = torch.cat([torch.full((part.shape[1],), number) for number, (part, *_) in enumerate(levels)])
         return [_proposals(*image, level, cfg) for image in zip(boxes, scores, strict=True)]
 
+    def get_anchors(
+        self, featmap_sizes: list[tuple[int, int]], batch_img_metas: list[dict], device: torch.device | str = "cuda"
+    ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        """Return anchors and valid flags of each image and level; images of equal size share them."""
+        shapes = [tuple(meta["pad_shape"][:2]) for meta in batch_img_metas]
+        once = {shape: {"pad_shape": shape} for shape in shapes}
+        anchors, flags = super().get_anchors(featmap_sizes, list(once.values()), device)
+        flags_of = dict(zip(once, flags, strict=True))
+        return anchors[:1] * len(shapes), [flags_of[shape] for shape in shapes]
+
     def _get_targets_single(
         self, flat_anchors: Tensor, valid_flags: Tensor, *args: Any, unmap_outputs: bool = True
     ) -> tuple[Any, ...]:
