@@ -49,7 +49,8 @@ def gains(runs: pd.DataFrame, measure: str = "mAP") -> pd.DataFrame:
     Returns:
         Index: the methods of Table 1 that every set has. Columns: ``paper`` and the sets.
     """
-    study, columns = STUDIES["table 1"], {}
+    study = STUDIES["table 1"]
+    columns: dict[str, pd.Series] = {}
     for world, part in runs.groupby("world", sort=False):
         found = tables.differences(part, study, study.representatives)
         found = found[found["measure"] == measure].groupby("method", sort=False)[["paper", "ours"]].mean()
