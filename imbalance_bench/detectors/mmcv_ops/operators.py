@@ -67,7 +67,7 @@ def _roi_align_forward(
         output.copy_(torch.ops.torchvision.roi_align(features, rois, spatial_scale, *pooling))
     else:
         samples = _samples(rois, features.shape, spatial_scale, pooling)
-        output.copy_(roi_align.forward([features], samples, len(rois), pooling))
+        output.copy_(roi_align.to_maps(roi_align.forward([features], samples, len(rois), pooling), len(rois), pooling))
 
 
 def _roi_align_backward(
@@ -90,7 +90,8 @@ def _roi_align_backward(
         )
     else:
         samples = _samples(rois, grad_input.shape, spatial_scale, pooling)
-        (grad,) = roi_align.backward(grad_output, samples, [roi_align.Level((*grad_input.shape,), spatial_scale)])
+        rows = grad_output.permute(0, 2, 3, 1).flatten(0, 2)
+        (grad,) = roi_align.backward(rows, samples, [roi_align.Level((*grad_input.shape,), spatial_scale)])
         grad_input += grad
 
 

@@ -61,13 +61,13 @@ class Samples(NamedTuple):
 
 
 class RoIAlign(torch.autograd.Function):
-    """RoIs pooled from the levels that they are assigned to."""
+    """RoIs pooled from the levels that they are assigned to, as rows (``to_maps``): its output may not be a view."""
 
     @staticmethod
     def forward(
         ctx: Any, rois: Tensor, level: Tensor, scales: Sequence[float], pooling: Pooling, *features: Tensor
     ) -> Tensor:
-        """Pool (N, 5) RoIs (image, xyxy in the image), each from its level of L (B, C, H, W) features."""
+        """Pool (N, 5) RoIs (image, xyxy in the image) to (N h w, C), each from its level of L (B, C, H, W) features."""
         levels = [Level((*feature.shape,), scale) for feature, scale in zip(features, scales, strict=True)]
         ctx.levels, ctx.samples = levels, list(samples(rois, level, levels, pooling))
         return forward(features, ctx.samples, len(rois), pooling)
@@ -79,41 +79,44 @@ class RoIAlign(torch.autograd.Function):
 
 
 def forward(features: Sequence[Tensor], sampled: Sequence[Samples], number: int, pooling: Pooling) -> Tensor:
-    """Pool a number of RoIs to (N, C, h, w), channels last, from the (B, C, H, W) features of every level."""
+    """Pool a number of RoIs to (N h w, C) rows from the (B, C, H, W) features of every level."""
     rows = torch.cat([feature.permute(0, 2, 3, 1).flatten(0, 2) for feature in features])
-    shape = (number, pooling.aligned_height, pooling.aligned_width, rows.shape[1])
+    bins, channels = pooling.aligned_height * pooling.aligned_width, rows.shape[1]
     pooled = None
     for chosen, columns, weights in sampled:
-        part = embedding_bag(
-            columns.flatten(0, 1), rows, per_sample_weights=weights.flatten(0, 1).to(rows), mode="sum"
-        ).view(len(columns), *shape[1:])
+        part = embedding_bag(columns.flatten(0, 1), rows, per_sample_weights=weights.flatten(0, 1).to(rows), mode="sum")
         if isinstance(chosen, slice):
             pooled = part
         else:
-            pooled = rows.new_zeros(shape) if pooled is None else pooled
-            pooled[chosen] = part
-    return (rows.new_zeros(shape) if pooled is None else pooled).permute(0, 3, 1, 2)
+            pooled = rows.new_zeros(number * bins, channels) if pooled is None else pooled
+            pooled.view(number, bins, channels)[chosen] = part.view(-1, bins, channels)
+    return rows.new_zeros(number * bins, channels) if pooled is None else pooled
+
+
+def to_maps(rows: Tensor, number: int, pooling: Pooling) -> Tensor:
+    """Return a number of pooled RoIs as (N, C, h, w), channels last, from (N h w, C)."""
+    return rows.view(number, pooling.aligned_height, pooling.aligned_width, rows.shape[1]).permute(0, 3, 1, 2)
 
 
 def backward(grad_output: Tensor, sampled: Sequence[Samples], levels: Sequence[Level]) -> list[Tensor]:
-    """Compute the (B, C, H, W) gradient of every level from the (N, C, h, w) gradient of the pooled RoIs."""
-    grads = grad_output.permute(0, 2, 3, 1).flatten(1, 2)  # (N, bins, C)
+    """Compute the (B, C, H, W) gradient of every level from the (N h w, C) gradient of the pooled RoIs."""
     pixels = [batch * height * width for (batch, _, height, width), _ in levels]
     total = None
     for chosen, columns, weights in sampled:
         bins, terms = len(columns) * columns.shape[1], columns.shape[2]
         matrix = csr_array(
             (
-                weights.to(grads).flatten().numpy(),
+                weights.to(grad_output).flatten().numpy(),
                 columns.flatten().numpy(),
                 torch.arange(0, bins * terms + 1, terms, dtype=torch.int32).numpy(),
             ),
             shape=(bins, sum(pixels)),
         )
-        part = torch.from_numpy(matrix.T @ grads[chosen].reshape(bins, -1).numpy())
+        grads = grad_output.unflatten(0, (-1, columns.shape[1]))[chosen].reshape(bins, -1)
+        part = torch.from_numpy(matrix.T @ grads.numpy())
         total = part if total is None else total.add_(part)
     if total is None:
-        total = grads.new_zeros(sum(pixels), grads.shape[2])
+        total = grad_output.new_zeros(sum(pixels), grad_output.shape[1])
     return [
         part.view(batch, height, width, -1).permute(0, 3, 1, 2)
         for part, ((batch, _, height, width), _) in zip(total.split(pixels), levels, strict=True)

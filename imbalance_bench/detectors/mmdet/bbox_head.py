@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
@@ -60,7 +60,7 @@ def _fully_connected(
         x = x if len(fcs) else x.flatten(1)
     pre_relu = x
     for fc in fcs:
-        pre_relu = _of_maps(fc, x) if x.dim() > 2 else fc(x)
+        pre_relu = _of_maps(cast(nn.Linear, fc), x) if x.dim() > 2 else fc(x)
         x = pre_relu.relu()
     return x, pre_relu
 
@@ -71,7 +71,8 @@ def _of_maps(fc: nn.Linear, maps: Tensor) -> Tensor:
     Of features that are channels last, the few weights are brought into that order instead of the many features.
     """
     if maps.is_contiguous() or not maps.is_contiguous(memory_format=torch.channels_last):
-        return fc(maps.flatten(1))
+        flat: Tensor = fc(maps.flatten(1))
+        return flat
     weight = fc.weight.unflatten(1, maps.shape[1:]).permute(0, 2, 3, 1).flatten(1)
     return nn.functional.linear(maps.permute(0, 2, 3, 1).flatten(1), weight, fc.bias)
 

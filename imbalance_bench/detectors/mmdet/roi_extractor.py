@@ -6,7 +6,7 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from imbalance_bench.detectors.mmcv_ops.roi_align import Pooling, RoIAlign
+from imbalance_bench.detectors.mmcv_ops.roi_align import Pooling, RoIAlign, to_maps
 
 
 @MODELS.register_module()
@@ -25,5 +25,7 @@ class AllLevelsRoIExtractor(SingleRoIExtractor):
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
         layers = self.roi_layers[: len(feats)]
-        pooling = Pooling(*layers[0].output_size, layers[0].sampling_ratio, layers[0].aligned)
-        return RoIAlign.apply(rois, level, [layer.spatial_scale for layer in layers], pooling, *feats)
+        height, width = layers[0].output_size
+        pooling = Pooling(height, width, layers[0].sampling_ratio, layers[0].aligned)
+        rows = RoIAlign.apply(rois, level, [layer.spatial_scale for layer in layers], pooling, *feats)
+        return to_maps(rows, len(rois), pooling)
