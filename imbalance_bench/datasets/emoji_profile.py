@@ -162,7 +162,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             PRETRAINING, classes=100, image_size=160, objects=9.0, val_images=200, max_count=360,
-            bin_edges=(10, 100, 400), look=Look("pretraining"), balanced=True, total=36_000,
+            bin_edges=(10, 100, 400), look=Look("pretraining"), balanced=True, total=36_000, epoch_factor=2,
         ),
     )
 }  # fmt: skip

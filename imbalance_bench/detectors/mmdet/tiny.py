@@ -16,7 +16,7 @@ from imbalance_bench.schedule import Schedule
 if TYPE_CHECKING:
     from mmengine.config import ConfigDict
 
-SCHEDULE = Schedule(epochs=12, lr=0.04, batch_size=16, policy="cosine", warmup_iterations=60, warmup_ratio=0.1)
+SCHEDULE = Schedule(epochs=12, lr=0.04, batch_size=8, policy="cosine", warmup_iterations=120, warmup_ratio=0.1)
 CHANNELS = 64
 """Channels of the feature pyramid and of everything above it."""
 
