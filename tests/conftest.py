@@ -3,6 +3,7 @@
 import imbalance_bench  # noqa: F401  # isort: skip
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -16,8 +17,10 @@ from analyses.commands import main
 from imbalance_bench.commands import options
 from imbalance_bench.datasets import registry
 from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.runtime.locks import locked
 
 Run = Callable[..., tuple[int, str, str]]
+Shared = Callable[[str, Callable[[Path], object]], Path]
 
 SLOW = (
     "experiments/", "training/", "diagnosis/test_diagnose.py", "analyses/test_studies.py", "datasets/test_emoji_lt.py",
@@ -40,11 +43,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """``shared(name, make)`` -> a folder that ``make`` fills, once for all workers; tests only read it."""
+    root = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        root = root.parent
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with locked(root / f"{name}.lock", folder, wait=True):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                done.touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def data_root(shared: Shared) -> Path:
     """A folder of data sets that holds emoji-lt-mini."""
-    root = tmp_path_factory.mktemp("data")
-    registry.prepare("emoji-lt-mini", root)
-    return root
+    return shared("data", lambda root: registry.prepare("emoji-lt-mini", root))
 
 
 @pytest.fixture(scope="session")
@@ -74,17 +94,19 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 @pytest.fixture(scope="session")
-def folders(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+def folders(mini: DataSet, shared: Shared) -> tuple[str, ...]:
     """Options that name a work dir with a finished baseline and BAGS, quickly trained."""
     from imbalance_bench.detectors.mmdet import catalogue
     from imbalance_bench.experiments.benchmark import Benchmark
     from imbalance_bench.experiments.setup import Setup
 
-    work = tmp_path_factory.mktemp("work")
-    tiny = catalogue.get("tiny")
-    bench = Benchmark(Setup(mini, tiny), work, schedule=replace(tiny.schedule, epochs=2, warmup_iterations=2))
-    for method in ("baseline", "bags"):
-        bench.run(method)
+    def train(work: Path) -> None:
+        tiny = catalogue.get("tiny")
+        bench = Benchmark(Setup(mini, tiny), work, schedule=replace(tiny.schedule, epochs=2, warmup_iterations=2))
+        for method in ("baseline", "bags"):
+            bench.run(method)
+
+    work = shared("work", train)
     return ("--work-dir", str(work), "--data-dir", str(mini.train_images.parents[1]))
 
 
