@@ -23,23 +23,28 @@ Run = Callable[..., tuple[int, str, str]]
 Shared = Callable[[str, Callable[[Path], object]], Path]
 
 SLOW = (
-    "experiments/", "training/", "diagnosis/test_diagnose.py", "analyses/test_studies.py", "datasets/test_emoji_lt.py",
-    "checkpoints/test_frameworks.py", "commands/test_commands.py", "commands/test_diagnose_command.py",
-    "commands/test_exits.py", "detectors/mmdet/test_passes.py", "runtime/test_processes.py", "test_fuzz.py",
-    "test_notebooks.py", "test_odd_data.py",
+    "checkpoints/test_frameworks.py", "experiments/", "diagnosis/test_diagnose.py", "training/",
+    "runtime/test_processes.py", "detectors/mmdet/test_passes.py", "test_odd_data.py", "test_notebooks.py",
+    "commands/test_exits.py", "datasets/test_emoji_lt.py", "commands/test_commands.py",
+    "commands/test_diagnose_command.py", "test_fuzz.py",
 )  # fmt: skip
-"""Modules of tests that train, draw or start other processes, by their place; they are marked ``slow``."""
+"""Modules of tests that train, draw or start other processes, by their place, those that take longest first."""
 
 matplotlib.use("Agg")
 torch.set_num_threads(1 if os.environ.get("PYTEST_XDIST_WORKER") else 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the slow modules."""
-    root = Path(__file__).parent
+    """Mark the tests of the slow modules, and begin with them, so that at the end no worker waits for a long one."""
+
+    def rank(item: pytest.Item) -> int:
+        place = item.path.relative_to(Path(__file__).parent).as_posix()
+        return next((number for number, start in enumerate(SLOW) if place.startswith(start)), len(SLOW))
+
     for item in items:
-        if item.path.relative_to(root).as_posix().startswith(SLOW):
+        if rank(item) < len(SLOW):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
