@@ -17,7 +17,7 @@ demo: setup
 	@$(BIN)/python cli.py demo
 
 test: setup lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: setup
 	@$(BIN)/python benchmarks/run.py

@@ -3,6 +3,7 @@
 import imbalance_bench  # noqa: F401  # isort: skip
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -16,35 +17,59 @@ from analyses.commands import main
 from imbalance_bench.commands import options
 from imbalance_bench.datasets import registry
 from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.runtime.locks import locked
 
 Run = Callable[..., tuple[int, str, str]]
+Shared = Callable[[str, Callable[[Path], object]], Path]
 
 SLOW = (
-    "experiments/", "training/", "diagnosis/test_diagnose.py", "analyses/test_studies.py", "datasets/test_emoji_lt.py",
-    "checkpoints/test_frameworks.py", "commands/test_commands.py", "commands/test_diagnose_command.py",
-    "commands/test_exits.py", "detectors/mmdet/test_passes.py", "runtime/test_processes.py", "test_fuzz.py",
-    "test_notebooks.py", "test_odd_data.py",
+    "checkpoints/test_frameworks.py", "experiments/", "diagnosis/test_diagnose.py", "training/",
+    "runtime/test_processes.py", "detectors/mmdet/test_passes.py", "test_odd_data.py", "test_notebooks.py",
+    "commands/test_exits.py", "datasets/test_emoji_lt.py", "commands/test_commands.py",
+    "commands/test_diagnose_command.py", "test_fuzz.py",
 )  # fmt: skip
-"""Modules of tests that train, draw or start other processes, by their place; they are marked ``slow``."""
+"""Modules of tests that train, draw or start other processes, by their place, those that take longest first."""
 
 matplotlib.use("Agg")
 torch.set_num_threads(1 if os.environ.get("PYTEST_XDIST_WORKER") else 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the slow modules."""
-    root = Path(__file__).parent
+    """Mark the tests of the slow modules, and begin with them, so that at the end no worker waits for a long one."""
+
+    def rank(item: pytest.Item) -> int:
+        place = item.path.relative_to(Path(__file__).parent).as_posix()
+        return next((number for number, start in enumerate(SLOW) if place.startswith(start)), len(SLOW))
+
     for item in items:
-        if item.path.relative_to(root).as_posix().startswith(SLOW):
+        if rank(item) < len(SLOW):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """``shared(name, make)`` -> a folder that ``make`` fills, once for all workers; tests only read it."""
+    root = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        root = root.parent
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with locked(root / f"{name}.lock", folder, wait=True):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                done.touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def data_root(shared: Shared) -> Path:
     """A folder of data sets that holds emoji-lt-mini."""
-    root = tmp_path_factory.mktemp("data")
-    registry.prepare("emoji-lt-mini", root)
-    return root
+    return shared("data", lambda root: registry.prepare("emoji-lt-mini", root))
 
 
 @pytest.fixture(scope="session")
@@ -74,17 +99,19 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 @pytest.fixture(scope="session")
-def folders(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+def folders(mini: DataSet, shared: Shared) -> tuple[str, ...]:
     """Options that name a work dir with a finished baseline and BAGS, quickly trained."""
     from imbalance_bench.detectors.mmdet import catalogue
     from imbalance_bench.experiments.benchmark import Benchmark
     from imbalance_bench.experiments.setup import Setup
 
-    work = tmp_path_factory.mktemp("work")
-    tiny = catalogue.get("tiny")
-    bench = Benchmark(Setup(mini, tiny), work, schedule=replace(tiny.schedule, epochs=2, warmup_iterations=2))
-    for method in ("baseline", "bags"):
-        bench.run(method)
+    def train(work: Path) -> None:
+        tiny = catalogue.get("tiny")
+        bench = Benchmark(Setup(mini, tiny), work, schedule=replace(tiny.schedule, epochs=2, warmup_iterations=2))
+        for method in ("baseline", "bags"):
+            bench.run(method)
+
+    work = shared("work", train)
     return ("--work-dir", str(work), "--data-dir", str(mini.train_images.parents[1]))
 
 

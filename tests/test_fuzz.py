@@ -33,7 +33,7 @@ from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.runtime.errors import InputError
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "8"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "4"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 HANGS = 20
 """Seconds that no reader may take for one of these small files."""

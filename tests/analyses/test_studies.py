@@ -1,21 +1,10 @@
 """Studies are sweeps over the catalogue, numbered as the paper's tables; runs are ordered by what they need."""
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
-from pathlib import Path
-
 import pytest
-import torch
 
 from analyses import published
 from analyses.commands import run_all
 from analyses.studies import STUDIES
-from imbalance_bench.checkpoints import own as checkpoints
-from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.methods import METHODS, parse
 
 
@@ -74,46 +63,3 @@ def test_settings_mean_what_they_say() -> None:
 def test_a_run_comes_after_what_it_starts_from() -> None:
     graph = run_all.order(map(parse, ("bags-tune-all", "bags", "bags:beta=1", "bags:beta=8")))
     assert list(map(str, graph)) == ["baseline", "bags:beta=1", "bags-tune-all", "bags"]
-
-
-SCRIPT = """
-    from dataclasses import replace
-    from pathlib import Path
-    from imbalance_bench.experiments.benchmark import Benchmark
-    from imbalance_bench.experiments.setup import Setup
-    from imbalance_bench.datasets import registry
-    from imbalance_bench.detectors.mmdet import catalogue
-    from imbalance_bench.schedule import Schedule
-
-    schedule = Schedule(epochs=3, lr=0.02, batch_size=16, warmup_iterations=3)
-    data = registry.get("emoji-lt-mini", Path({data!r}))
-    bench = Benchmark(Setup(data, catalogue.get("tiny")), Path({work!r}), schedule=schedule)
-    bench.run("bags")
-    bench.run("tau-norm")
-"""
-
-
-def test_a_graph_killed_at_any_moment_goes_on_to_the_same_result(mini: DataSet, tmp_path: Path) -> None:
-    def start(work: Path) -> subprocess.Popen:
-        script = textwrap.dedent(SCRIPT.format(data=str(mini.train_images.parents[1]), work=str(work)))
-        return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def seed(work: Path) -> Path:
-        return work / "emoji-lt-mini" / "tiny" / "seed0"
-
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(whole).wait(timeout=240) == 0
-    for sign in ("baseline/last_checkpoint", "baseline/record.json", "bags/classifier0_epoch.pth"):
-        process = start(killed)
-        deadline = time.monotonic() + 120
-        while not (seed(killed) / sign).exists() and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert start(killed).wait(timeout=240) == 0
-    for method in ("baseline", "bags", "tau-norm"):
-        a, b = (checkpoints.load(seed(work) / method / "checkpoint.pth")["state_dict"] for work in (whole, killed))
-        assert all(torch.equal(a[name], b[name]) for name in a)
-        tables = [(seed(work) / method / "per_category.csv").read_bytes() for work in (whole, killed)]
-        assert tables[0] == tables[1]

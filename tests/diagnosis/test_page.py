@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from their_detector import NAMES, Theirs
+from undrawn import undrawn
 
 from imbalance_bench import diagnose, plotting
 from imbalance_bench.commands import main
@@ -52,6 +53,7 @@ def test_it_is_whole_in_itself(page: Path) -> None:
     assert "imbalance_bench.diagnose(config=" in text and "tune=False" in text, "as it was called"
 
 
+@undrawn()
 def test_its_text_is_of_this_run(diagnosis: Diagnosis) -> None:
     def text(**changes: Any) -> str:
         return diagnosis_page.render(replace(diagnosis, summary={**diagnosis.summary, **changes}))

@@ -1,7 +1,6 @@
 """The graph of runs on a small set: runs finish, are reused, resume to the same result, and refuse clearly."""
 
 import io
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from analyses import report, tables
 from analyses.studies import STUDIES
 from imbalance_bench.checkpoints import own as checkpoints
+from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.evaluation import examples as detections
@@ -34,7 +34,7 @@ SHORT = Schedule(epochs=2, lr=0.02, batch_size=16, warmup_iterations=3)
 
 @pytest.fixture(scope="module")
 def bench(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    return Benchmark(Setup(mini, catalogue.get("tiny")), tmp_path_factory.mktemp("work"), schedule=SHORT)
+    return Benchmark(Setup(mini, catalogue.get("tiny")), tmp_path_factory.mktemp("work"), schedule=SHORT, views=1)
 
 
 @pytest.fixture(scope="module")
@@ -72,22 +72,24 @@ def test_classifier_level_methods(bench: Benchmark, baseline: RunFolder, method:
     assert all(torch.equal(before[name], content["state_dict"][name]) for name in same)
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    """One epoch over a few images: what is trained, and not how well."""
+    folder = tmp_path_factory.mktemp("few")
+    data = generate(folder / "data", classes=8, train_images=12, val_images=3, size=(96, 128))
+    one_epoch = Schedule(epochs=1, lr=0.02, batch_size=4, warmup_iterations=2)
+    return Benchmark(Setup(data, catalogue.get("tiny")), folder / "work", schedule=one_epoch, views=1)
+
+
 @pytest.mark.parametrize("method", END_TO_END)
-def test_end_to_end_methods(bench: Benchmark, baseline: RunFolder, method: str) -> None:
-    one_epoch = replace(bench, schedule=replace(SHORT, epochs=1), work_dir=bench.work_dir / "end-to-end")
-    short_baseline = one_epoch.folder("baseline")
-    if not short_baseline.is_done:
-        shutil.copytree(baseline.path, short_baseline.path)
-        record = short_baseline.record()
-        record["settings"]["schedule"]["epochs"] = 1
-        (short_baseline.path / "record.json").write_text(json.dumps(record))
+def test_end_to_end_methods(few: Benchmark, method: str) -> None:
     if METHODS[method].sampling == "tail-only":
         # Its own schedule is ten epochs, over the few images that hold a tail class.
         assert METHODS[method].schedule(SHORT).epochs == 10
-    run = one_epoch.run(method)
+    run = few.run(method)
     assert 0 <= run.record()["metrics"]["mAP"] <= 1
     weights = checkpoints.load(run.checkpoint)["state_dict"]
-    start = checkpoints.load(baseline.checkpoint)["state_dict"]
+    start = checkpoints.load(few.run("baseline").checkpoint)["state_dict"]
     names = {
         "stem": "backbone.layer1.0.conv1.weight", "backbone": "backbone.layer3.0.conv1.weight",
         "statistics": "backbone.layer1.0.bn1.running_mean", "rpn": "rpn_head.rpn_conv.weight",

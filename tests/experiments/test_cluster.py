@@ -14,7 +14,7 @@ import torch
 
 from analyses.commands.run_all import order
 from imbalance_bench.checkpoints import own as checkpoints
-from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.datasets.generated import generate
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.experiments.setup import Setup
@@ -26,7 +26,7 @@ from imbalance_bench.schedule import Schedule
 ray = pytest.importorskip("ray")
 from imbalance_bench.experiments import cluster  # noqa: E402
 
-SHORT = Schedule(epochs=3, lr=0.02, batch_size=16, warmup_iterations=3)
+SHORT = Schedule(epochs=4, lr=0.01, batch_size=2, warmup_iterations=3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,8 +37,9 @@ def two_workers() -> Iterator[None]:
 
 
 @pytest.fixture
-def bench(mini: DataSet, tmp_path: Path) -> Benchmark:
-    return Benchmark(Setup(mini, catalogue.get("tiny")), tmp_path / "cluster", schedule=SHORT)
+def bench(tmp_path: Path) -> Benchmark:
+    data = generate(tmp_path / "data", classes=6, train_images=12, val_images=3, size=(96, 128))
+    return Benchmark(Setup(data, catalogue.get("tiny")), tmp_path / "cluster", schedule=SHORT)
 
 
 def kill_when(sign: Path, lock: Path, killed: list[int]) -> None:
@@ -51,7 +52,7 @@ def kill_when(sign: Path, lock: Path, killed: list[int]) -> None:
 
 
 def test_a_plan_with_a_killed_worker_and_a_failure(bench: Benchmark, tmp_path: Path) -> None:
-    jobs = [(bench, run) for run in order(map(parse, ("tau-norm", "bags-tune-all")))]
+    jobs = order((bench, parse(run)) for run in ("tau-norm", "bags-tune-all"))
     # BAGS with beta = 1 was run with something else: it fails, and with it what starts from it.
     write_text(bench.folder("bags:beta=1").path / "settings.json", '{"dataset": "another"}')
     baseline, killed = bench.folder("baseline").path, list[int]()

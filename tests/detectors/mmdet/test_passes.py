@@ -24,6 +24,7 @@ from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.training.end_to_end import build_detector
 
 Built = tuple[Benchmark, torch.nn.Module]
+IMAGES = 4
 
 
 def class_specific(model: ConfigDict) -> None:
@@ -61,14 +62,16 @@ def bags(bins: list[int]) -> GroupSoftmaxClassifier:
     return GroupSoftmaxClassifier(12, 256, bins)
 
 
-def batches(bench: Benchmark, count: int, training: bool = False) -> list[dict]:
+def batches(bench: Benchmark, training: bool = False) -> list[dict]:
+    """A single batch of a few images."""
     dataset = bench.setup.training_set(flip=0.0) if training else bench.setup.validation_set()
-    return [batch for batch, _ in zip(bench.setup.loader(dataset), range(count), strict=False)]
+    few = torch.utils.data.Subset(dataset, range(IMAGES))  # type: ignore[arg-type]
+    return list(bench.setup.loader(few))
 
 
 def test_predictions_come_out_of_cached_proposals(built: Built) -> None:
     bench, detector = built
-    data = batches(bench, 1)
+    data = batches(bench)
     with torch.no_grad():
         predicted = detector.test_step(copy.deepcopy(data[0]))
     hosted = [head.fc_cls for head in box_heads(detector)]
@@ -97,7 +100,7 @@ def test_masks_are_mmdets_own(built: Built) -> None:
     bench, detector = built
     if not bench.setup.detector.has_masks:
         pytest.skip("no mask branch")
-    data = batches(bench, 1)
+    data = batches(bench)
     with torch.no_grad():
         predicted = {int(s.img_id): s.pred_instances for s in detector.test_step(copy.deepcopy(data[0]))}
     masks = dict(predict_masks(detector, data, lambda i: (predicted[i].bboxes, predicted[i].labels)))
@@ -109,7 +112,7 @@ def test_masks_are_mmdets_own(built: Built) -> None:
 
 def test_labels_of_inference_proposals(built: Built) -> None:
     bench, detector = built
-    data = batches(bench, 1)
+    data = batches(bench)
     for sample, stages in zip(data[0]["data_samples"], inference_proposals(detector, data, "conv"), strict=True):
         truth = set(sample.gt_instances.labels.tolist())
         for image in stages:
@@ -122,7 +125,7 @@ def test_labels_of_inference_proposals(built: Built) -> None:
 
 def test_training_proposals_are_what_training_samples(built: Built) -> None:
     bench, detector = built
-    data = batches(bench, 1, training=True)
+    data = batches(bench, training=True)
     first = list(training_proposals(detector, data, "fc", seed=0))
     for sample, stages in zip(data[0]["data_samples"], first, strict=True):
         objects = Counter(sample.gt_instances.labels.tolist())
@@ -151,7 +154,7 @@ def test_a_stage_starts_from_the_boxes_of_the_one_before(built: Built) -> None:
     seen: list[torch.Tensor] = []
     forward = roi_head._bbox_forward
     roi_head._bbox_forward = lambda **kwargs: seen.append(kwargs["rois"]) or forward(**kwargs)
-    data = batches(bench, 1)
+    data = batches(bench)
     try:
         with torch.no_grad():
             detector.test_step(copy.deepcopy(data[0]))
@@ -167,7 +170,7 @@ def test_a_stage_starts_from_the_boxes_of_the_one_before(built: Built) -> None:
 def test_sampling_does_not_depend_on_the_batch(built: Built) -> None:
     bench, detector = built
     dataset = bench.setup.training_set(flip=0.0)
-    data = batches(bench, 1, training=True)
+    data = batches(bench, training=True)
     alone = bench.setup.loader(torch.utils.data.Subset(dataset, [3]))  # type: ignore[arg-type]
     together = list(training_proposals(detector, data, "fc", seed=0))[3][0]
     ((single, *_),) = training_proposals(detector, alone, "fc", seed=0)
