@@ -1,10 +1,16 @@
 """Studies are sweeps over the catalogue, numbered as the paper's tables; runs are ordered by what they need."""
 
+from pathlib import Path
+
 import pytest
 
 from analyses import published
 from analyses.commands import run_all
 from analyses.studies import STUDIES
+from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.experiments.benchmark import Benchmark
+from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.methods import METHODS, parse
 
 
@@ -60,6 +66,17 @@ def test_settings_mean_what_they_say() -> None:
     assert taus == [tau / 10 for tau in range(1, 11)] * 3
 
 
-def test_a_run_comes_after_what_it_starts_from() -> None:
-    graph = run_all.order(map(parse, ("bags-tune-all", "bags", "bags:beta=1", "bags:beta=8")))
-    assert list(map(str, graph)) == ["baseline", "bags:beta=1", "bags-tune-all", "bags"]
+def test_a_run_comes_after_what_it_starts_from(mini: DataSet, tmp_path: Path) -> None:
+    bench = Benchmark(Setup(mini, catalogue.get("tiny")), tmp_path)
+    jobs = [(bench, parse(run)) for run in ("bags-tune-all", "bags", "bags:beta=1", "bags:beta=8")]
+    assert [str(run) for _, run in run_all.order(jobs)] == ["baseline", "bags:beta=1", "bags-tune-all", "bags"]
+
+
+def test_first_weights_come_first_and_once(mini: DataSet, tmp_path: Path) -> None:
+    seeds = [Benchmark(Setup(mini, catalogue.get("tiny-mask"), seed=seed), tmp_path) for seed in (0, 1)]
+    jobs = run_all.order((bench, parse(run)) for bench in seeds for run in ("rfs", "bags"))
+    places = [f"{bench.setup.dataset.name} {bench.setup.seed} {run}" for bench, run in jobs]
+    assert places == [
+        "emoji-pretraining 0 baseline", f"{mini.name} 0 rfs", f"{mini.name} 0 baseline", f"{mini.name} 0 bags",
+        f"{mini.name} 1 rfs", f"{mini.name} 1 baseline", f"{mini.name} 1 bags",
+    ]  # fmt: skip
