@@ -32,14 +32,16 @@ def main(
     detector: str = "tiny",
     data_dir: Path = Path("data"),
     work_dir: Path = Path("work_dirs"),
+    precision: str = "auto",
     output: Path = Path("results/measured/emoji-lt-small/cache_vs_end_to_end.csv"),
 ) -> None:
     """Train both ways, compare, and write the results."""
-    bench = options.benchmark(dataset, detector, data_dir, work_dir, seed=0, device="auto")
+    on = options.setup(dataset, detector, data_dir, 0, "auto")
     # Only now, with mmdet loaded in silence.
+    from imbalance_bench.experiments.benchmark import Benchmark
     from imbalance_bench.training.end_to_end import build_detector, load_features, train_detector
 
-    method = methods.get("bags")
+    bench, method = Benchmark(on, work_dir, precision=precision), methods.parse("bags")
     baseline, cached = bench.run("baseline"), bench.run("bags")
 
     content = checkpoints.load(baseline.checkpoint)
@@ -58,7 +60,7 @@ def main(
     )  # fmt: skip
     seconds = time.monotonic() - start
     # Everything but W and b is the baseline's, and so are the proposals.
-    _, metrics, _ = bench.evaluate([model.roi_head.bbox_head.fc_cls], baseline, baseline)
+    _, metrics, _ = bench.measurer.evaluate([model.roi_head.bbox_head.fc_cls], bench.cache(baseline))
 
     record = cached.record()
     of_cache, made = record["provenance"]["seconds"]["train"], provenance()

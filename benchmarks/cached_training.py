@@ -32,27 +32,31 @@ def measure(
     dataset: str = "emoji-lt-small", detector: str = "tiny", data_dir: Path = Path("data"), repeats: int = 3
 ) -> Rows:
     """Measure one row per method, one for the first with the making of the cache, and one for all methods together."""
-    bench = options.benchmark(dataset, detector, data_dir, Path("work_dirs"), seed=0, device="auto")
+    on = options.setup(dataset, detector, data_dir, 0, "auto")
     # Only now, with mmdet loaded in silence.
+    from imbalance_bench.experiments.benchmark import Benchmark
     from imbalance_bench.training.end_to_end import build_detector, train_detector
     from imbalance_bench.training.on_cache import train_classifier
 
     with tempfile.TemporaryDirectory() as temporary, logged_to(None):
         run = RunFolder(Path(temporary) / "baseline")
-        torch.manual_seed(bench.setup.seed)
-        base = methods.get("baseline").build(bench.setup.categories, bench.setup.detector.tap_dims, None)
+        torch.manual_seed(on.seed)
+        bench, plain = Benchmark(on, Path(temporary)), methods.parse("baseline")
+        base = plain.build(on.categories, on.detector.tap_dims, None)
         model, images = build_detector(bench.setup.detector, [base], bench.setup.seed), bench.setup.training_set()
-        schedule = bench.schedule_of(methods.get("baseline"))
+        schedule = bench.schedule_of(plain)
         train_detector(bench.setup.detector, model, images, replace(schedule, epochs=1), run.path, bench.setup.seed)
         base = model.roi_head.bbox_head.fc_cls
         checkpoints.save(run.checkpoint, model.state_dict(), base, bench.setup.categories)
         start = time.perf_counter()
-        (cached,) = bench.cache(run).features("train", [base])
+        cache = bench.cache(run)
+        cache.make("train", [base])
+        (cached,) = cache.features("train", [base])
         caching = time.perf_counter() - start
 
         rows, ours, theirs = [], [], []
         for name in METHODS:
-            method = methods.get(name)
+            method = methods.parse(name)
             fresh = method.build(bench.setup.categories, bench.setup.detector.tap_dims, base)
             schedule, seconds = bench.schedule_of(method), []
             for _ in range(repeats):

@@ -16,6 +16,7 @@ from imbalance_bench.commands.options import (
     DatasetOption,
     DetectorOption,
     DeviceOption,
+    PrecisionOption,
     WorkDirOption,
     parse_names,
     parse_seeds,
@@ -43,6 +44,7 @@ def beyond(
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
 ) -> None:
@@ -64,7 +66,7 @@ def beyond(
         from imbalance_bench.experiments.benchmark import Benchmark
         from imbalance_bench.experiments.tuning import run_tuned
 
-        bench = Benchmark(on, work_dir)
+        bench = Benchmark(on, work_dir, precision=precision)
         bench.run("baseline")
         for method in tried:
             bench.run(method.candidate)

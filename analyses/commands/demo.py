@@ -13,6 +13,7 @@ from imbalance_bench.commands.options import (
     WORK_DIR,
     DataDirOption,
     DeviceOption,
+    PrecisionOption,
     SeedOption,
     WorkDirOption,
     say,
@@ -41,6 +42,7 @@ def demo(
     ),
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
 ) -> None:
@@ -57,7 +59,7 @@ def demo(
     on = setup(f"emoji-lt-{size}", "tiny", data_dir, seed, device)
     from imbalance_bench.experiments.benchmark import Benchmark
 
-    bench = Benchmark(on, work_dir)
+    bench = Benchmark(on, work_dir, precision=precision)
     for run in RUNS:
         bench.run(run)
 

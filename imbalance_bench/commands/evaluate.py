@@ -17,6 +17,7 @@ from imbalance_bench.commands.options import (
     DetectorOption,
     DeviceOption,
     OutputOption,
+    PrecisionOption,
     SeedOption,
     WorkDirOption,
     console,
@@ -160,6 +161,7 @@ def oracles(
     detector: DetectorOption = DETECTOR,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
     data_dir: DataDirOption = DATA_DIR,
     work_dir: WorkDirOption = WORK_DIR,
     output: OutputOption = None,
@@ -177,7 +179,7 @@ def oracles(
     on = setup(dataset, detector, data_dir, seed, device)
     from imbalance_bench.experiments.benchmark import Benchmark
 
-    frame = Benchmark(on, work_dir).oracles(run)
+    frame = Benchmark(on, work_dir, precision=precision).oracles(run)
     shown = frame[[c for c in frame if c == "mAP" or (c.startswith("AP") and c[2:].isdigit())]]
     cells = shown.map(percent).reset_index()
     show(
