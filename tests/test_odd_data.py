@@ -130,7 +130,7 @@ def test_masks_are_looked_at_before_a_detector_with_a_mask_branch_is_built(
     content = json.loads(mini.val_annotations.read_text())
     content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
     (tmp_path / "val.json").write_text(json.dumps(content))
-    data = replace(mini, val_annotations=tmp_path / "val.json")
+    data = replace(mini, val_annotations=tmp_path / "val.json", pretraining=None)
     bench = Benchmark(Setup(data, catalogue.get("tiny-mask")), tmp_path / "work", schedule=SHORT)
     with pytest.raises(InputError, match=r"val\.json: annotations\[0\]: field 'segmentation' has a polygon"):
         bench.run("baseline")
