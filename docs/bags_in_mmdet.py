@@ -18,18 +18,18 @@ data_root = "data/emoji-lt-mini/"
 annotations = data_root + "annotations/train.json"
 metainfo = dict(
     classes=(
-        "white_large_square",
-        "wavy_dash",
-        "older_adult",
-        "sake",
-        "ideograph_advantage",
-        "transgender_flag",
-        "skull_and_crossbones",
-        "couple_with_heart",
-        "night_with_stars",
-        "signal_strength",
-        "bubbles",
-        "abacus",
+        "confused",
+        "neutral_face",
+        "no_mouth",
+        "face_with_diagonal_mouth",
+        "frowning",
+        "expressionless",
+        "kissing",
+        "anguished",
+        "adult",
+        "curly_haired_person",
+        "person_with_blond_hair",
+        "red_haired_person",
     )
 )
 

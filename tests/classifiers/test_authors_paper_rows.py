@@ -238,7 +238,7 @@ def test_repeats_are_the_authors(name: str) -> None:
         expected["released"].append(1 if r == 1 else 1 + math.ceil(r))
     for variant, repeats in expected.items():
         options = METHODS[name].run(variant).options
-        assert options["threshold"] == 0.001
+        assert options["threshold"] == "lvis"
         factors = repeat_factors(images, 12, 0.02, options["repeat"] == "ceil")
         assert factors.tolist() == pytest.approx(repeats)
     assert len(set(expected["released"])) > 2

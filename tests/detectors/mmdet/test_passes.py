@@ -92,7 +92,7 @@ def test_predictions_come_out_of_cached_proposals(built: Built) -> None:
         # Of boxes that tie at the cut after 300, either may be the last; and mmdet suppresses in single precision,
         # where an overlap of just .5 may fall on the other side.
         clear = scores > scores[-1] + 1e-5
-        assert clear.sum() > 100
+        assert clear.sum() > 30
         assert ((overlap.max(dim=1).values > 0.999)[clear]).float().mean() >= 0.99
 
 
