@@ -4,6 +4,7 @@ import imbalance_bench  # noqa: F401  # isort: skip
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -14,9 +15,11 @@ import pytest
 import torch
 
 from analyses.commands import main
+from imbalance_bench.categories import read_json
 from imbalance_bench.commands import options
 from imbalance_bench.datasets import registry
 from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.runtime.files import write_json
 from imbalance_bench.runtime.locks import locked
 
 Run = Callable[..., tuple[int, str, str]]
@@ -76,6 +79,28 @@ def data_root(shared: Shared) -> Path:
 def mini(data_root: Path) -> DataSet:
     """emoji-lt-mini, on disk."""
     return registry.get("emoji-lt-mini", data_root)
+
+
+@pytest.fixture(scope="session")
+def few(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """Six validation images of emoji-lt-mini and the sixteen training images with its rarest classes.
+
+    For tests of what is done with a trained detector, however badly it is trained.
+    """
+    folder = tmp_path_factory.mktemp("few")
+    train, val = (read_json(path) for path in (mini.train_annotations, mini.val_annotations))
+    counts = Counter(annotation["category_id"] for annotation in train["annotations"])
+    classes: dict[int, list[int]] = {image["id"]: [] for image in train["images"]}
+    for annotation in train["annotations"]:
+        classes[annotation["image_id"]].append(counts[annotation["category_id"]])
+    train["images"].sort(key=lambda image: min(classes[image["id"]], default=len(train["annotations"])))
+    for name, content, number in (("train", train, 16), ("val", val, 6)):
+        images = content["images"][:number]
+        kept = {image["id"] for image in images}
+        annotations = [annotation for annotation in content["annotations"] if annotation["image_id"] in kept]
+        write_json(folder / f"{name}.json", content | {"images": images, "annotations": annotations})
+    files = {f"{name}_annotations": folder / f"{name}.json" for name in ("train", "val")}
+    return replace(mini, name="few", bin_edges=(2, 4, 16), pretraining=None, **files)
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 import torch
 from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.hub import get_config
+from PIL import Image
 
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import SoftmaxClassifier
-from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.detectors.mmdet.hosting import heads, host, shipped
@@ -30,18 +30,26 @@ SHORT = Schedule(epochs=1, lr=0.01, batch_size=4, warmup_iterations=3)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
-    """A few images with stuff maps."""
-    return generate(tmp_path_factory.mktemp("data"), classes=6, train_images=12, val_images=4, size=(96, 128))
+def with_stuff(few: DataSet, tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """The small set with a stuff map for each training image."""
+    folder = tmp_path_factory.mktemp("stuff")
+    rng = np.random.default_rng(0)
+    for path in few.train_images.iterdir():
+        with Image.open(path) as image:
+            size = image.size
+        Image.fromarray(rng.integers(0, 183, size[::-1], dtype=np.uint8)).save(folder / f"{path.stem}.png")
+    return replace(few, stuff_maps=folder)
 
 
 @pytest.fixture(
     scope="module",
     params=["tiny-cascade", "tiny-mask", "tiny-htc", "tiny-htc-dcn", "tiny-boxes=own", "tiny-boxes=shared"],
 )
-def bench(data: DataSet, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Benchmark:
+def bench(
+    few: DataSet, with_stuff: DataSet, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Benchmark:
     record = catalogue.get(request.param)
-    dataset = data if request.param == "tiny-htc" else replace(data, stuff_maps=None)
+    dataset = with_stuff if request.param == "tiny-htc" else few
     return Benchmark(Setup(dataset, record), tmp_path_factory.mktemp("work"), schedule=SHORT, views=1)
 
 
@@ -140,9 +148,9 @@ def test_a_pretrained_detector_keeps_its_first_stages_frozen() -> None:
     assert "init_cfg" not in thawed.backbone
 
 
-def test_a_checkpoint_that_is_not_there(data: DataSet, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_not_there(few: DataSet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.pth: no such file"):
-        Benchmark(Setup(data, catalogue.get("tiny")), tmp_path, pretrained=tmp_path / "absent.pth")
+        Benchmark(Setup(few, catalogue.get("tiny")), tmp_path, pretrained=tmp_path / "absent.pth")
 
 
 def test_what_cannot_host() -> None:

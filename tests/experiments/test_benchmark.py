@@ -14,7 +14,6 @@ from rich.console import Console
 from analyses import report, tables
 from analyses.studies import STUDIES
 from imbalance_bench.checkpoints import own as checkpoints
-from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.evaluation import examples as detections
@@ -73,23 +72,21 @@ def test_classifier_level_methods(bench: Benchmark, baseline: RunFolder, method:
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    """One epoch over a few images: what is trained, and not how well."""
-    folder = tmp_path_factory.mktemp("few")
-    data = generate(folder / "data", classes=8, train_images=12, val_images=3, size=(96, 128))
-    one_epoch = Schedule(epochs=1, lr=0.02, batch_size=4, warmup_iterations=2)
-    return Benchmark(Setup(data, catalogue.get("tiny")), folder / "work", schedule=one_epoch, views=1)
+def one_epoch(few: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    """Of a few images."""
+    schedule = Schedule(epochs=1, lr=0.01, batch_size=4, warmup_iterations=2)
+    return Benchmark(Setup(few, catalogue.get("tiny")), tmp_path_factory.mktemp("few"), schedule=schedule, views=1)
 
 
 @pytest.mark.parametrize("method", END_TO_END)
-def test_end_to_end_methods(few: Benchmark, method: str) -> None:
+def test_end_to_end_methods(one_epoch: Benchmark, method: str) -> None:
     if METHODS[method].sampling == "tail-only":
         # Its own schedule is ten epochs, over the few images that hold a tail class.
         assert METHODS[method].schedule(SHORT).epochs == 10
-    run = few.run(method)
+    run = one_epoch.run(method)
     assert 0 <= run.record()["metrics"]["mAP"] <= 1
     weights = checkpoints.load(run.checkpoint)["state_dict"]
-    start = checkpoints.load(few.run("baseline").checkpoint)["state_dict"]
+    start = checkpoints.load(one_epoch.run("baseline").checkpoint)["state_dict"]
     names = {
         "stem": "backbone.layer1.0.conv1.weight", "backbone": "backbone.layer3.0.conv1.weight",
         "statistics": "backbone.layer1.0.bn1.running_mean", "rpn": "rpn_head.rpn_conv.weight",

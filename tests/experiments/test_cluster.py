@@ -14,7 +14,7 @@ import torch
 
 from analyses.commands.run_all import order
 from imbalance_bench.checkpoints import own as checkpoints
-from imbalance_bench.datasets.generated import generate
+from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.experiments.setup import Setup
@@ -37,9 +37,8 @@ def two_workers() -> Iterator[None]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Benchmark:
-    data = generate(tmp_path / "data", classes=6, train_images=12, val_images=3, size=(96, 128))
-    return Benchmark(Setup(data, catalogue.get("tiny")), tmp_path / "cluster", schedule=SHORT)
+def bench(few: DataSet, tmp_path: Path) -> Benchmark:
+    return Benchmark(Setup(few, catalogue.get("tiny")), tmp_path / "cluster", schedule=SHORT)
 
 
 def kill_when(sign: Path, lock: Path, killed: list[int]) -> None:

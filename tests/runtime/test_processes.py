@@ -16,7 +16,6 @@ from mmdet.models.detectors import TwoStageDetector
 from mmengine.config import ConfigDict
 
 from imbalance_bench.classifiers import CLASSIFIERS
-from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.prepared import Split, prepare_splits
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
@@ -177,25 +176,24 @@ TORCHRUN = """
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of data sets that holds a small one, by the name of few."""
+def root(few: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of data sets that holds the small one."""
     root = tmp_path_factory.mktemp("data")
-    data = generate(tmp_path_factory.mktemp("few"), classes=12, train_images=17, val_images=7, size=(96, 128))
     splits = {
-        "train": Split(data.train_annotations, data.train_images),
-        "val": Split(data.val_annotations, data.val_images),
+        "train": Split(few.train_annotations, few.train_images),
+        "val": Split(few.val_annotations, few.val_images),
     }
-    prepare_splits("few", splits, root / "few", what="few", attribution="nobody", bin_edges=data.bin_edges)
+    prepare_splits("few", splits, root / "few", what="few", attribution="nobody", bin_edges=few.bin_edges)
     return root
 
 
-def test_a_run_by_two_processes(few: Path, tmp_path: Path) -> None:
+def test_a_run_by_two_processes(root: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
-    arguments = ["--method", "ncm-fc", "--data-dir", str(few), "--work-dir", str(work)]
+    arguments = ["--method", "ncm-fc", "--data-dir", str(root), "--work-dir", str(work)]
     status, out, err = torchrun(tmp_path / "script.py", TORCHRUN.format(arguments=arguments))
     assert status == 0, err
     assert out.count("training the detector") == 1 and out.count("run folder:") == 1  # the main process alone speaks
-    bench = Benchmark(Setup.named("few", "tiny", few), work)
+    bench = Benchmark(Setup.named("few", "tiny", root), work)
     baseline, ncm = bench.folder("baseline"), bench.folder("ncm-fc")
     for folder in (baseline, ncm):
         assert folder.record()["provenance"]["processes"] == 2
@@ -261,8 +259,8 @@ def test_losses_count_over_processes_but_not_where_one_works_alone(tmp_path: Pat
     assert [(tmp_path / f"compared{rank}").read_text().split() for rank in (0, 1)] == [names, names]
 
 
-def test_an_error_ends_every_process_with_one_line(few: Path, tmp_path: Path) -> None:
-    arguments = ["--data-dir", str(few), "--work-dir", str(tmp_path), "--batch-size", "15"]
+def test_an_error_ends_every_process_with_one_line(root: Path, tmp_path: Path) -> None:
+    arguments = ["--data-dir", str(root), "--work-dir", str(tmp_path), "--batch-size", "15"]
     status, _, err = torchrun(tmp_path / "script.py", TORCHRUN.format(arguments=arguments))
     assert status == 1
     assert err.count("error: option '--launcher': 15 images of an update on 2 processes, expected a --batch-size") == 1
