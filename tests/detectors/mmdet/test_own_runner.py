@@ -55,6 +55,7 @@ def their_config(data: DataSet, folder: Path, classifier: dict[str, Any]) -> Con
     config = Config.fromfile(path)
     config.model.backbone.pop("init_cfg", None)
     tiny.shrink(width=8)(config.model)
+    hosting.thaw(config.model)  # as ours from random weights
     hosting.quicken(config.model)  # rounded as ours is: a difference in the last bit grows with every iteration
     head = config.model.roi_head.bbox_head
     head.classifier = classifier | {"categories": head.classifier.categories}
