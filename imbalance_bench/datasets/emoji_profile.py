@@ -54,15 +54,14 @@ _SHARP: dict[str, Any] = {"blur": 0.0, "noise": 0.0}
 _TIDY: dict[str, Any] = {
     "gains": (0.7, 1.15), "offset": 25.0, "sides": (0.11, 0.32), "visible": 0.6, "fragments": 0,
 }  # fmt: skip
-LOOKS: dict[str, dict[str, Any]] = {
-    "apart": {"concepts": "apart"},
-    "sharp": _SHARP,
-    "tidy": _TIDY,
-    "plain": {**_SHARP, **_TIDY},
-    "plain-apart": {"concepts": "apart", **_SHARP, **_TIDY},
+LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "apart": ("classes that do not look alike", {"concepts": "apart"}),
+    "sharp": ("no blur, no noise", _SHARP),
+    "tidy": ("objects larger, truer in colour and less hidden, no pieces in the background", _TIDY),
+    "plain": ("sharp and tidy", {**_SHARP, **_TIDY}),
+    "plain-apart": ("sharp, tidy, and apart", {"concepts": "apart", **_SHARP, **_TIDY}),
 }
-"""What emoji-lt-small is compared with: classes that do not look alike; without blur and noise; objects larger, of
-truer colours and less hidden, without pieces in the background; both; all three."""
+"""What emoji-lt-small is compared with in the study of what makes it like LVIS: a description, and what differs."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ class Profile:
         look: which classes, and how they are drawn.
         balanced: whether every class has the same count; the sum is that of the long-tailed twin, or ``total``.
         total: number of train instances of a balanced set without a twin.
+        note: what else a description says.
         epoch_factor: factor for the number of epochs; above 1 for sets with few images.
         federated: whether negatives are listed for some absent classes only, and some classes are not exhaustive.
     """
@@ -94,6 +94,7 @@ class Profile:
     look: Look = Look()
     balanced: bool = False
     total: int | None = None
+    note: str = ""
     federated: bool = False
     epoch_factor: int = 1
 
@@ -157,12 +158,13 @@ PROFILES: dict[str, Profile] = {
             for size, options in _SIZES.items()
         ),
         *(
-            Profile(name=f"emoji-lt-small-{name}", look=replace(Look(), **changes), **_SIZES["small"])  # type: ignore[arg-type]
-            for name, changes in LOOKS.items()
+            Profile(name=f"emoji-lt-small-{name}", note=note, look=replace(Look(), **changes), **_SIZES["small"])  # type: ignore[arg-type]
+            for name, (note, changes) in LOOKS.items()
         ),
         Profile(
             PRETRAINING, classes=100, image_size=160, objects=9.0, val_images=200, max_count=360,
             bin_edges=(10, 100, 400), look=Look("pretraining"), balanced=True, total=36_000, epoch_factor=2,
+            note="classes of no other set",
         ),
     )
 }  # fmt: skip

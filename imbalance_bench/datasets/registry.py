@@ -201,7 +201,8 @@ def _drawn(profile: Profile, folder: Path) -> DataSet:
 
 def _describe(profile: Profile) -> str:
     counts = profile.counts_by_rank()
+    each = f"{counts[-1]:,} to {counts[0]:,}" if counts[-1] < counts[0] else f"{counts[0]:,}"
     return (
-        f"{profile.classes} emoji classes, {counts[-1]} to {counts[0]:,} train instances each, "
-        f"{profile.train_images():,} + {profile.val_images:,} images of {profile.image_size} px"
+        f"{profile.classes:,} emoji classes, {each} train instances each, {profile.train_images():,} + "
+        f"{profile.val_images:,} images of {profile.image_size} px{'; ' * bool(profile.note)}{profile.note}"
     )
