@@ -33,6 +33,8 @@ from imbalance_bench.runtime.files import disk_problem
 from imbalance_bench.runtime.progress import duration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imbalance_bench.experiments.cluster import Job
 
 
@@ -153,15 +155,15 @@ def _on_cluster(jobs: list[Job], cluster: str) -> Iterator[tuple[Job, Exception 
 
 def order(jobs: Iterable[Job]) -> list[Job]:
     """Return each job once, after the jobs that it needs."""
-    placed: dict[tuple[str, str], Job] = {}
+    placed: dict[Path, Job] = {}
 
     def place(job: Job) -> None:
         bench, run = job
-        name = str(bench.root), str(run)
-        if name not in placed:
+        path = bench.folder(run).path
+        if path not in placed:
             for needed in bench.needs(run):
                 place(needed)
-            placed[name] = job
+            placed[path] = job
 
     for job in jobs:
         place(job)

@@ -261,7 +261,7 @@ class Benchmark:
 
     def _settings(self, run: Run) -> dict[str, Any]:
         """Return the settings that identify a run; its folder is refused for others."""
-        setup, start = self.setup, methods.start_of(run)
+        setup, start, first_weights = self.setup, methods.start_of(run), self.start_file
         folder = start and self.folder(start)
         return {
             "dataset": setup.dataset.name,
@@ -277,7 +277,7 @@ class Benchmark:
             "views": self.views if run.keeps_detector else None,
             "start_sha256": folder and sha256(folder.verified(folder.checkpoint)),
             "start": self._start_name,
-            "pretrained_sha256": self.start_file and sha256(self.start_file),
+            "pretrained_sha256": first_weights and sha256(first_weights),
         }
 
     @property
@@ -285,7 +285,7 @@ class Benchmark:
         """What the first weights are: of a given checkpoint, of a pretraining, or random."""
         if self.pretrained is not None:
             return "checkpoint"
-        return "scratch" if self.start_file is None else str(self.setup.dataset.pretraining)
+        return (not self.from_scratch and self.setup.dataset.pretraining) or "scratch"
 
     def _measure(self, classifiers: list[Classifier], folder: RunFolder, cache: ProposalCache) -> dict[str, Any]:
         """Evaluate a run into its folder; return the metrics."""
@@ -348,18 +348,18 @@ class Benchmark:
     def _train_end_to_end(
         self, run: Run, classifiers: list[Classifier], folder: RunFolder, start: dict[str, Any] | None
     ) -> list[Classifier]:
-        setup = self.setup
+        setup, first_weights = self.setup, self.start_file
         on_main(lambda: setup.checked_data)
         keep = setup.categories.tail_labels if run.sees_tail_alone else None
         with logged_to(log_file(folder.path / "console.log")):
             dataset = setup.training_set(keep_labels=keep)
             model = build_detector(
-                setup.detector, classifiers, setup.seed, stuff=setup.has_stuff, pretrained=self.start_file is not None
+                setup.detector, classifiers, setup.seed, stuff=setup.has_stuff, pretrained=first_weights is not None
             )
         if start is not None:
             load_features(model, start["state_dict"])
-        elif self.start_file is not None:
-            setup.reporter.say(load_pretrained(model, self.start_file))
+        elif first_weights is not None:
+            setup.reporter.say(load_pretrained(model, first_weights))
         sampler = None
         if (factors_of := IMAGE_FACTORS.get(run.method.sampling)) is not None:
             factors = factors_of(image_labels(dataset), setup.categories.num_classes, run.training_options)
