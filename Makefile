@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test bench lint format clean
+.PHONY: setup demo test bench docs lint format clean
 
 setup: .venv/.ready
 
@@ -22,6 +22,10 @@ test: setup lint
 bench: setup
 	@$(BIN)/python benchmarks/run.py
 
+docs: setup
+	@$(BIN)/mkdocs build --strict --quiet
+	@echo "built: site/index.html"
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -32,4 +36,4 @@ format: setup
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .import_linter_cache .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
+	rm -rf .venv .import_linter_cache .mypy_cache .ruff_cache .pytest_cache build dist site *.egg-info

@@ -7,24 +7,28 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from imbalance_bench.categories import tail_bins
-from imbalance_bench.diagnosis.figures import gains
+from imbalance_bench.bins import tail_bins
 from imbalance_bench.evaluation import per_category
 from imbalance_bench.evaluation.calibration import INTERVALS
+from imbalance_bench.evaluation.detections import Detections
+from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.measures import PREFIXES
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS, Method, Run, candidates
 from imbalance_bench.runtime.errors import InputError
 
+from . import over_images as drawing
+
 CONTROL, COSINE_CONTROL = "x2-cls", "cosine"
 """W and b as they are, trained as much longer: what a method must beat; and the same of a cosine classifier."""
 GAINS = ("mAP", "tail", "head")
 CAPTION = (
-    f"gains over {CONTROL}, over '{COSINE_CONTROL}' for cosine=20: 95 % interval of the mean over seeds; "
-    f"fixed: 10,000 detections a class, no limit an image; ECE: {INTERVALS}"
+    f"gains over {CONTROL}, over '{COSINE_CONTROL}' for cosine=20: 95 % interval of the mean over seeds, with one seed "
+    f"over images; fixed: 10,000 detections a class, no limit an image; ECE: {INTERVALS}"
 )
 
 
@@ -35,9 +39,9 @@ def collect(root: Path) -> pd.DataFrame:
         root: ``work_dir/<dataset>/<detector>``, which holds ``seed0``, ``seed1``, ...
 
     Returns:
-        ``method``, ``kind`` (``default``, ``tuned``, ``cosine``), ``settings``, ``seed``, the measures as fractions
-        with ``tail`` and ``head`` (mean AP over the classes of the tail bins and of the others, ``tail_bins``; under
-        AP_fixed ``tail_fixed`` and ``head_fixed``), and the provenance. A method whose chosen settings are the
+        ``method``, ``kind`` (``default``, ``tuned``, ``cosine``), ``settings``, ``folder``, ``seed``, the measures as
+        fractions with ``tail`` and ``head`` (mean AP over the classes of the tail bins and the others, ``tail_bins``;
+        under AP_fixed ``tail_fixed`` and ``head_fixed``), and the provenance. A method whose chosen settings are the
         default ones occurs twice.
 
     Raises:
@@ -54,7 +58,15 @@ def collect(root: Path) -> pd.DataFrame:
             }
             for kind, run in kinds.items():
                 if run is not None and (folder := RunFolder(seed / run.folder)).is_done:
-                    rows.append({"method": method.name, "kind": kind, "settings": run.variant, **_measures(folder)})
+                    rows.append(
+                        {
+                            "method": method.name,
+                            "kind": kind,
+                            "settings": run.variant,
+                            "folder": run.folder,
+                            **measures(folder),
+                        }
+                    )
     if not rows:
         raise InputError(f"{root}: no finished run, 'beyond' makes them")
     return pd.DataFrame(rows)
@@ -66,16 +78,22 @@ def chosen(seed: Path, method: Method) -> Run | None:
     return method.run(str(json.loads(path.read_text())["chosen"])) if path.exists() else None
 
 
-def _measures(folder: RunFolder) -> dict[str, Any]:
+def measures(folder: RunFolder) -> dict[str, Any]:
+    """Return seed, measures, ``tail`` and ``head``, and provenance of a finished run, as ``collect``.
+
+    Raises:
+        InputError: its files are not those of a finished run.
+    """
     record = folder.record()
     table = per_category.foreground(folder.per_category)
     table = table.assign(ap_fixed=table.get("ap_fixed", math.nan))  # not measured by earlier versions
-    in_tail = table["bin"].isin(tail_bins(record["settings"]["bin_edges"]))
+    tail = tail_bins(record["settings"]["bin_edges"])
+    in_tail, in_head = table["bin"].isin(tail), table["bin"] > max(tail, default=0)
     provenance = record["provenance"]
     return {
         "seed": record["settings"]["seed"],
         **{f"tail{kind}": table.loc[in_tail, f"ap{kind}"].mean() for kind in ("", "_fixed")},
-        **{f"head{kind}": table.loc[~in_tail, f"ap{kind}"].mean() for kind in ("", "_fixed")},
+        **{f"head{kind}": table.loc[in_head, f"ap{kind}"].mean() for kind in ("", "_fixed")},
         **{name: value for name, value in record["metrics"].items() if not name.endswith("_classes")},
         "dataset": record["settings"]["dataset"],
         "detector": record["settings"]["detector"],
@@ -95,10 +113,10 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         ``seeds``; each measure's mean and, as ``<name>_std``, its deviation over seeds; of mAP, tail and head, and of
         the same under AP_fixed, ``<name>_gain`` over the baseline and ``<name>_over_control`` (of the cosine kind, over
         the cosine classifier's), both with ``_low`` and ``_high``: 95 % intervals of the mean over seeds (Student's
-        t; NaN for one seed); data set, detector and provenance.
+        t; NaN for one seed); ``over``, what they are over: ``seeds``, or ``-``; data set, detector and provenance.
     """
     compared = [f"{group}{kind}" for kind in ("", "_fixed") for group in GAINS]
-    measures = [*compared, *(c for c in runs if c.startswith(PREFIXES))]
+    measured = [*compared, *(c for c in runs if c.startswith(PREFIXES))]
     by_seed = {key: part.set_index("seed") for key, part in runs.groupby(["method", "kind"], sort=False)}
     rows = []
     for (name, kind), part in by_seed.items():
@@ -106,7 +124,8 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {
             "method": name, "title": method.title, "family": method.family, "year": method.year,
             "source": method.source, "kind": kind, "settings": " / ".join(dict.fromkeys(part["settings"])),
-            "seeds": len(part), **part[measures].mean(), **part[measures].std().add_suffix("_std"),
+            "seeds": len(part), "over": "seeds" if len(part) > 1 else "-",
+            **part[measured].mean(), **part[measured].std().add_suffix("_std"),
         }  # fmt: skip
         control = COSINE_CONTROL if kind == "cosine" else CONTROL
         for other, suffix in (("baseline", "gain"), (control, "over_control")):
@@ -114,7 +133,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
                 continue
             for group in compared:
                 difference = (part[group] - by_seed[other, "default"][group]).dropna()
-                mean, half = difference.mean(), half_width(difference)
+                mean, half = difference.mean(), half_width(difference.std(), len(difference))
                 row |= {f"{group}_{suffix}": mean, f"{group}_{suffix}_low": mean - half}
                 row |= {f"{group}_{suffix}_high": mean + half}
         provenance = ("dataset", "detector", "machine", "date", "versions")
@@ -123,23 +142,70 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def half_width(values: pd.Series) -> float:
-    """Return half the width of the 95 % interval of a mean by Student's t; NaN for fewer than two values."""
+def over_images(frame: pd.DataFrame, runs: pd.DataFrame, root: Path, truth: GroundTruth) -> pd.DataFrame:
+    """Give the gains of a table of one seed their intervals over validation images, the same drawn ones for both runs.
+
+    Args:
+        frame: result of ``summary``.
+        runs: result of ``collect``, of one seed.
+        root: its folder.
+        truth: the validation annotations that the runs were measured on.
+
+    Returns:
+        ``frame`` with the intervals of mAP, tail and head, where ``over`` is then ``images``; those under AP_fixed are
+        not known.
+
+    Raises:
+        InputError: a run has no detections.
+    """
+    folders = {key: RunFolder(root / f"seed{part['seed'].iloc[0]}" / part["folder"].iloc[0])
+               for key, part in runs.groupby(["method", "kind"])}  # fmt: skip
+    drawn = {}
+    for key, folder in folders.items():
+        folder.verified(folder.detections)
+        drawn[key] = drawing.drawn(Detections.load(folder.detections), truth)
+    found = frame.set_index(["method", "kind"])
+    for name, kind in found.index:
+        control = (COSINE_CONTROL if kind == "cosine" else CONTROL, "default")
+        for other, suffix in ((("baseline", "default"), "gain"), (control, "over_control")):
+            if other not in drawn or other == (name, kind):
+                continue
+            limits = drawing.gains(drawn[name, kind], drawn[other])
+            for group in GAINS:
+                for end in ("low", "high"):
+                    found.loc[(name, kind), f"{group}_{suffix}_{end}"] = limits.loc[group, end]
+        found.loc[(name, kind), "over"] = "images"
+    return found.reset_index()[list(frame)]
+
+
+def half_width(deviation: Any, count: Any) -> Any:
+    """Return half the width of the 95 % interval of a mean by Student's t; NaN for fewer than two values.
+
+    Args:
+        deviation: standard deviation of the values (of the sample): a number, or a frame of them.
+        count: how many values there are, of the same shape.
+    """
     from scipy import stats
 
-    if len(values) < 2:
-        return math.nan
-    return float(stats.t.ppf(0.975, len(values) - 1) * values.std() / math.sqrt(len(values)))
+    return stats.t.ppf(0.975, count - 1) * deviation / np.sqrt(count)
+
+
+def cell(mean: float, half: float, sign: str = "") -> str:
+    """Format a fraction in percent with one decimal, and what stands after its ± if that is known."""
+    if math.isnan(mean):
+        return "-"
+    return f"{100 * mean:{sign}.1f}" + ("" if math.isnan(half) else f"±{100 * half:.1f}")
+
+
+def interval(value: float, low: float, high: float, is_symmetric: bool) -> str:
+    """Format a difference in percent with its interval: ``+1.2±0.3``, or ``+1.2 [+0.4, +2.9]``."""
+    if is_symmetric or math.isnan(low):
+        return cell(value, high - value, "+")
+    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """Format the table for readers: AP in percent, gains over the control (``CAPTION``), best mAP first."""
-
-    def cell(mean: float, half: float, sign: str = "") -> str:
-        if math.isnan(mean):
-            return "-"
-        return f"{100 * mean:{sign}.1f}" + ("" if math.isnan(half) else f"±{100 * half:.1f}")
-
     tuned = frame["kind"] == "tuned"
     columns: dict[str, list[str]] = {
         "method": frame["method"].tolist(),
@@ -149,8 +215,9 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     for name in ("mAP", "tail", "head", *by_bin, "mAP_fixed", "tail_fixed", "ECE"):
         columns[name] = [cell(*pair) for pair in zip(frame[name], frame[f"{name}_std"], strict=True)]
     for group in GAINS:
-        means, highs = frame[f"{group}_over_control"], frame[f"{group}_over_control_high"]
-        columns[f"{group} over control"] = [cell(m, h - m, "+") for m, h in zip(means, highs, strict=True)]
+        ends = (frame[f"{group}_over_control{end}"] for end in ("", "_low", "_high"))
+        rows = zip(*ends, frame["over"] != "images", strict=True)
+        columns[f"{group} over control"] = [interval(*row) for row in rows]
     order = frame["mAP"].sort_values(ascending=False, kind="stable").index
     return pd.DataFrame(columns, index=frame.index).loc[order]
 
@@ -175,4 +242,6 @@ def points(frame: pd.DataFrame) -> pd.DataFrame:
 
 def figure(frame: pd.DataFrame, title: str) -> Figure:
     """Draw tail gain against head cost of every method over the control, with the numbers of ``brief``."""
+    from imbalance_bench.diagnosis.figures import gains  # what reads run folders needs nothing that a diagnosis needs
+
     return gains(points(frame), None, f"{title}: default settings, over {CONTROL}", over=CONTROL)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,13 +38,15 @@ def fidelity(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
         One row for each measure: ``measure``; ``rows``, the number ranked; ``seeds``, the number that have them all;
         ``spearman`` and ``kendall`` (tau-b), 0 where all of one side are equal, NaN for fewer than ``FEWEST`` rows;
         ``equal``, how many differences have the paper's sign, of ``signs`` that the paper has; the ends of the
-        intervals of these three as ``<name>_low`` and ``<name>_high`` (NaN without an interval).
+        intervals of these three as ``<name>_low`` and ``<name>_high`` (NaN without an interval); ``odd``, the row
+        that fits least: without it Spearman's correlation rises most, to ``spearman_without`` (of five rows or more).
     """
     evidence = _order(runs, study) if study.name == "figure 4" else _differences(runs, study)
     found = []
     for measure, part in evidence.groupby("measure", sort=False):
         by_seed = part.pivot_table(index=["kind", "row", "paper"], columns="seed", values="ours")
-        value = _agreement(by_seed.mean(axis="columns"))
+        mean = by_seed.mean(axis="columns")
+        value = {**_agreement(mean), **_odd_row(mean)}
         alone = [_agreement(ours) for _, ours in by_seed.dropna(axis="columns").items()]
         row = {"measure": measure, "seeds": len(alone), **value}
         for name in STATISTICS:
@@ -50,7 +54,18 @@ def fidelity(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
             row |= {f"{name}_low": min(ends), f"{name}_high": max(ends)}
         found.append(row)
     order = [f"{name}{end}" for name in STATISTICS for end in ("", "_low", "_high")]
-    return pd.DataFrame(found, columns=["measure", "rows", "seeds", *order, "signs"])
+    return pd.DataFrame(found, columns=["measure", "rows", "seeds", *order, "signs", "odd", "spearman_without"])
+
+
+def _odd_row(ours: pd.Series) -> dict[str, Any]:
+    """Find the row without which the correlation rises most; the index is that of ``_agreement``."""
+    kinds, places = (ours.index.get_level_values(name) for name in ("kind", "row"))
+    rows = places[kinds == "rank"]
+    if len(rows) < FEWEST + 2:
+        return {"odd": "", "spearman_without": math.nan}
+    without = {row: _agreement(ours[places != row])["spearman"] for row in rows}
+    odd = max(without, key=without.__getitem__)
+    return {"odd": odd, "spearman_without": without[odd]}
 
 
 def _agreement(ours: pd.Series) -> dict[str, float]:
@@ -107,10 +122,11 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
             return "-"
         return f"{value:{style}}{of}" + ("" if math.isnan(low) else f" [{low:{style}}, {high:{style}}]")
 
-    columns = {
+    columns: dict[str, Callable[[pd.Series], str]] = {
         "Spearman": lambda row: cell(row, "spearman", "+.2f"),
         "Kendall": lambda row: cell(row, "kendall", "+.2f"),
         "equal signs": lambda row: cell(row, "equal", ".0f", f" of {row['signs']}"),
+        "Spearman without": lambda row: f"{row['spearman_without']:+.2f} {row['odd']}" if row["odd"] else "-",
     }
     result = frame[["measure", "rows", "seeds"]].astype(str)
     return result.assign(**{name: [of(row) for _, row in frame.iterrows()] for name, of in columns.items()})
@@ -132,7 +148,8 @@ def caption(runs: pd.DataFrame, study: Study) -> str:
     missing = [row.labels["row"] for row in study.representatives if tables.over_base(runs, study, row).empty]
     parts = [
         f"Differences to the baseline against the paper's {len(study.representatives)}: rank correlation (Spearman's, "
-        f"Kendall's tau-b), and signs equal to the paper's where it has a difference. {interval}"
+        f"Kendall's tau-b), and signs equal to the paper's where it has a difference. {interval} Without: the row that "
+        "fits least, and the correlation of the others."
     ]
     if first:
         parts.append(f"Of several variants the method's first counts: {', '.join(r.labels['method'] for r in first)}.")

@@ -10,7 +10,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from imbalance_bench.plotting import BIN_COLOURS, CORRECT, WRONG, use_style
+from imbalance_bench.evaluation.weight_norms import correlation_text
+from imbalance_bench.plotting import BIN_COLOURS, CORRECT, OKABE_ITO, WRONG, bin_colour, use_style
 
 
 def _deviation(table: pd.DataFrame, measure: str) -> np.ndarray:
@@ -46,7 +47,7 @@ def ap_by_bin(
     widest = 100 * max(table[panel].max() for panel in panels)
     for axis, panel in zip(axes, panels, strict=True):
         values, deviations = 100 * table[panel].to_numpy(dtype=float), _deviation(table, panel)
-        colour = "0.45" if panel == "mAP" else BIN_COLOURS[(int(panel[2:]) - 1) % len(BIN_COLOURS)]
+        colour = "0.45" if panel == "mAP" else bin_colour(int(panel[2:]))
         axis.barh(positions, np.nan_to_num(values), xerr=deviations, color=colour, height=0.72, error_kw={"lw": 0.8})
         axis.axvline(values[0], color="black", lw=0.8, ls="--")
         for position, value, deviation in zip(positions, values, deviations, strict=True):
@@ -220,4 +221,36 @@ def aligned_profiles(frame: pd.DataFrame, reference: np.ndarray, names: tuple[st
     axis.set_xlim(-0.01 * len(reference), 1.01 * len(reference))
     axis.set_xlabel("category, by descending train instances (rank among LVIS's)")
     figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def overview(table: pd.DataFrame, means: pd.DataFrame, bin_names: Sequence[str], detector: str) -> Figure:
+    """Draw why rare classes are missed, and what helps: weight norms of one classifier, and AP by bin of several.
+
+    Args:
+        table: per-category table of the unchanged detector, background in the last row.
+        means: one row for each run, named as the legend says, the unchanged detector first; columns ``AP1``..
+            (fractions).
+        bin_names: intervals of the bins.
+        detector: what is unchanged, for the title of the first panel.
+    """
+    use_style()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 2.9), width_ratios=(1, 1.35), layout="constrained")
+    classes = table.iloc[:-1]
+    for number, part in classes.groupby("bin"):
+        left.scatter(part["instance_count"], part["weight_norm"], s=14, color=bin_colour(int(str(number))))
+    left.set(xscale="log", xlabel="train instances of a class", ylabel="weight norm", ylim=(0, None))
+    left.set_title(f"Why: the classifier of {detector} is imbalanced\nrank correlation {correlation_text(table, 2)}")
+    bins = np.arange(len(bin_names))
+    markers = dict(zip(means.index, zip("osD^v", ("0.45", *OKABE_ITO), strict=False), strict=False))
+    for place, (name, row) in zip(np.linspace(-0.24, 0.24, len(means)), means.iterrows(), strict=True):
+        values = 100 * row[[f"AP{number + 1}" for number in bins]].to_numpy(dtype=float)
+        marker, colour = markers[name]
+        right.vlines(bins + place, 0, values, color=colour, lw=1.2)
+        right.plot(bins + place, values, marker, color=colour, ms=5, label=str(name))
+        right.annotate(f"{values[0]:.0f}", (place, values[0]), (0, 4), textcoords="offset points", ha="center", size=8)
+    right.set_xticks(bins, [f"{name}\nAP{number + 1}" for number, name in enumerate(bin_names)])
+    right.set(xlabel="bins by train instances", ylabel="AP (%)", ylim=(0, None))
+    right.set_title("What helps: AP by bin")
+    right.legend(loc="upper left", fontsize=8)
     return figure

@@ -13,7 +13,7 @@ INSTALLED = _HERE.with_name("paper_tables")
 FOLDER = INSTALLED if INSTALLED.is_dir() else _HERE.parents[1] / "results" / "published"
 """Beside this module where it is installed from a wheel, in ``results`` of a checkout."""
 
-VAL_CLASSES = {
+VAL_CLASSES: dict[str, dict[str, tuple[int, ...]]] = {
     "LVIS v0.5": {"bins": (67, 298, 284, 181), "frequencies": (125, 392, 313)},
     "COCO-LT": {"bins": (4, 24, 32, 20)},
 }

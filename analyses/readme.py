@@ -1,52 +1,74 @@
-"""The README's tables, written from the results in this repository: ``python -m analyses.readme``."""
+"""The README's table and first picture, from the results in this repository: ``python -m analyses.readme``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
+from imbalance_bench import plotting
+from imbalance_bench.bins import bin_names
+from imbalance_bench.evaluation import per_category
+from imbalance_bench.experiments.run_folder import RunFolder
+from imbalance_bench.methods import METHODS
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 
-from . import beyond, report, tables
-from .studies import STUDIES
+from . import beyond, figures, tables
+
+SHOWN = ("baseline", "x2-cls", "bags", "reweight-cls", "ldam-drw", "tau-norm")
+"""Methods of the short table: the detector as it is, the control, and four remedies."""
+PICTURED = {"as it is": "baseline", "trained longer": "x2-cls", "BAGS": "bags", "re-weighted": "reweight-cls"}
+"""Methods of the picture, by what its legend calls them."""
 
 
-def _table1(folder: Path) -> str:
-    runs, study = pd.read_csv(folder / "table1.csv"), STUDIES["table 1"]
-    runs = runs[runs["run"].isin([str(row.run) for row in study.rows])]
-    return report.markdown(runs, study)
-
-
-def _beyond(folder: Path) -> str:
+def table(folder: Path) -> str:
+    """Write the short table from a data set's ``beyond.csv``, in Markdown."""
     frame = pd.read_csv(folder / "beyond.csv")
-    default = frame[frame["kind"] == "default"]
-    remarks = tables.remarks(zip(default["method"] + ":" + default["settings"], default["date"], strict=True))
-    return f"{tables.markdown(beyond.brief(frame))}\n\n{remarks}".rstrip()
+    brief = beyond.brief(frame).set_index("method").loc[list(SHOWN)].reset_index()
+    return tables.markdown(brief[["method", "mAP", "tail", "head", "tail over control", "head over control"]])
 
 
-TABLES: dict[str, Callable[[Path], str]] = {"table 1": _table1, "beyond": _beyond}
-"""What stands between the comments ``<!-- NAME -->`` and ``<!-- end -->``, from a folder of results."""
+def picture(folder: Path) -> Figure:
+    """Draw the first picture from a data set's ``beyond.csv`` and the exported baseline of its first seed."""
+    frame = pd.read_csv(folder / "beyond.csv")
+    default = frame[frame["kind"] == "default"].set_index("method")
+    means = default.loc[list(PICTURED.values())].set_axis(list(PICTURED))
+    baseline = RunFolder(next(iter(sorted(folder.glob("*/seed0/baseline")))))
+    names = bin_names(baseline.record()["settings"]["bin_edges"])
+    return figures.overview(per_category.read(baseline.per_category), means, names, "a plain Faster R-CNN")
+
+
+def families() -> str:
+    """Write the table of methods by family, in Markdown."""
+    names: dict[str, list[str]] = {}
+    for method in METHODS.values():
+        if method.family == "plain":  # the baseline, and what it is compared with
+            continue
+        names.setdefault(method.family, []).append(method.title.partition(",")[0])
+    rows = [(family, ", ".join(dict.fromkeys(titles))) for family, titles in names.items()]
+    return tables.markdown(pd.DataFrame(rows, columns=["family", "methods"]))
 
 
 def rewritten(text: str, folder: Path) -> str:
-    """Return the text of a README with every table written anew.
+    """Return the text of a README with its tables written anew, between ``<!-- NAME -->`` and ``<!-- end -->``.
 
     Raises:
         InputError: the comments that mark a table are missing.
     """
-    for name, table in TABLES.items():
-        found = re.search(rf"(?<=<!-- {name} -->\n).*?(?=\n<!-- end -->)", text, re.DOTALL)
+    for name, content in (("found", table(folder)), ("methods", families())):
+        found = re.search(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end -->)", text, re.DOTALL)
         if found is None:
             raise InputError(f"README.md: no '<!-- {name} -->' with '<!-- end -->' after it")
-        text = f"{text[: found.start()]}\n{table(folder)}\n{text[found.end() :]}"
+        text = f"{text[: found.start()]}\n{content}\n\n{text[found.end() :]}"
     return text
 
 
 if __name__ == "__main__":
     ROOT = Path(__file__).resolve().parents[1]
+    RESULTS = ROOT / "results" / "measured" / "emoji-lt-small"
     readme = (ROOT / "README.md").read_text()
-    write_text(ROOT / "README.md", rewritten(readme, ROOT / "results" / "measured" / "emoji-lt-small"))
+    write_text(ROOT / "README.md", rewritten(readme, RESULTS))
+    plotting.save(picture(RESULTS), ROOT / "docs" / "overview.png", dpi=150)

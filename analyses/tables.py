@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imbalance_bench.categories import bin_names, parse_edges
-from imbalance_bench.evaluation.views import percent
+from imbalance_bench.bins import bin_names, parse_edges
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS, parse
 from imbalance_bench.runtime.errors import InputError
@@ -23,6 +22,7 @@ from .studies import Row, Study
 AP_COLUMNS = ("mAP", "AP1", "AP2", "AP3", "AP4", "APr", "APc", "APf")
 ACC_COLUMNS = ("ACC", "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg", "ACCmacro")
 MASK_COLUMNS = tuple(f"{name}^m" for name in AP_COLUMNS)
+COLUMNS = (*AP_COLUMNS, *MASK_COLUMNS, *ACC_COLUMNS)
 COMPARED = ("mAP", "AP1", "AP2", "AP3", "AP4", *MASK_COLUMNS[:5], "ACC1", "ACC2", "ACC3", "ACC4", "ACCbg")
 """Measures whose direction is compared with the paper's."""
 
@@ -80,42 +80,65 @@ def _run(row: Row, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def summary(runs: pd.DataFrame, study: Study) -> pd.DataFrame:
+def summary(runs: pd.DataFrame, study: Study, over: str | None = None) -> pd.DataFrame:
     """Compute mean and standard deviation over seeds, one row for each setting with a run, in the study's order.
 
+    Args:
+        runs: result of ``study_runs``.
+        study: its study.
+        over: ``method`` (its first variant with a run) or ``method:variant``: compute the differences to that row, seed
+            by seed, over the seeds that both have; the row itself stays as it is.
+
     Returns:
-        The label columns, ``run``, ``detector``, ``seeds`` (their number), each measure's mean under its name and its
-        standard deviation (of the sample; NaN for one seed) under ``<name>_std``.
+        The label columns, ``run``, ``detector``, ``seeds`` (their number), ``is_difference``, each measure's mean under
+        its name and its standard deviation (of the sample; NaN for one seed) under ``<name>_std``.
+
+    Raises:
+        InputError: the study has no finished run of ``over``.
     """
-    measures = [column for column in (*AP_COLUMNS, *MASK_COLUMNS, *ACC_COLUMNS) if column in runs]
+    measures = [column for column in COLUMNS if column in runs]
+    bases: dict[str | None, Row] = {}  # by framework
+    for row in study.rows if over else ():
+        if over in (str(row.run), row.run.method.name) and len(_runs_of(runs, row)):
+            bases.setdefault(row.framework, row)
+    if over and not bases:
+        raise InputError(f"{study.name} has no finished run '{over}' to compare with")
     rows = []
     for row in study.rows:
         of_row = _runs_of(runs, row)
         if len(of_row):
-            means, deviations = of_row[measures].mean(), of_row[measures].std()
-            known = {"run": str(row.run), "detector": of_row["detector"].iloc[0], "seeds": len(of_row)}
-            rows.append({**row.labels, **known, **means, **deviations.add_suffix("_std")})
+            base, values = bases.get(row.framework, row), of_row[measures]
+            if base is not row:
+                values = (values - _runs_of(runs, base)[measures]).dropna(how="all")
+            known = {"run": str(row.run), "detector": of_row["detector"].iloc[0], "seeds": len(values)}
+            known["is_difference"] = base is not row
+            rows.append({**row.labels, **known, **values.mean(), **values.std().add_suffix("_std")})
     return pd.DataFrame(rows)
 
 
 def shown(frame: pd.DataFrame, study: Study, columns: Sequence[str]) -> pd.DataFrame:
     """Format labels and some measures of a summary in percent; with several seeds as mean ± deviation.
 
-    Frameworks are named by the detector that represents them here.
+    Frameworks are named by the detector that represents them here. Differences have their sign.
     """
     result = frame[["detector" if label == "framework" else label for label in study.rows[0].labels]].copy()
     several = frame["seeds"].max() > 1
     if several:
         result["seeds"] = frame["seeds"]
+    signs = ["+" if is_difference else "" for is_difference in frame["is_difference"]]
     for column in columns:
         if column not in frame:
             continue
-        if several:
-            cells = zip(frame[column], frame[f"{column}_std"], strict=True)
-            result[column] = [f"{100 * m:.1f}" + ("" if math.isnan(s) else f"±{100 * s:.1f}") for m, s in cells]
-        else:
-            result[column] = frame[column].map(percent)
-    return result.replace("nan", "-")
+        deviations = frame[f"{column}_std"] if several else [math.nan] * len(frame)
+        cells = zip(frame[column], deviations, signs, strict=True)
+        result[column] = [_cell(mean, deviation, sign, 1 if several else 2) for mean, deviation, sign in cells]
+    return result
+
+
+def _cell(mean: float, deviation: float, sign: str, digits: int) -> str:
+    if math.isnan(mean):
+        return "-"
+    return f"{100 * mean:{sign}.{digits}f}" + ("" if math.isnan(deviation) else f"±{100 * deviation:.1f}")
 
 
 def over_base(runs: pd.DataFrame, study: Study, row: Row) -> pd.DataFrame:
@@ -198,13 +221,6 @@ def markdown(frame: pd.DataFrame) -> str:
     return str(frame.to_markdown(index=False, tablefmt="github", disable_numparse=True))
 
 
-def latex(frame: pd.DataFrame, labels: int) -> str:
-    """Format a DataFrame of strings as a LaTeX table with booktabs; the first ``labels`` columns are left-aligned."""
-    columns = "l" * labels + "r" * (len(frame.columns) - labels)
-    text = frame.to_latex(index=False, escape=True, column_format=columns)
-    return str(text).replace("±", r"$\pm$").rstrip()
-
-
 def run_bin_names(runs: pd.DataFrame) -> list[str]:
     """Return the intervals of the bins that the runs were measured in."""
     return bin_names(parse_edges(runs["bin_edges"].iloc[0], " "))
@@ -231,11 +247,16 @@ def remarks(runs: Iterable[tuple[str, str]]) -> str:
     return " ".join([*notes, *outdated])
 
 
-def caption(runs: pd.DataFrame) -> str:
-    """Write the caption of a table: data set, detectors, bins with the number of classes, and ``remarks``."""
+def caption(runs: pd.DataFrame, over: str | None = None) -> str:
+    """Write the caption of a table: data set, detectors, bins with the number of classes, and ``remarks``.
+
+    Args:
+        runs: result of ``study_runs``.
+        over: as of ``summary``.
+    """
     first, seeds, detectors = runs.iloc[0], sorted(set(runs["seed"])), list(dict.fromkeys(runs["detector"]))
     bins = ", ".join(
-        f"{number}: {name} ({int(first[f'AP{number}_classes'])} classes)"
+        f"{number}: {name} ({_classes(int(first[f'AP{number}_classes']))})"
         for number, name in enumerate(run_bin_names(runs), start=1)
     )
     frameworks = {}
@@ -244,10 +265,15 @@ def caption(runs: pd.DataFrame) -> str:
     places = "".join(f" {detector} stands for the paper's {name}." for name, detector in frameworks.items())
     return (
         f"Measured on {first['dataset']} with detector{'s' if len(detectors) > 1 else ''} {', '.join(detectors)}, "
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; values in percent. "
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; values in percent"
+        f"{f', of other rows the differences to {over}, seed by seed' if over else ''}. "
         f"Bins by train instances: {bins}. Row numbers are those of the paper's table; {_on_validation(runs)}.{places} "
         f"{remarks(zip(runs['run'], runs['date'], strict=True))}"
     ).rstrip()
+
+
+def _classes(number: int) -> str:
+    return f"{number} class{'' if number == 1 else 'es'}"
 
 
 def _on_validation(runs: pd.DataFrame) -> str:

@@ -29,8 +29,9 @@ Prepared = Callable[[], float]
 def ours(folder: Path, arrays: bool) -> Prepared:
     """Evaluate with this package."""
     from imbalance_bench.categories import CategoryTable
-    from imbalance_bench.evaluation import detections
+    from imbalance_bench.evaluation import result_files
     from imbalance_bench.evaluation.average_precision import evaluate
+    from imbalance_bench.evaluation.detections import Detections
     from imbalance_bench.evaluation.ground_truth import GroundTruth
     from imbalance_bench.evaluation.measures import AP
 
@@ -38,17 +39,17 @@ def ours(folder: Path, arrays: bool) -> Prepared:
         categories = CategoryTable.from_annotations(folder / "annotations.json")
         return GroundTruth.read(folder / "annotations.json", categories, lvis_style=True), categories
 
-    def run(found: detections.Detections, truth: GroundTruth, categories: CategoryTable) -> float:
+    def run(found: Detections, truth: GroundTruth, categories: CategoryTable) -> float:
         return float(AP.summary(categories.frame().join(evaluate(found, truth)), categories)["mAP"])
 
     if arrays:
         truth, categories = read()
         columns = _columns(folder)
-        return lambda: run(detections.Detections(**columns), truth, categories)
+        return lambda: run(Detections(**columns), truth, categories)
 
     def from_files() -> float:
         truth, categories = read()
-        return run(detections.read(folder / "results.json", categories), truth, categories)
+        return run(result_files.read(folder / "results.json", truth), truth, categories)
 
     return from_files
 

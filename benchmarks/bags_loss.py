@@ -16,7 +16,7 @@ import typer
 from timing import Rows, in_turns, row, show
 from torch.nn import functional
 
-from imbalance_bench.categories import LVIS_BIN_EDGES, bin_index
+from imbalance_bench.bins import LVIS_BIN_EDGES, bin_index
 from imbalance_bench.classifiers import GroupSoftmaxClassifier
 from imbalance_bench.datasets.emoji_profile import lvis_counts_by_rank
 from imbalance_bench.runtime.memory import keep_freed_memory

@@ -38,8 +38,9 @@ def main(
     """Train both ways, compare, and write the results."""
     on = options.setup(dataset, detector, data_dir, 0, "auto")
     # Only now, with mmdet loaded in silence.
+    from imbalance_bench.detectors.mmdet.building import build_detector, load_features
     from imbalance_bench.experiments.benchmark import Benchmark
-    from imbalance_bench.training.end_to_end import build_detector, load_features, train_detector
+    from imbalance_bench.training.end_to_end import train_detector
 
     bench, method = Benchmark(on, work_dir, precision=precision), methods.parse("bags")
     baseline, cached = bench.run("baseline"), bench.run("bags")

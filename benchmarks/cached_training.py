@@ -34,8 +34,9 @@ def measure(
     """Measure one row per method, one for the first with the making of the cache, and one for all methods together."""
     on = options.setup(dataset, detector, data_dir, 0, "auto")
     # Only now, with mmdet loaded in silence.
+    from imbalance_bench.detectors.mmdet.building import build_detector
     from imbalance_bench.experiments.benchmark import Benchmark
-    from imbalance_bench.training.end_to_end import build_detector, train_detector
+    from imbalance_bench.training.end_to_end import train_detector
     from imbalance_bench.training.on_cache import train_classifier
 
     with tempfile.TemporaryDirectory() as temporary, logged_to(None):

@@ -42,9 +42,9 @@ def train(way: str, dataset: str, detector: str, data_dir: Path, turns: Connecti
     from torch.utils.data import DataLoader
 
     from imbalance_bench.detectors.mmdet import hosting
+    from imbalance_bench.detectors.mmdet.building import build_detector
     from imbalance_bench.detectors.mmdet.precision import multiply_in
     from imbalance_bench.runtime.memory import keep_freed_memory
-    from imbalance_bench.training.end_to_end import build_detector
 
     logging.disable(logging.INFO)
     torch.set_num_threads(1)
@@ -53,7 +53,7 @@ def train(way: str, dataset: str, detector: str, data_dir: Path, turns: Connecti
     settings["optimizer"]["lr"] *= schedule.warmup_ratio
     torch.manual_seed(setup.seed)
     classifier = methods.get("baseline").build(setup.categories, setup.detector.tap_dims, None)
-    model = build_detector(setup.detector, [classifier], setup.seed)
+    model = build_detector(setup.detector, [classifier], setup.seed, pretrained=True)
     if way == MMDET:
         settings["optimizer"].pop("fused")
         config, weights = hosting.shipped(setup.detector.config), model.state_dict()

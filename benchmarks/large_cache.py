@@ -20,7 +20,7 @@ import torch
 import typer
 from timing import Rows, alone, row, show
 
-from imbalance_bench.categories import LVIS_BIN_EDGES, bin_index
+from imbalance_bench.bins import LVIS_BIN_EDGES, bin_index
 from imbalance_bench.classifiers import GroupSoftmaxClassifier
 from imbalance_bench.datasets.emoji_profile import lvis_counts_by_rank
 from imbalance_bench.proposals import store as proposals

@@ -11,7 +11,7 @@ import torch
 import typer
 from timing import Rows, in_turns, row, show
 
-from imbalance_bench.evaluation.postprocess import detect
+from imbalance_bench.proposals.postprocess import detect
 
 IOU, MOST = 0.5, 300
 

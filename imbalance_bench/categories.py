@@ -1,13 +1,11 @@
-"""Category ids, names, training counts, bins and groups, which only this module handles.
+"""Category ids, names and training counts, which only this module handles.
 
 All other modules refer to a class by its *label*: 0..C-1 in ascending order of category id, background last (C).
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,46 +14,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from imbalance_bench.bins import EXPECTED_EDGES, LVIS_BIN_EDGES, are_bin_edges, bin_index, bin_names, tail_bins
 from imbalance_bench.runtime.arrays import as_array
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import load_json
 from imbalance_bench.runtime.json_values import whole
 
-LVIS_BIN_EDGES = (10, 100, 1000)
-"""Bins [0,10) [10,100) [100,1000) [1000,inf) of train instances (section 5.1)."""
-EXPECTED_EDGES = "expected whole numbers that ascend from 1"
 FREQUENCIES = ("r", "c", "f")
 """LVIS's letters: rare, common, frequent."""
-
-
-def bin_index(instance_counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:
-    """Return the bin 1..len(edges)+1 of each count; an edge is the first count of the upper bin (Eq. 3)."""
-    return np.searchsorted(np.asarray(edges), np.asarray(instance_counts), side="right") + 1
-
-
-def are_bin_edges(edges: Sequence[Any]) -> bool:
-    """Tell whether values can be the lower bounds of bins 2, 3, ...: ascending whole numbers, the first at least 1."""
-    numbers = [number for edge in edges if (number := whole(edge)) is not None]
-    return len(numbers) == len(edges) and all(low < high for low, high in itertools.pairwise([0, *numbers]))
-
-
-def parse_edges(text: str, separator: str = ",") -> tuple[int, ...]:
-    """Read the lower bounds of bins or groups 2, 3, ... from text.
-
-    Args:
-        text: whole numbers, such as ``10,100,1000``.
-        separator: text between two numbers.
-
-    Raises:
-        InputError: not whole numbers that ascend from 1.
-    """
-    parts = text.split(separator)
-    edges = tuple(int(part) for part in parts) if all(re.fullmatch("[0-9]{1,18}", part) for part in parts) else ()
-    if not edges or not are_bin_edges(edges):
-        example = separator.join(map(str, LVIS_BIN_EDGES))
-        raise InputError(f"{EXPECTED_EDGES}, e.g. {example}, got '{text:.60}'")
-    return edges
 
 
 def lvis_frequency(image_count: int) -> str:
@@ -80,20 +47,6 @@ def is_object(annotation: Mapping[str, Any]) -> bool:
     return not any(isinstance(side, int | float) and side <= 0 for side in sides)
 
 
-def bin_names(edges: Sequence[int]) -> list[str]:
-    """Return the intervals of bins, e.g. ``['[0,10)', '[10,100)', '[100,inf)']``."""
-    return [f"[{low},{high})" for low, high in itertools.pairwise(["0", *map(str, edges), "inf"])]
-
-
-def tail_bins(edges: Sequence[int]) -> list[int]:
-    """Return the bins whose classes are *tail* in every report: the lower half; the others are *head*.
-
-    Of four bins, 1 and 2 are tail, as in section 5.1 (fewer than 100 train instances on LVIS). With an odd number of
-    bins, the middle one is head: of three, 1 is tail; of five, 1 and 2. A single bin is head.
-    """
-    return list(range(1, (len(edges) + 1) // 2 + 1))
-
-
 @dataclass(frozen=True, eq=False)
 class CategoryTable(ByValue):
     """The categories of a data set in label order, with counts over its *training* annotations.
@@ -107,6 +60,8 @@ class CategoryTable(ByValue):
         bin_edges: lower bounds of bins 2, 3, ...; a property of the data set.
         num_images: training images; 0 if only counts are known.
         listed_ids: the ids in the order of the file that they were read from; empty if the order is not known.
+        untrained_in_bins: whether classes without a train instance are of bin 1. Otherwise they are of bin 0, which no
+            mean over bins or all classes includes: nothing can be learned of them. LVIS has none.
 
     Example:
         >>> table = CategoryTable.from_arrays([4, 120, 2500], names=["ladle", "kite", "chair"])
@@ -124,6 +79,7 @@ class CategoryTable(ByValue):
     bin_edges: tuple[int, ...] = LVIS_BIN_EDGES
     num_images: int = 0
     listed_ids: tuple[int, ...] = ()
+    untrained_in_bins: bool = False
 
     def __post_init__(self) -> None:
         lengths = {len(self.ids), len(self.names), len(self.image_counts), len(self.instance_counts),
@@ -152,8 +108,11 @@ class CategoryTable(ByValue):
 
     @property
     def bins(self) -> np.ndarray:
-        """The (C,) bin 1.. of each class by train instances."""
-        return bin_index(self.instance_counts, self.bin_edges)
+        """The (C,) bin 1.. of each class by train instances; 0 without one, unless no class has any (not counted)."""
+        bins = bin_index(self.instance_counts, self.bin_edges)
+        if self.untrained_in_bins or not self.instance_counts.any():
+            return bins
+        return np.where(self.instance_counts > 0, bins, 0)
 
     @property
     def num_bins(self) -> int:
@@ -161,19 +120,36 @@ class CategoryTable(ByValue):
         return len(self.bin_edges) + 1
 
     @property
+    def bin_numbers(self) -> list[int]:
+        """The numbers of all bins: 1.., and before them 0 where a class has no train instance."""
+        return [0] * bool((self.bins == 0).any()) + list(range(1, self.num_bins + 1))
+
+    @property
+    def binned_labels(self) -> np.ndarray:
+        """The labels of the classes of bins 1.., over which means over all classes are computed."""
+        return np.flatnonzero(self.bins)
+
+    @property
     def bin_names(self) -> list[str]:
         """The interval of each bin, e.g. ``['[0,10)', '[10,100)', ...]``."""
         return bin_names(self.bin_edges)
 
     @property
+    def bins_line(self) -> str:
+        """The intervals of the bins in a line, and how many classes are of none, for captions."""
+        apart = int((self.bins == 0).sum())
+        left = f"; {apart} without training instances, in no bin and no mean over classes" if apart else ""
+        return f"bins by train instances: {', '.join(self.bin_names)}{left}"
+
+    @property
     def tail_bins(self) -> list[int]:
-        """The numbers of the tail bins, the lower half; see the function ``tail_bins`` of this module."""
+        """The numbers of the tail bins, the lower half; see ``bins.tail_bins``."""
         return tail_bins(self.bin_edges)
 
     @property
     def head_labels(self) -> list[int]:
         """The labels of the classes in the head bins."""
-        return np.flatnonzero(~np.isin(self.bins, self.tail_bins)).tolist()
+        return np.flatnonzero(self.bins > len(self.tail_bins)).tolist()
 
     @property
     def tail_labels(self) -> list[int]:
@@ -260,6 +236,7 @@ class CategoryTable(ByValue):
         annotations, but all categories have ``instance_count``, the counts are read from there and from
         ``image_count``. ``frequency`` is that of the file if given, else by LVIS v0.5's rule on image counts: r <= 10,
         c <= 100, f. The edges are ``bin_edges``, else the file's ``info.bin_edges``, else LVIS's.
+        ``info.untrained_in_bins`` is read, too.
 
         Raises:
             InputError: not JSON, a missing field, a duplicate id or an annotation of an unknown category.
@@ -290,7 +267,10 @@ class CategoryTable(ByValue):
         if info.get("num_images") is not None:
             num_images = _stated(info, "num_images", name)
         edges = tuple(int(edge) for edge in edges)
-        return cls(ids, names, image_counts, instance_counts, frequencies, edges, num_images, tuple(listed))
+        return cls(
+            ids, names, image_counts, instance_counts, frequencies, edges, num_images, tuple(listed),
+            info.get("untrained_in_bins") is True,
+        )  # fmt: skip
 
     @classmethod
     def from_arrays(

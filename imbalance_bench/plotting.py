@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -23,6 +24,9 @@ CORRECT, WRONG = "#0072b2", "#d55e00"
 """Colours of detections: blue and vermilion, which colour-blind readers can distinguish."""
 
 
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Colours of series that colour-blind readers can distinguish (Okabe and Ito), without yellow and black."""
+
 NO_INSTANCE = 0.5
 """Position of a class without an instance on a logarithmic axis."""
 
@@ -30,6 +34,16 @@ _KIND_COLOURS = {
     "right": "#009e73", "localisation": "#f0e442", "both": "#cc79a7", "duplicate": "#999999", "background": "0.75",
     "proposal only": "0.6", "no proposal": "0.85", "no detection": "0.8",
 }  # fmt: skip
+
+
+def bin_colour(number: int, bins: int = len(BIN_COLOURS)) -> str:
+    """Return the colour of a bin of so many; of bin 0, the classes without train instances, grey."""
+    if not number:
+        return "#666666"
+    if bins <= len(BIN_COLOURS):
+        return BIN_COLOURS[(number - 1) % len(BIN_COLOURS)]
+    between = LinearSegmentedColormap.from_list("bins", BIN_COLOURS)
+    return str(to_hex(between((number - 1) / (bins - 1))))
 
 
 def use_style() -> None:
@@ -65,7 +79,7 @@ def draw_shares(axis: Axes, table: pd.DataFrame, label: str, of: str) -> None:
     for column in table:
         width = 100 * table[column].fillna(0).to_numpy(dtype=float)
         of_bin = str(column).startswith("bin ")
-        colour = BIN_COLOURS[(int(column[4:]) - 1) % len(BIN_COLOURS)] if of_bin else _KIND_COLOURS[column]
+        colour = bin_colour(int(column[4:])) if of_bin else _KIND_COLOURS[column]
         name = f"{of} {column}" if of_bin else column
         axis.barh(names, width, left=left, color=colour, height=0.72, label=name)
         left += width
@@ -123,8 +137,9 @@ def _mark_bins(axes: Sequence[Axes], bins: np.ndarray, bin_names: Sequence[str])
     """Draw dashed lines between bins, with number and interval of each bin at the top."""
     for number in sorted(set(bins.tolist())):
         inside = np.flatnonzero(bins == number) + 1
+        interval = bin_names[number - 1] if number else "0"
         axes[0].text(
-            inside.mean(), 0.99, f"bin {number}\n{bin_names[number - 1]}", ha="center", va="top", fontsize=7,
+            inside.mean(), 0.99, f"bin {number}\n{interval}", ha="center", va="top", fontsize=7,
             color="0.35", transform=axes[0].get_xaxis_transform(),
         )  # fmt: skip
         for axis in axes:
@@ -152,7 +167,7 @@ def contact_sheet(
         len(images), columns, figsize=(3.1 * columns, 3.1 * len(images)), squeeze=False, layout="constrained"
     )
     for row, image in enumerate(images):
-        _draw(axes[row, 0], image, ground_truth[row], [BIN_COLOURS[b - 1] for b in ground_truth[row]["bin"]])
+        _draw(axes[row, 0], image, ground_truth[row], [bin_colour(b) for b in ground_truth[row]["bin"]])
         for column, of_run in enumerate(detections.values(), start=1):
             colours = [CORRECT if correct else WRONG for correct in of_run[row]["correct"]]
             _draw(axes[row, column], image, of_run[row], colours)
@@ -187,7 +202,7 @@ def errors(tables: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
     width = 0.8 / max(len(gained), 1)
     for number, (name, row) in enumerate(gained.iterrows()):
         places = np.arange(len(row)) + (number - (len(gained) - 1) / 2) * width
-        colour = BIN_COLOURS[number % len(BIN_COLOURS)]
+        colour = bin_colour(int(str(name)))
         axes[2].bar(places, row.fillna(0), width * 0.92, color=colour, label=f"bin {name}")
     axes[2].axhline(0, color="0.4", lw=0.6)
     axes[2].set_xticks(range(len(gained.columns)), gained.columns)

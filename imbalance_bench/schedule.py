@@ -39,9 +39,10 @@ class Schedule:
         if self.policy not in ("step", "cosine"):
             raise ValueError(f"expected policy 'step' or 'cosine', got {self.policy!r}")
 
-    def stretched(self, factor: int) -> Schedule:
-        """Return the same curve over ``factor`` times the epochs, for data sets of few images."""
-        return replace(self, epochs=factor * self.epochs, milestones=tuple(factor * m for m in self.milestones))
+    def stretched(self, factor: float) -> Schedule:
+        """Return the same curve over ``factor`` times the epochs, for data sets of few or of many images."""
+        milestones = tuple(round(factor * milestone) for milestone in self.milestones)
+        return replace(self, epochs=max(1, round(factor * self.epochs)), milestones=milestones)
 
     def at_batch_size(self, batch_size: int) -> Schedule:
         """Return the schedule for another batch size; the learning rate scales linearly with it (section 5.1)."""

@@ -5,14 +5,16 @@ import imbalance_bench  # noqa: F401  # isort: skip
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
 import torch
+from browsing import CHROMIUM
 
 from analyses.commands import main
 from imbalance_bench.categories import read_json
@@ -26,10 +28,12 @@ Run = Callable[..., tuple[int, str, str]]
 Shared = Callable[[str, Callable[[Path], object]], Path]
 
 SLOW = (
-    "checkpoints/test_frameworks.py", "experiments/", "diagnosis/test_diagnose.py", "training/",
-    "runtime/test_processes.py", "detectors/mmdet/test_passes.py", "test_odd_data.py", "test_notebooks.py",
-    "commands/test_exits.py", "datasets/test_emoji_lt.py", "commands/test_commands.py",
+    "checkpoints/test_frameworks.py", "experiments/", "diagnosis/test_diagnose.py", "diagnosis/test_torchvision.py",
+    "diagnosis/test_transformers.py",
+    "training/", "runtime/test_processes.py", "detectors/mmdet/test_passes.py", "test_odd_data.py",
+    "test_notebooks.py", "commands/test_exits.py", "datasets/test_emoji_lt.py", "commands/test_commands.py",
     "commands/test_diagnose_command.py", "test_fuzz.py",
+    "documentation/test_site.py",
 )  # fmt: skip
 """Modules of tests that train, draw or start other processes, by their place, those that take longest first."""
 
@@ -101,6 +105,18 @@ def few(mini: DataSet, tmp_path_factory: pytest.TempPathFactory) -> DataSet:
         write_json(folder / f"{name}.json", content | {"images": images, "annotations": annotations})
     files = {f"{name}_annotations": folder / f"{name}.json" for name in ("train", "val")}
     return replace(mini, name="few", bin_edges=(2, 4, 16), pretraining=None, **files)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, where there is one; its event loop ends with the module, as other tests have their own."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 @pytest.fixture

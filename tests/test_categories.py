@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbalance_bench.categories import CategoryTable, bin_index, lvis_frequency, parse_edges, tail_bins
+from imbalance_bench.bins import bin_index, parse_edges, tail_bins
+from imbalance_bench.categories import CategoryTable, lvis_frequency
 from imbalance_bench.diagnosis.conclusions import ap_groups
 from imbalance_bench.runtime.errors import InputError
 
@@ -225,7 +226,7 @@ def test_the_letters_of_lvis() -> None:
 
 def test_counts_in_arrays() -> None:
     table = CategoryTable.from_arrays([0, 9, 10, 1000], image_counts=[0, 9, 8, 500], bin_edges=(10,), num_images=900)
-    assert (table.bins.tolist(), table.frequencies) == ([1, 1, 2, 2], ("r", "r", "r", "f"))
+    assert (table.bins.tolist(), table.frequencies) == ([0, 1, 2, 2], ("r", "r", "r", "f"))
     assert (table.ids.tolist(), table.names, table.total_images) == ([1, 2, 3, 4], ("1", "2", "3", "4"), 900)
     for given, message in (
         ({"instance_counts": []}, "instance_counts: expected at least one count"),

@@ -28,7 +28,10 @@ from imbalance_bench.checkpoints import formats as checkpoint_formats
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import GroupSoftmaxClassifier
 from imbalance_bench.datasets import coco_format
-from imbalance_bench.evaluation import detections, per_category
+from imbalance_bench.datasets.formats import voc_xml
+from imbalance_bench.datasets.formats.conversion import refuse
+from imbalance_bench.datasets.formats.yolo_yaml import read_yaml
+from imbalance_bench.evaluation import per_category, result_files
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.runtime.errors import InputError
@@ -169,6 +172,10 @@ def settings(path: Path) -> None:
     RunFolder(path.parent).begin(RECORD["settings"])
 
 
+def read_xml(path: Path) -> None:
+    refuse([found for found in [voc_xml.parse(str(path))] if isinstance(found, str)])
+
+
 Target = tuple[str, bytes | Any, Callable[[Path], object]]
 
 
@@ -184,17 +191,44 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
     legacy = saved(lambda path: torch.save(meta, path, _use_new_zipfile_serialization=False), folder, ".old")
     arrays = {"model": {"roi_heads.box_predictor.cls_score.weight": np.ones((4, 3), "f4")}, "x": [(1, "a")]}
     header = json.dumps({"fc_cls.weight": {"dtype": "F32", "shape": [4, 3], "data_offsets": [0, 48]}}).encode()
-    results = detections.read(written(folder / "results.json", RESULTS), TABLE)
+    truth = GroundTruth.read(ANNOTATIONS, TABLE)
+    results = result_files.read(written(folder / "results.json", RESULTS), truth)
+    images = [{"image_id": 1, "instances": [{**RESULTS[0], "category_id": 1}]}, {"image_id": 2, "instances": []}]
+    instances = {"bboxes": torch.ones(2, 4), "scores": torch.ones(2), "labels": torch.ones(2).long()}
+    samples = [{"img_id": n, "pred_instances": instances} for n in (1, 2)]
+    table = b"image_id,class,score,x1,y1,x2,y2\n1,a,.5,1,2,6,8\n2,b,.25,1,2,6,8\n"
     frame = TABLE.frame(background=True).reindex(columns=per_category.COLUMNS)
+    data = b"path: .\ntrain: ../train/images\nval: [a, b.txt]\nnc: 2\nnames:\n  0: kite\n  1: 'no'\n"
+    box = b"<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9.5</xmax><ymax>8</ymax></bndbox>"
+    xml = b"<annotation><size><width>9</width><height>8</height></size><object><name>a</name>%b</object></annotation>"
     counts = b"id,name,instance_count,image_count,frequency\n3,a,10,4,r\n1,b,5,,\n7,c,1,1,f\n"
     return {
         "annotations": (".json", ANNOTATIONS, check_annotations),
         "categories": (".json", ANNOTATIONS, CategoryTable.from_annotations),
         "ground truth": (".json", ANNOTATIONS, read_truth),
-        "results": (".json", RESULTS, lambda path: detections.read(path, TABLE)),
+        "results": (".json", RESULTS, lambda path: result_files.read(path, truth)),
+        "results by image": (
+            ".json",
+            {"1.jpg": {"boxes": [[1, 2, 6, 8]], "scores": [0.5], "labels": [1]}, "2.jpg": {}},
+            lambda path: result_files.read(path, truth),
+        ),
+        "results in a table": (".csv", table, lambda path: result_files.read(path, truth)),
+        "results of detectron2": (
+            ".pth",
+            saved(lambda path: torch.save(images, path), folder, ".d2.pth"),
+            lambda path: result_files.read(path, truth),
+        ),
+        "results of mmdet": (".pkl", pickle.dumps(samples, 2), lambda path: result_files.read(path, truth)),
+        "results of mmdet 2": (
+            ".pkl",
+            pickle.dumps([[np.ones((1, 5), "f4")] * 3] * 2, 4),
+            lambda path: result_files.read(path, truth),
+        ),
         "record": (".json", RECORD, record),
         "settings": (".json", RECORD["settings"], settings),
-        "detections": (".npz", saved(results.save, folder, ".npz"), lambda path: detections.read(path, TABLE)),
+        "detections": (".npz", saved(results.save, folder, ".npz"), lambda path: result_files.read(path, truth)),
+        "yolo": (".yaml", data, read_yaml),
+        "voc": (".xml", xml % box, read_xml),
         "counts": (".csv", counts, CategoryTable.from_counts),
         "per category": (".csv", frame.to_csv().encode(), per_category.read),
         "our checkpoint": (".pth", ours, find_classifier),

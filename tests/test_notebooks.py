@@ -15,7 +15,7 @@ NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 def test_each_table_and_figure_has_one() -> None:
     figures, tables = (1, 3, 4, 5, 6), (1, 2, 3, 4, 5, 6)
     names = [*(f"figure{number}" for number in figures), *(f"table{number}" for number in tables)]
-    names += ["beyond_the_paper", "diagnose_your_detector"]
+    names += ["beyond_the_paper", "diagnose_predictions", "diagnose_your_detector", "what_carries_over"]
     assert sorted(f"{name}.ipynb" for name in names) == NOTEBOOKS
 
 

@@ -78,7 +78,8 @@ def test_a_class_without_instances_and_a_bin_without_objects(bench: Benchmark, m
     assert foreground.loc[~without, "ap"].notna().all()
     assert pd.isna(metrics[f"AP{BINLESS}"])
     assert metrics[f"AP{BINLESS}_classes"] == 0
-    assert metrics["mAP"] == pytest.approx(foreground.loc[~without, "ap"].mean())
+    assert metrics["mAP"] == pytest.approx(foreground.loc[~without & (foreground["bin"] > 0), "ap"].mean())
+    assert foreground["bin"].iloc[ABSENT] == 0 and metrics["AP0"] == foreground["ap"].iloc[ABSENT]
 
 
 def test_a_crowd_and_a_box_without_width_are_no_instances(bench: Benchmark) -> None:
@@ -112,7 +113,7 @@ def test_an_image_that_is_not_there(mini: DataSet, tmp_path: Path) -> None:
 def test_images_are_looked_at_before_a_detector_is_built(
     mini: DataSet, tmp_path: Path, split: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imbalance_bench.experiments.benchmark.build_detector", None)
+    monkeypatch.setattr("imbalance_bench.experiments.end_to_end.build_detector", None)
     folder = getattr(mini, f"{split}_images")
     shutil.copytree(folder, tmp_path / split)
     broken = sorted((tmp_path / split).iterdir())[5]
@@ -126,7 +127,7 @@ def test_images_are_looked_at_before_a_detector_is_built(
 def test_masks_are_looked_at_before_a_detector_with_a_mask_branch_is_built(
     mini: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imbalance_bench.experiments.benchmark.build_detector", None)
+    monkeypatch.setattr("imbalance_bench.experiments.end_to_end.build_detector", None)
     content = json.loads(mini.val_annotations.read_text())
     content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
     (tmp_path / "val.json").write_text(json.dumps(content))

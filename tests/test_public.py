@@ -15,7 +15,19 @@ import imbalance_bench as ib
 from imbalance_bench.classifiers import CLASSIFIERS
 
 OBJECTS = [name for name in ib.__all__ if name not in ("METHODS", "__version__")]
-HEAVY = ("numpy", "pandas", "torch", "torchvision", "mmengine", "mmcv", "mmdet", "matplotlib", "pycocotools")
+HEAVY = (
+    "numpy",
+    "pandas",
+    "torch",
+    "torchvision",
+    "mmengine",
+    "mmcv",
+    "mmdet",
+    "transformers",
+    "ultralytics",
+    "matplotlib",
+    "pycocotools",
+)
 
 
 def in_a_process_of_its_own(script: str) -> str:

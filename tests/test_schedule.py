@@ -48,3 +48,10 @@ def test_pinned_rates() -> None:
 def test_unknown_policy() -> None:
     with pytest.raises(ValueError, match="step"):
         Schedule(epochs=1, lr=0.1, batch_size=1, policy="poly")
+
+
+def test_a_stretched_schedule_keeps_its_curve() -> None:
+    schedule = SCHEDULES["step"]
+    assert (schedule.stretched(3).epochs, schedule.stretched(3).milestones) == (36, (24, 33))
+    assert (schedule.stretched(0.5).epochs, schedule.stretched(0.5).milestones) == (6, (4, 6))
+    assert schedule.stretched(0.01).epochs == 1

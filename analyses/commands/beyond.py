@@ -77,7 +77,11 @@ def beyond(
 
     from .. import beyond as analysis
 
-    frame = analysis.summary(analysis.collect(work_dir / dataset / detector))
+    root = work_dir / dataset / detector
+    runs = analysis.collect(root)
+    frame = analysis.summary(runs)
+    if runs["seed"].nunique() == 1:
+        frame = analysis.over_images(frame, runs, root, on.ground_truth)
     table = analysis.shown(frame)
     caption = f"percent; ±: deviation over seeds; {analysis.CAPTION}"
     show(table, f"{dataset}, {detector}: every method on a frozen detector", caption)
@@ -92,4 +96,4 @@ def beyond(
         figure = analysis.figure(frame, f"{dataset}, {detector}")
         for path in (output / "beyond.csv", output / "beyond.md", plotting.save(figure, output / "beyond.png")):
             written(path)
-    say(f"run folders: {work_dir / dataset / detector}")
+    say(f"run folders: {root}")

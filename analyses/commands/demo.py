@@ -49,8 +49,8 @@ def demo(
     """Repeat the study on the embedded long-tail set: train, measure, compare.
 
     Draws emoji-lt, trains a small Faster R-CNN on it, caches its proposals once, runs the classifier-level methods
-    of the paper's Table 1 on them, and ends with the table and the figures. Finished steps are kept: a second
-    call, or one after an interruption, runs only what is missing.
+    of the paper's Table 1 on them, and ends with the table, the figures and one page with all of it ('report').
+    Finished steps are kept: a second call, or one after an interruption, runs only what is missing.
 
     Example: imbalance-bench demo --size mini
     """
@@ -63,22 +63,23 @@ def demo(
     for run in RUNS:
         bench.run(run)
 
-    from .. import report
+    from .. import outputs, study_page
     from ..commands.study import print_study
     from ..studies import STUDIES
 
     folder = bench.root / "report"
     root, study = bench.root.parent, STUDIES["table 1"]
     print_study(root, study)
-    written = report.write_study(root, study, folder)
+    written = outputs.write_study(root, study, folder)
     with on.reporter.task("figures", 3) as advance:
         for draw in (
-            lambda: report.draw_weight_norms(bench.root, folder / "weight_norms.png"),
-            lambda: report.draw_ap_by_bin(root, folder / "ap_by_bin.png"),
-            lambda: report.draw_detections(bench.root, on.dataset, folder / "detections.png"),
+            lambda: outputs.draw_weight_norms(bench.root, folder / "weight_norms.png"),
+            lambda: outputs.draw_ap_by_bin(root, folder / "ap_by_bin.png"),
+            lambda: outputs.draw_detections(bench.root, on.dataset, folder / "detections.png"),
         ):
             written.append(draw())
             advance()
+    written.append(study_page.write(root, folder / "report.html", data_dir, on.reporter))
     say("\nwritten", style="bold")
     for path in written:
         say(f"  {path}")

@@ -13,6 +13,7 @@ from imbalance_bench.commands.options import (
     DATASET,
     DETECTOR,
     WORK_DIR,
+    BackboneWeightsOption,
     BatchSizeOption,
     CurveOption,
     DataDirOption,
@@ -27,6 +28,7 @@ from imbalance_bench.commands.options import (
     parse_seeds,
     say,
     setup,
+    written,
 )
 from imbalance_bench.runtime.errors import InputError, look_up
 from imbalance_bench.runtime.files import disk_problem
@@ -35,6 +37,7 @@ from imbalance_bench.runtime.progress import duration
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from imbalance_bench.experiments.benchmark import Benchmark
     from imbalance_bench.experiments.cluster import Job
 
 
@@ -56,6 +59,7 @@ def run_all(
     batch_size: BatchSizeOption = None,
     precision: PrecisionOption = "auto",
     pretrained: PretrainedOption = None,
+    backbone_weights: BackboneWeightsOption = None,
     from_scratch: FromScratchOption = False,
     track: TrackOption = None,
     curve: CurveOption = False,
@@ -66,6 +70,7 @@ def run_all(
 
     Shared work is done once: one baseline per seed, one proposal cache for all classifier-level runs of all studies.
     After an interruption, the same command continues. Tables 2, 3 and 6 use every framework at the scale of --detector.
+    At the end, all runs of each detector are one page ('report').
     With --cluster, all machines share --work-dir and --data-dir; a run whose worker is lost is retried from its
     checkpoint.
 
@@ -83,7 +88,9 @@ def run_all(
     if cluster is not None:
         if device not in ("auto", "cpu"):
             raise InputError(f"option '--device' is '{device}', expected auto or cpu: Ray hands out the GPUs")
-        data_dir, work_dir, pretrained = data_dir.resolve(), work_dir.resolve(), pretrained and pretrained.resolve()
+        data_dir, work_dir = data_dir.resolve(), work_dir.resolve()
+        pretrained = pretrained and pretrained.resolve()
+        backbone_weights = backbone_weights and backbone_weights.resolve()
     setups = {
         (name, seed): setup(dataset, name, data_dir, seed, device, draw=not dry_run)
         for name in dict.fromkeys(row.detector(detector) for row in rows)
@@ -98,6 +105,7 @@ def run_all(
             batch_size=batch_size,
             precision=precision,
             pretrained=pretrained,
+            backbone_weights=backbone_weights,
             from_scratch=from_scratch,
             track=track,
             curve=curve,
@@ -119,9 +127,21 @@ def run_all(
                 raise error  # so would all that follow
             failed[name] = f"{type(error).__name__}: {error}"
             say(f"  failed {name}: {error}", style="red")
+    if len(failed) < len(jobs):
+        _write_pages(benches.values(), data_dir)
     if failed:
         raise InputError(f"{len(failed)} of {len(jobs)} runs failed: {'; '.join(failed)}")
     say(f"all {len(jobs)} runs are done")
+
+
+def _write_pages(benches: Iterable[Benchmark], data_dir: Path) -> None:
+    """Write the page of each detector, into the folder of its seeds."""
+    from .. import study_page
+
+    reporters = {bench.root.parent: bench.setup.reporter for bench in benches}
+    for root, reporter in reporters.items():
+        if any(root.glob("seed*/*/record.json")):
+            written(study_page.write(root, root / "report.html", data_dir, reporter))
 
 
 def _in_turn(jobs: list[Job]) -> Iterator[tuple[Job, Exception | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,10 +21,11 @@ from imbalance_bench.commands.options import (
     WorkDirOption,
     console,
     image_path,
+    say,
     show,
     written,
 )
-from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.errors import InputError, look_up
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,12 @@ def table(
     versus: Annotated[
         bool, typer.Option("--versus-paper", help="Compare the differences to the baseline, and their order, with it.")
     ] = False,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="Measures to show, separated by commas: mAP,AP1,AP4,ACCbg.")
+    ] = None,
+    delta: Annotated[
+        str | None, typer.Option("--delta", help="Show differences to this method, such as x2-cls, seed by seed.")
+    ] = None,
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
     work_dir: WorkDirOption = WORK_DIR,
@@ -48,7 +56,11 @@ def table(
 ) -> None:
     """Show a table of the paper as measured: one row per setting with a finished run, mean and deviation over seeds.
 
+    LaTeX is as papers print it: columns in groups, the best of each in bold.
+
     Example: imbalance-bench table 1 --dataset emoji-lt-small
+
+    Example: imbalance-bench table 1 --columns mAP,AP1,AP2,AP3,AP4 --delta x2-cls -o tables
     """
     if number not in range(1, 7):
         raise InputError(f"table {number}: the paper has Tables 1 to 6")
@@ -61,12 +73,13 @@ def table(
         return
     from ..studies import STUDIES
 
-    root, study = _finished(dataset, detector, work_dir), STUDIES[f"table {number}"]
-    print_study(root, study, versus)
+    root, study = finished(dataset, detector, work_dir), STUDIES[f"table {number}"]
+    chosen = _columns(columns)
+    print_study(root, study, versus, chosen, delta)
     if output is not None:
-        from ..report import write_study
+        from ..outputs import write_study
 
-        for path in write_study(root, study, output):
+        for path in write_study(root, study, output, chosen, delta):
             written(path)
 
 
@@ -81,18 +94,53 @@ def _print_published(frame: pd.DataFrame, number: int) -> None:
         show(frame[names + numbers[start : start + 8]], title, "; ".join(notes) if last else None)
 
 
-def print_study(root: Path, study: Study, versus: bool = False) -> None:
-    """Print a study: AP, proposal accuracy below it, and on request the comparison with the paper's differences."""
+def _columns(names: str | None) -> tuple[str, ...]:
+    """Parse names of measures; None: all.
+
+    Raises:
+        InputError: there is none, or one is unknown.
+    """
+    from .. import tables
+
+    if names is None:
+        return tables.COLUMNS
+    known = dict.fromkeys(tables.COLUMNS)
+    for name in (found := [name.strip() for name in names.split(",")]):
+        look_up(known, name, "measure")
+    return tuple(dict.fromkeys(found))
+
+
+def print_study(
+    root: Path,
+    study: Study,
+    versus: bool = False,
+    columns: Sequence[str] | None = None,
+    over: str | None = None,
+) -> None:
+    """Print a study: AP, proposal accuracy below it, and on request the comparison with the paper's differences.
+
+    Args:
+        root: ``work_dir/<dataset>/<detector>``.
+        study: the study.
+        versus: compare with the paper.
+        columns: measures; None: all.
+        over: row that differences to are shown, as ``tables.summary``.
+    """
     from .. import tables
 
     runs = tables.study_runs(root, study)
-    frame = tables.summary(runs, study)
-    name = study.name.capitalize()
-    show(tables.shown(frame, study, tables.AP_COLUMNS), f"{name}, measured: average precision")
-    if tables.MASK_COLUMNS[0] in frame:
-        show(tables.shown(frame, study, tables.MASK_COLUMNS), f"{name}, measured: average precision of masks (^m)")
-    accuracy = tables.shown(frame, study, tables.ACC_COLUMNS)
-    show(accuracy, f"{name}, measured: proposal accuracy", tables.caption(runs))
+    frame = tables.summary(runs, study, over)
+    name, what = study.name.capitalize(), f"differences to {over}" if over else "measured"
+    kinds = {
+        "average precision": tables.AP_COLUMNS,
+        "average precision of masks (^m)": tables.MASK_COLUMNS,
+        "proposal accuracy": tables.ACC_COLUMNS,
+    }
+    for title, measures in kinds.items():
+        chosen = [column for column in columns or tables.COLUMNS if column in measures and column in frame]
+        if chosen:
+            show(tables.shown(frame, study, chosen), f"{name}, {what}: {title}")
+    say(tables.caption(runs, over), style="dim")
     if versus:
         wide = tables.signs(tables.versus_paper(runs, study), study)
         masks = [measure for measure in wide if measure in tables.MASK_COLUMNS]
@@ -130,10 +178,10 @@ def figure_weight_norms(
 
     Example: imbalance-bench figure weight-norms baseline bags reweight-cls -o norms.pdf
     """
-    root = _finished(dataset, detector, work_dir)
-    from .. import report
+    root = finished(dataset, detector, work_dir)
+    from .. import outputs
 
-    written(report.draw_weight_norms(root / f"seed{seed}", image_path(output), runs or report.COMPARED))
+    written(outputs.draw_weight_norms(root / f"seed{seed}", image_path(output), runs or outputs.COMPARED))
 
 
 @figures.command("ap-by-bin")
@@ -147,10 +195,10 @@ def figure_ap_by_bin(
 
     Example: imbalance-bench figure ap-by-bin -o ap.png
     """
-    root = _finished(dataset, detector, work_dir)
-    from .. import report
+    root = finished(dataset, detector, work_dir)
+    from .. import outputs
 
-    written(report.draw_ap_by_bin(root, image_path(output)))
+    written(outputs.draw_ap_by_bin(root, image_path(output)))
 
 
 @figures.command("learning-curves")
@@ -167,10 +215,10 @@ def figure_learning_curves(
 
     Example: imbalance-bench figure learning-curves baseline x2
     """
-    root = _finished(dataset, detector, work_dir)
-    from .. import report
+    root = finished(dataset, detector, work_dir)
+    from .. import outputs
 
-    written(report.draw_learning_curves(root, image_path(output), runs or ()))
+    written(outputs.draw_learning_curves(root, image_path(output), runs or ()))
 
 
 @figures.command("worlds")
@@ -186,9 +234,9 @@ def figure_worlds(
     Example: imbalance-bench figure worlds
     """
     path = image_path(output)
-    from .. import report
+    from .. import outputs
 
-    for file in report.draw_worlds(work_dir, detector, path):
+    for file in outputs.draw_worlds(work_dir, detector, path):
         written(file)
 
 
@@ -210,15 +258,15 @@ def figure_detections(
     from imbalance_bench.datasets import registry
     from imbalance_bench.runtime.progress import Reporter
 
-    root, path = _finished(dataset, detector, work_dir) / f"seed{seed}", image_path(output)
+    root, path = finished(dataset, detector, work_dir) / f"seed{seed}", image_path(output)
     from imbalance_bench.experiments.run_folder import RunFolder
 
-    from .. import report
+    from .. import outputs
 
-    for run in (RunFolder(root / name) for name in runs or report.COMPARED):
+    for run in (RunFolder(root / name) for name in runs or outputs.COMPARED):
         run.verified(run.detections)
     data = registry.prepare(dataset, data_dir, Reporter(console))
-    written(report.draw_detections(root, data, path, runs or report.COMPARED, images))
+    written(outputs.draw_detections(root, data, path, runs or outputs.COMPARED, images))
 
 
 @figures.command("1")
@@ -234,11 +282,11 @@ def figure_1(
 
     Example: imbalance-bench figure 1 --balanced emoji-balanced-small --dataset emoji-lt-small
     """
-    _finished(dataset, detector, work_dir)
-    from .. import report
+    finished(dataset, detector, work_dir)
+    from .. import outputs
 
     runs = [work_dir / name / detector / f"seed{seed}" / "baseline" for name in (balanced, dataset)]
-    written(report.draw_figure1(runs[0], runs[1], image_path(output)))
+    written(outputs.draw_figure1(runs[0], runs[1], image_path(output)))
 
 
 @figures.command("3")
@@ -272,16 +320,16 @@ def figure_4(
 
     Example: imbalance-bench figure 4 --versus-paper
     """
-    root, path = _finished(dataset, detector, work_dir), image_path(output)
-    from .. import report, tables
+    root, path = finished(dataset, detector, work_dir), image_path(output)
+    from .. import outputs, tables
     from ..studies import STUDIES
 
     study = STUDIES["figure 4"]
-    written(report.draw_study(root, study, path))
+    written(outputs.draw_study(root, study, path))
     if versus:
         runs = tables.study_runs(root, study)
         print_fidelity(runs, study)
-        written(report.write_fidelity(runs, study, path.with_name(f"{path.stem}_fidelity.csv")))
+        written(outputs.write_fidelity(runs, study, path.with_name(f"{path.stem}_fidelity.csv")))
 
 
 @figures.command("5")
@@ -295,11 +343,11 @@ def figure_5(
 
     Example: imbalance-bench figure 5
     """
-    root = _finished(dataset, detector, work_dir)
-    from .. import report
+    root = finished(dataset, detector, work_dir)
+    from .. import outputs
     from ..studies import STUDIES
 
-    written(report.draw_study(root, STUDIES["figure 5"], image_path(output)))
+    written(outputs.draw_study(root, STUDIES["figure 5"], image_path(output)))
 
 
 @figures.command("6")
@@ -311,12 +359,12 @@ def figure_6(data_dir: DataDirOption = DATA_DIR, output: OutputOption = Path("fi
     Example: imbalance-bench figure 6 -o figure6.pdf
     """
     path = image_path(output)
-    from .. import report
+    from .. import outputs
 
-    written(report.draw_figure6(data_dir, path))
+    written(outputs.draw_figure6(data_dir, path))
 
 
-def _finished(dataset: str, detector: str, work_dir: Path) -> Path:
+def finished(dataset: str, detector: str, work_dir: Path) -> Path:
     """Return the folder of a benchmark's seeds.
 
     Raises:

@@ -114,6 +114,36 @@ def label_order(
     return LabelOrder(tuple(of_label.get(label) for label in range(len(classes))), tuple(notes))
 
 
+def labels_by_id(ids: Sequence[int], rows: int, first: int | None) -> LabelOrder | None:
+    """Return the category of each label where there are more labels than categories, as torchvision has them.
+
+    Its reference training takes category ids for labels, so that there is a label for each id up to the highest. Its
+    dense heads count background, which no box is labelled with, as label 0.
+
+    Args:
+        ids: of the categories.
+        rows: number of labels.
+        first: number of the first label.
+
+    Returns:
+        An id for each label, one that no category has for labels of no category; None where the number is another one.
+
+    Example:
+        >>> labels_by_id([2, 4], rows=4, first=1).ids, labels_by_id([7, 5], rows=3, first=0).ids
+        ((1, 2, 3, 4), (0, 5, 7))
+    """
+    if first is None or rows <= len(ids):
+        return None
+    left = rows - len(ids)
+    note = f"{left} of {rows} labels are of no category and have no AP"
+    if rows == max(ids) + 1 - first and min(ids) >= first:
+        return LabelOrder(tuple(range(first, first + rows)), (f"labels are taken for category ids: {note}",))
+    if first == 0 and left == 1:
+        nobody = min(0, min(ids) - 1)
+        return LabelOrder((nobody, *sorted(ids)), (f"labels after 0 are taken in the order of ascending ids: {note}",))
+    return None
+
+
 def check_labels(categories: CategoryTable, meta: Mapping[Any, Any], path: Path) -> None:
     """Check that a checkpoint's labels are those of a data set: 0..C-1 in ascending order of category id.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,18 +73,23 @@ def write(path: Path, content: Any) -> None:
     write_atomically(path, save)
 
 
-def load(path: str | Path) -> dict[str, Any]:
+def load(path: str | Path, of_classifier: Callable[[str], bool] = is_classifier) -> dict[str, Any]:
     """Load a checkpoint as ``state_dict`` and ``meta``, memory-mapped; no pickle in it is executed.
 
     Every format of ``formats.read`` is accepted. Of several dictionaries of tensors, the first one with a classifier is
     taken. The prefixes of wrappers are removed from names.
+
+    Args:
+        path: of the file.
+        of_classifier: whether a tensor of this name belongs to a classifier.
 
     Raises:
         InputError: the file is missing, truncated, not a checkpoint, or holds more than tensors and plain values.
     """
     found = read(path)
     states = list(found.states.values())
-    state = next((state for state in states if any(map(is_classifier, state))), states[0])
+    named = (state for state in states if any(map(of_classifier, plain_names(state, found.path))))
+    state = next(named, states[0])
     return {"state_dict": tensors(plain_names(state, found.path), found.path), "meta": found.meta}
 
 

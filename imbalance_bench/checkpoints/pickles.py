@@ -11,7 +11,7 @@ import pickletools
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -66,17 +66,47 @@ class Array(_Inert):
         _, shape, dtype, fortran, raw = self.state
         # Pickles of Python 2 hold bytes as text.
         raw = raw.encode("latin1") if isinstance(raw, str) else raw
-        if not isinstance(dtype, _Dtype) or not re.fullmatch(r"f[248]|[iu][1248]|b1", dtype.code):
+        if not isinstance(dtype, _Dtype) or not re.fullmatch(r"[<>|=](f[248]|[iu][1248]|b1)", dtype.order + dtype.code):
             return None
         array = np.frombuffer(raw, np.dtype(dtype.order + dtype.code))
         array = array.reshape(shape, order="F" if fortran else "C")
         return array.astype(array.dtype.newbyteorder("="), order="C")
 
 
+class Object(_Inert):
+    """A stand-in for an object whose class is not imported: its name, and what the pickle says it holds, as data."""
+
+    kind = ""
+    state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class Objects(dict[str, Any]):
+    """Stand-ins, and an ``Object`` for each class whose name matches a pattern, made when a pickle names it.
+
+    Args:
+        known: the other stand-ins.
+        pattern: of full names.
+    """
+
+    def __init__(self, known: Mapping[str, Any], pattern: re.Pattern[str]) -> None:
+        super().__init__(known)
+        self.pattern = pattern
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and self.pattern.fullmatch(name) is not None)
+
+    def __missing__(self, name: str) -> Any:
+        self[name] = type("Object", (Object,), {"kind": name})
+        return self[name]
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _stand_in(function: F) -> F:
+def stand_in(function: F) -> F:
     """Protect a function that pickles may call: without its own ``__setstate__`` a pickle could change it."""
 
     def refuse(_: Any) -> None:
@@ -86,13 +116,13 @@ def _stand_in(function: F) -> F:
     return function
 
 
-@_stand_in
+@stand_in
 def _no_items(*_: Any) -> dict[Any, Any]:
     """Replace ``collections.defaultdict``, which calls a factory for missing items, by a plain dictionary."""
     return {}
 
 
-@_stand_in
+@stand_in
 def _no_bytes(*_: Any) -> bytes:
     """Replace ``bytes``, used by protocol 2 for empty bytes; called with a number the real one would allocate."""
     return b""
@@ -118,7 +148,7 @@ _INERT = (
 """What training scripts write beside the weights: options, paths, times, factories of defaults, random generators."""
 
 
-@_stand_in
+@stand_in
 def _history_method(owner: Any, name: Any) -> _Inert:
     """Replace ``getattr``, used in pickles of mmengine's log buffers; it works on log buffers only."""
     if owner is not _HistoryBuffer or name not in ("min", "max", "current", "mean"):
@@ -126,7 +156,7 @@ def _history_method(owner: Any, name: Any) -> _Inert:
     return _Inert()
 
 
-@_stand_in
+@stand_in
 def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> Array:
     """Replace numpy's constructor in pickles of protocol 5."""
     array = Array()
@@ -134,7 +164,7 @@ def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> Array:
     return array
 
 
-@_stand_in
+@stand_in
 def _encode(text: str, _: Any) -> bytes:
     """Replace ``_codecs.encode``, used by protocol 2 for bytes."""
     return text.encode("latin1")
@@ -173,44 +203,87 @@ _OF_PYTHON_2 = {"__builtin__.long": "builtins.int", "__builtin__.unicode": "buil
 class _Unpickler(pickle.Unpickler):
     """An unpickler of plain containers and stand-ins only."""
 
+    def __init__(self, file: IO[bytes], stand_ins: Mapping[str, Any], stored: Callable[[Any], Any] | None) -> None:
+        super().__init__(file, encoding="latin1")
+        self.stand_ins, self.stored = stand_ins, stored
+
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in for a name; UnpicklingError for names without one."""
         full = f"{module}.{name}"
         known = _OF_PYTHON_2.get(full, re.sub(r"^__builtin__\.", "builtins.", full))
-        if known not in PICKLE_STAND_INS:
+        if known not in self.stand_ins:
             raise pickle.UnpicklingError(f"GLOBAL {full}")
-        return PICKLE_STAND_INS[known]
+        return self.stand_ins[known]
+
+    def persistent_load(self, identity: Any) -> Any:
+        """Return what a pickle says is stored outside of it; UnpicklingError where nothing is."""
+        if self.stored is None:
+            raise pickle.UnpicklingError("a part that is stored elsewhere")
+        return self.stored(identity)
 
 
-def load(file: IO[bytes], path: Path) -> Any:
+def load(
+    file: IO[bytes],
+    path: Path,
+    *,
+    stand_ins: Mapping[str, Any] = PICKLE_STAND_INS,
+    stored: Callable[[Any], Any] | None = None,
+    what: str = "a checkpoint",
+) -> Any:
     """Read a whole pickle of plain containers and numpy arrays (as ``Array``).
+
+    Args:
+        file: at the start of the pickle; left at its end.
+        path: for messages.
+        stand_ins: what the names in the pickle mean; any other name is refused.
+        stored: returns what is stored outside of the pickle, by its identity.
+        what: the file is taken for, for messages.
 
     Raises:
         InputError: the pickle is damaged, or names anything else.
     """
     start = file.tell()
-    check(file, path)
+    check(file, path, what)
     file.seek(start)
     try:
-        return _Unpickler(file, encoding="latin1").load()
+        return _Unpickler(file, stand_ins, stored).load()
     except pickle.UnpicklingError as error:
-        raise InputError(refusal(error, path)) from error
+        raise InputError(refusal(error, path, what)) from error
     except UNREADABLE as error:
-        raise InputError(f"{path}: not readable as a checkpoint, it may be truncated") from error
+        raise InputError(f"{path}: not readable as {what}, it may be truncated") from error
 
 
-def refusal(error: pickle.UnpicklingError, path: Path) -> str:
+def refusal(error: pickle.UnpicklingError, path: Path, what: str = "a checkpoint") -> str:
     """Return the error line for a refused pickle: the object that it names, or that it is damaged."""
     found = re.search(r"GLOBAL (\S+)", str(error))
-    what = f"it holds an object of {found.group(1)}" if found else "it is not a torch file, or truncated"
+    but = f"it holds an object of {found.group(1)}" if found else "it is not a torch file, or truncated"
     if found and found.group(1).startswith("torch.nn."):
-        what += " (a whole module; save its state_dict())"
+        but += " (a whole module; save its state_dict())"
     if "torch.distributed.tensor" in str(error):
-        what = "its tensors are shards of several processes (DTensor)"
-    return f"{path}: expected a checkpoint of tensors and plain values, but {what}"
+        but = "its tensors are shards of several processes (DTensor)"
+    return f"{path}: expected {what} of tensors and plain values, but {but}"
 
 
-def check(file: IO[bytes], path: Path) -> None:
+_PUT, _GET = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LONG_BINGET")
+_GROWING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
+
+
+def _effect(operation: pickletools.OpcodeInfo) -> tuple[bool, int, bool, int]:
+    """Return what an opcode does to the stack.
+
+    Does it take all to the last mark; how many it takes below; is the last of these a container that it adds to and
+    leaves there; how many it puts there.
+    """
+    before, grows = operation.stack_before, operation.name in _GROWING
+    marked = pickletools.markobject in before
+    below = before.index(pickletools.markobject) if marked else len(before)
+    return marked, below - grows, grows, len(operation.stack_after)
+
+
+_EFFECTS = {operation.name: _effect(operation) for operation in pickletools.opcodes}
+
+
+def check(file: IO[bytes], path: Path, what: str = "a checkpoint") -> None:
     """Check a pickle's opcodes without loading it, and follow the nesting depth of each object on its stack.
 
     Raises:
@@ -220,30 +293,29 @@ def check(file: IO[bytes], path: Path) -> None:
     mark, depths, memo = -1, list[int](), dict[int, int]()
     try:
         for operation, argument, position in pickletools.genops(file):
-            before = operation.stack_before
-            if operation.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-                index = len(memo) if operation.name == "MEMOIZE" else int(argument or 0)
+            name = operation.name
+            if name in _PUT:
+                index = len(memo) if name == "MEMOIZE" else int(argument or 0)
                 if index > (position or 0):
                     raise InputError(f"{path}: its pickle has memo index {index}, expected at most {position}")
                 memo[index] = depths[-1]
-            elif operation.name in ("GET", "BINGET", "LONG_BINGET"):
+            elif name in _GET:
                 depths.append(memo[int(argument or 0)])
-            elif operation.name == "MARK":
+            elif name == "MARK":
                 depths.append(mark)
             else:
-                inner = []
-                if pickletools.markobject in before:
+                marked, below, grows, put = _EFFECTS[name]
+                deepest = -1
+                if marked:
                     while (depth := depths.pop()) != mark:
-                        inner.append(depth)
-                    before = before[: before.index(pickletools.markobject)]
-                inner += [depths.pop() for _ in before]
-                grows = operation.name in ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
-                container = inner.pop() if grows else 0
-                depth = max(container, 1 + max(inner, default=-1))
+                        deepest = max(deepest, depth)
+                for _ in range(below):
+                    deepest = max(deepest, depths.pop())
+                depth = max(depths.pop(), deepest + 1) if grows else deepest + 1
                 if depth > MAX_NESTING:
                     raise InputError(f"{path}: its pickle nests more than {MAX_NESTING} containers")
-                depths += [depth] * len(operation.stack_after)
+                depths += [depth] * put
     except InputError:
         raise
     except UNREADABLE as error:
-        raise InputError(f"{path}: not readable as a checkpoint, it may be truncated") from error
+        raise InputError(f"{path}: not readable as {what}, it may be truncated") from error

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from imbalance_bench.classifiers.base import CLASSIFIERS, Classifier, LinearClassifier, build
     from imbalance_bench.classifiers.dual_head import DualHeadClassifier
-    from imbalance_bench.classifiers.feature_sampling import BACLClassifier, LOCEClassifier
+    from imbalance_bench.classifiers.feature_sampling import BACLClassifier, H2TClassifier, LOCEClassifier
     from imbalance_bench.classifiers.focal import ReleasedFocalClassifier, SigmoidFocalClassifier
     from imbalance_bench.classifiers.group_softmax import GroupSoftmaxClassifier
     from imbalance_bench.classifiers.groups import balanced_edges, group_edges, groups_by_count
+    from imbalance_bench.classifiers.iif import IIFClassifier, iif_scaled, inverse_image_frequency
+    from imbalance_bench.classifiers.label_smoothing import LOSClassifier
     from imbalance_bench.classifiers.logit_transforms import (
         LogitTransformClassifier,
         LogNClassifier,
@@ -24,7 +26,13 @@ if TYPE_CHECKING:
         logit_adjusted,
     )
     from imbalance_bench.classifiers.ncm import NCMClassifier
-    from imbalance_bench.classifiers.sigmoid import GumbelClassifier, SigmoidClassifier
+    from imbalance_bench.classifiers.score_maps import IsotonicClassifier, RepairClassifier
+    from imbalance_bench.classifiers.sigmoid import (
+        ClassWeightedSigmoidClassifier,
+        GumbelClassifier,
+        SigmoidClassifier,
+        inverse_power_weights,
+    )
     from imbalance_bench.classifiers.sigmoid_losses import (
         ACSLClassifier,
         DropLossClassifier,
@@ -51,6 +59,7 @@ __all__ = [
     "ACSLClassifier",
     "BACLClassifier",
     "BalancedSigmoidClassifier",
+    "ClassWeightedSigmoidClassifier",
     "Classifier",
     "DropLossClassifier",
     "DualHeadClassifier",
@@ -62,12 +71,17 @@ __all__ = [
     "FederatedClassifier",
     "GroupSoftmaxClassifier",
     "GumbelClassifier",
+    "H2TClassifier",
+    "IIFClassifier",
+    "IsotonicClassifier",
     "LOCEClassifier",
+    "LOSClassifier",
     "LinearClassifier",
     "LogNClassifier",
     "LogitTransformClassifier",
     "NCMClassifier",
     "ReleasedFocalClassifier",
+    "RepairClassifier",
     "SeesawClassifier",
     "ShiftedSoftmaxClassifier",
     "SigmoidClassifier",
@@ -83,6 +97,9 @@ __all__ = [
     "generalized_weights",
     "group_edges",
     "groups_by_count",
+    "iif_scaled",
+    "inverse_image_frequency",
+    "inverse_power_weights",
     "ldam_margins",
     "log_counts",
     "log_odds",
@@ -100,8 +117,11 @@ _FAMILIES = (
     "focal",
     "group_softmax",
     "groups",
+    "iif",
+    "label_smoothing",
     "logit_transforms",
     "ncm",
+    "score_maps",
     "sigmoid",
     "sigmoid_losses",
     "softmax",

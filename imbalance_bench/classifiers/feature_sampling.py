@@ -1,4 +1,4 @@
-"""Classifiers that train on drawn features of weak classes in addition to the batch's own RoIs: LOCE and BACL."""
+"""Classifiers that train on drawn features: beside the batch's own RoIs (LOCE and BACL), or fused with them (H2T)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from imbalance_bench.classifiers.base import Reduction
 from imbalance_bench.classifiers.sigmoid_losses import FCBLClassifier
+from imbalance_bench.classifiers.softmax import SoftmaxClassifier
 from imbalance_bench.classifiers.softmax_losses import EquilibriumClassifier
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.processes import rows_of_processes, sum_over_processes
@@ -75,14 +76,16 @@ SURE = 1e4
 
 
 class _FeatureSampling(nn.Module, abc.ABC):
-    """The common part of LOCE and BACL: in training, drawn features are added to the RoIs of the batch.
+    """The common part: in training, features that are drawn from what was seen join those of the batch.
 
-    The features are drawn from what earlier batches and this batch have stored. In the authors' code, each process
-    stores features of 16 boxes drawn around each ground-truth box, and the box regressor, RPN and mask head are trained
-    too. Here the features are those of the foreground RoIs of all processes, and only W and b are trained.
+    The features are drawn from what earlier batches and this batch have stored. In the code of LOCE's and BACL's
+    authors, each process stores features of 16 boxes drawn around each ground-truth box, and the box regressor, RPN and
+    mask head are trained too. Here the features are those of the foreground RoIs of all processes, and only W and b are
+    trained.
     """
 
     num_classes: int
+    weight: nn.Parameter
     _batch: Tensor
 
     @abc.abstractmethod
@@ -96,7 +99,8 @@ class _FeatureSampling(nn.Module, abc.ABC):
     def forward(self, features: Tensor) -> Tensor:
         """Compute (N, K) logits from (N, d) features, and keep the features in training."""
         if self.training:
-            self._batch = features.detach()
+            # Not as an autocast network hands them on: the loss is computed in the precision of the weights.
+            self._batch = features.detach().to(self.weight.dtype)
         logits: Tensor = super().forward(features)
         return logits
 
@@ -110,16 +114,26 @@ class _FeatureSampling(nn.Module, abc.ABC):
             if len(self._batch) != len(labels):
                 raise InputError(f"{len(labels)} labels, but {len(self._batch)} features came last through 'forward'")
             self.remember(self._batch, labels)
-            features, drawn = self.drawn()
-            found, sure = drawn < self.num_classes, logits.new_full((logits.shape[1],), -SURE)
-            sure[-1] = SURE
-            # What is drawn in vain is not left out, for which a GPU would be waited for: surely background, it adds 0.
-            more = torch.where(found[:, None], super().forward(features.to(self._batch)), sure)
-            losses = super().loss(torch.cat([logits, more]), torch.cat([labels, drawn]))  # type: ignore[misc]
-            scale = (len(labels) + len(drawn)) / (len(labels) + found.sum())
+            rows, of_rows, scale = self.trained_rows(logits, labels)
+            losses = super().loss(rows, of_rows)  # type: ignore[misc]
             return {name: scale * value for name, value in losses.items()}
         plain: dict[str, Tensor] = super().loss(logits, labels, reduction)  # type: ignore[misc]
         return plain
+
+    def trained_rows(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Return the logits and labels that are trained, and a factor of their loss; here with drawn features added."""
+        features, drawn = self.drawn()
+        found, sure = drawn < self.num_classes, logits.new_full((logits.shape[1],), -SURE)
+        sure[-1] = SURE
+        # What is drawn in vain is not left out, for which a GPU would be waited for: surely background, it adds 0.
+        more = torch.where(found[:, None], self.logits_of(features), sure)
+        scale = (len(labels) + len(drawn)) / (len(labels) + found.sum())
+        return torch.cat([logits, more]), torch.cat([labels, drawn]), scale
+
+    def logits_of(self, features: Tensor) -> Tensor:
+        """Compute the logits of drawn features, which are not kept as a batch is."""
+        logits: Tensor = super().forward(features.to(self._batch))
+        return logits
 
 
 class LOCEClassifier(_FeatureSampling, EquilibriumClassifier):
@@ -257,3 +271,68 @@ class BACLClassifier(_FeatureSampling, FCBLClassifier):
         self.feature_mean.lerp_(mean.to(self.feature_mean), weight)
         self.feature_variance.lerp_(variance.to(self.feature_variance), weight)
         self.seen |= numbers[:, 0] > 0
+
+
+class H2TClassifier(_FeatureSampling, SoftmaxClassifier):
+    """Head-to-tail fusion (H2T, arXiv 2306.06963): features of drawn classes, with a part taken from the batch's RoIs.
+
+    In training, each foreground RoI of the batch is replaced. A class is drawn uniformly, then a feature of it from the
+    memory; of the d numbers the same random ``floor(rho d)`` are overwritten by those of the RoI, and the label is the
+    drawn class. So one branch is balanced over the classes and lends them the features of the other, which follows the
+    images, mostly of head classes. Background RoIs are trained as they are.
+
+    The authors retrain the last layer of an image classifier, from its trained weights, for 10 epochs on such features
+    alone. They exchange whole feature maps before the mean over places; a number of the mean is then exchanged with its
+    map, as here, but a detector's features have passed fully connected layers. They draw the balanced branch from all
+    images; here it is the most recent features of each class. One pass before training fills the memory.
+
+    Args:
+        num_classes: C.
+        feature_dim: d.
+        rho: share of a feature that is taken from the batch's RoI; .25 in the authors' configurations.
+        queue: greatest number of stored features of a class.
+        cosine: of LinearClassifier.
+
+    Example:
+        >>> classifier = H2TClassifier(num_classes=2, feature_dim=4, rho=0.5)
+        >>> classifier.fit([(torch.ones(4, 4), torch.tensor([0, 0, 1, 2]))])
+        >>> _ = classifier(torch.zeros(3, 4))
+        >>> features, labels = classifier.drawn()
+        >>> features.sum(dim=1), set(labels.tolist()) <= {0, 1}
+        (tensor([2., 2., 2.]), True)
+    """
+
+    def __init__(
+        self, num_classes: int, feature_dim: int, rho: float = 0.25, queue: int = 80, cosine: float | None = None
+    ) -> None:
+        super().__init__(num_classes, feature_dim, cosine=cosine)
+        if not 0 <= rho <= 1:
+            raise ValueError(f"expected rho from 0 to 1, got {rho}")
+        self.rho, self.queue = rho, queue
+        self.memory = FeatureMemory(num_classes, feature_dim, queue)
+
+    def drawn(self) -> tuple[Tensor, Tensor]:
+        """Return fused (features, labels), one for each RoI of the batch."""
+        has_features = (self.memory.filled[:-1] > 0).to(self._batch)
+        # Without any stored feature there is no foreground in the batch either, and nothing of the draw is used.
+        labels = torch.multinomial(has_features + 1e-12, len(self._batch), replacement=True)
+        places = torch.rand(self.feature_dim, device=labels.device).argsort()
+        taken = places < int(self.rho * self.feature_dim)
+        return torch.where(taken, self._batch, self.memory.draw(labels).to(self._batch)), labels
+
+    def remember(self, features: Tensor, labels: Tensor) -> None:
+        """Store the features of a batch in the memory."""
+        self.memory.push(rows_of_processes(features), rows_of_processes(labels))
+
+    def trained_rows(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Return the logits and labels of fused features for foreground RoIs, and those of background as they are."""
+        features, drawn = self.drawn()
+        foreground = labels < self.num_classes
+        rows = torch.where(foreground[:, None], self.logits_of(features), logits)
+        return rows, torch.where(foreground, drawn, labels), 1.0
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fill the memory by one pass over the batches."""
+        for features, labels in batches:
+            self.remember(features, labels)

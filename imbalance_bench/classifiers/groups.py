@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from imbalance_bench.categories import bin_index, tail_bins
+from imbalance_bench.bins import bin_index, tail_bins
 
 
 def group_edges(bin_edges: Sequence[int], groups: int) -> tuple[int, ...]:

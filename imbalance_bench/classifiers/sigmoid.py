@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers.base import LinearClassifier, Reduction
 
 BACKGROUNDS = ("none", "objectness", "own")
@@ -156,3 +159,58 @@ class GumbelClassifier(SigmoidClassifier):
     def probabilities(self, logits: Tensor) -> Tensor:
         """(N, K), in single precision: in half, all above 8.4 would be 1."""
         return torch.exp(-torch.exp(-logits.float()))
+
+
+def inverse_power_weights(counts: Sequence[int] | np.ndarray, power: float = 1.0) -> list[float]:
+    """Return C weights ``(1 / n_c)^power``, divided by their mean; a count of 0 is taken as 1.
+
+    Args:
+        counts: n_c, train instances of each class.
+        power: 0 gives equal weights, 1 those of inverse frequency.
+    """
+    weights = np.maximum(np.asarray(counts, dtype=np.float64), 1) ** -power
+    of_mean_one: list[float] = (weights / weights.mean()).tolist()
+    return of_mean_one
+
+
+class ClassWeightedSigmoidClassifier(SigmoidClassifier):
+    """Sigmoids whose loss terms have a weight for each class: the setting ``cls_pw`` of Ultralytics' YOLO.
+
+    The weight of a class multiplies its terms in all RoIs, those that raise its logit and those that lower it. So a
+    rare class is trained with a higher learning rate, as it were, and the balance of its positives and negatives stays.
+    Ultralytics divides by the sum of its soft targets; here the loss is a mean over RoIs, as of the other sigmoids.
+
+    Args:
+        num_classes: C.
+        feature_dim: d.
+        term_weights: C.
+        cosine: of LinearClassifier.
+
+    Example:
+        >>> weights = inverse_power_weights([4, 100], power=0.5)
+        >>> classifier = ClassWeightedSigmoidClassifier(num_classes=2, feature_dim=4, term_weights=weights)
+        >>> [round(value, 4) for value in weights]
+        [1.6667, 0.3333]
+        >>> classifier.loss(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
+        {'loss_cls': tensor(0.4426)}
+    """
+
+    term_weight_vector: Tensor
+
+    def __init__(
+        self, num_classes: int, feature_dim: int, term_weights: Sequence[float], cosine: float | None = None
+    ) -> None:
+        super().__init__(num_classes, feature_dim, cosine=cosine)
+        if len(term_weights) != num_classes:
+            raise ValueError(f"expected {num_classes} term weights, got {len(term_weights)}")
+        self.term_weights = [float(weight) for weight in term_weights]
+        self.register_buffer("term_weight_vector", torch.tensor(self.term_weights), persistent=False)
+
+    @classmethod
+    def arguments_from(cls, categories: CategoryTable, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``term_weights``: of inverse frequency."""
+        return {"term_weights": inverse_power_weights(categories.instance_counts)}
+
+    def terms(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Compute the (N, C) binary cross entropies times the weights of their classes."""
+        return self.term_weight_vector.to(logits) * super().terms(logits, target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.classifiers.base import LinearClassifier, Reduction, reduced
+from imbalance_bench.classifiers.base import Classifier, LinearClassifier, Reduction, reduced
 
 
 class SoftmaxClassifier(LinearClassifier):
@@ -66,6 +66,12 @@ class SoftmaxClassifier(LinearClassifier):
     def scores(self, logits: Tensor) -> Tensor:
         """Compute (N, C + 1) softmax probabilities."""
         return logits.softmax(dim=1)
+
+
+def is_linear_softmax(classifier: Classifier) -> TypeGuard[SoftmaxClassifier]:
+    """Return whether a detector's own head computes the same scores from W and b: a linear layer and a softmax."""
+    plain = isinstance(classifier, SoftmaxClassifier) and type(classifier).scores is SoftmaxClassifier.scores
+    return plain and classifier.cosine is None
 
 
 def class_balanced_weights(

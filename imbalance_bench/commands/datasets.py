@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from imbalance_bench.datasets.registry import DataSet
 
+SIZED = ("tiny", "small", "faster-rcnn-r50")
+"""Detectors whose anchors and image sizes are compared with a data set's boxes, one a scale."""
+
 app = typer.Typer(no_args_is_help=True, help="List data sets, draw them, and check those that lie on disk.")
 
 
@@ -42,27 +46,34 @@ def list_datasets(data_dir: DataDirOption = DATA_DIR) -> None:
     rows = [(name, *registry.describe(name, data_dir)) for name in registry.names(data_dir)]
     how = (
         "not drawn yet: drawn when first used; not there: 'datasets prepare NAME --root DIR', nothing is downloaded; "
-        "your own: 'datasets prepare custom ...' ('datasets prepare --help' shows an example)"
+        "your own: 'datasets prepare custom ...', also yolo, voc, roboflow ('datasets prepare --help' shows examples)"
     )
     show(pd.DataFrame(rows, columns=["name", "state", "what"]), f"data sets in {data_dir}", how)
 
 
 @app.command()
 def prepare(
-    name: Annotated[str, typer.Argument(help="Data set ('datasets list' shows them), or 'custom' for your own.")],
+    name: Annotated[
+        str, typer.Argument(help="Data set ('datasets list'); or custom, yolo, voc, roboflow for your own.")
+    ],
     root: Annotated[
-        Path | None, typer.Option("--root", help="Folder of LVIS or COCO, laid out as their sites do.")
+        Path | None,
+        typer.Option("--root", help="Folder of a public data set as its site lays it out; of yours; yolo: data.yaml."),
     ] = None,
     skip_missing: SkipMissingOption = False,
     verify_images: VerifyImagesOption = False,
     bin_edges: Annotated[
-        str | None, typer.Option("--bin-edges", help="Bins by train instances, if not the default, e.g. 10,100,1000.")
+        str | None,
+        typer.Option(
+            "--bin-edges",
+            help="Bins by train instances, e.g. 10,100,1000; custom: else fitted to the counts.",
+        ),
     ] = None,
     targets: Annotated[
         Path | None, typer.Option("--targets", help="coco-lt-simcal: CSV with 'id' or 'name', and 'instance_count'.")
     ] = None,
     seed: SeedOption = 0,
-    own_name: Annotated[str | None, typer.Option("--name", help="custom: name to give it.")] = None,
+    own_name: Annotated[str | None, typer.Option("--name", help="Your own: name to give it.")] = None,
     train_annotations: Annotated[
         Path | None, typer.Option("--train-annotations", help="custom: COCO or LVIS format.")
     ] = None,
@@ -72,12 +83,16 @@ def prepare(
     stuff_maps: Annotated[
         Path | None, typer.Option("--stuff-maps", help="custom: folder of a PNG a training image, for HTC.")
     ] = None,
+    untrained_in_bins: Annotated[
+        bool, typer.Option("--untrained-in-bins", help="custom: classes without a train instance count to bin 1.")
+    ] = False,
     data_dir: DataDirOption = DATA_DIR,
 ) -> None:
     """Draw an embedded data set, or check one on disk and register it by name.
 
-    Nothing is downloaded. For LVIS and COCO give the folder; COCO-LT is sampled from COCO (--seed). Your own data set
-    needs two annotation files and two image folders; then it is used as '--dataset my-set'.
+    Nothing is downloaded. For LVIS, COCO, Open Images, Objects365 and V3Det give the folder; COCO-LT is sampled from
+    COCO (--seed). Your own data set is two annotation files and two image folders (custom), or a folder in the layout
+    of YOLO, Pascal VOC or Roboflow's COCO export; then it is used as '--dataset my-set'.
 
     Example: imbalance-bench datasets prepare emoji-lt-small
 
@@ -85,38 +100,45 @@ def prepare(
 
     Example: imbalance-bench datasets prepare custom --name my-set --train-annotations train.json
     --val-annotations val.json --train-images images/train --val-images images/val
+
+    Example: imbalance-bench datasets prepare yolo --name my-set --root data.yaml
     """
     from imbalance_bench.datasets import registry
-    from imbalance_bench.datasets.prepared import LAYOUTS, Split, prepare_layout, prepare_splits
+    from imbalance_bench.datasets.formats import FORMATS
+    from imbalance_bench.datasets.layouts import LAYOUTS
+    from imbalance_bench.datasets.prepared import prepare_layout, prepare_splits
+    from imbalance_bench.datasets.split import Split
     from imbalance_bench.runtime.progress import Reporter
 
-    own: dict[str, Any] = {
-        "--name": own_name, "--train-annotations": train_annotations, "--val-annotations": val_annotations,
+    files: dict[str, Any] = {
+        "--train-annotations": train_annotations, "--val-annotations": val_annotations,
         "--train-images": train_images, "--val-images": val_images,
     }  # fmt: skip
     shared: dict[str, Any] = {
         "bin_edges": parse_bin_edges(bin_edges), "skip_missing": skip_missing, "verify_images": verify_images,
         "reporter": Reporter(console),
     }  # fmt: skip
-    if name == "custom":
-        _refuse("custom", {"--root": root, "--targets": targets})
-        absent = [option for option, value in own.items() if value is None]
-        if absent:
-            raise InputError(f"custom needs option '{absent[0]}' too ('datasets prepare --help' shows an example)")
-        name = _checked_name(str(own_name))
-        splits = {
-            "train": Split(own["--train-annotations"], own["--train-images"]),
-            "val": Split(own["--val-annotations"], own["--val-images"]),
-        }
-        shared["stuff_maps"] = stuff_maps
-        record = prepare_splits(name, splits, data_dir / name, what="your own", attribution="", **shared)
+    only_custom = files | {"--stuff-maps": stuff_maps}
+    if name == "custom" or name in FORMATS:
+        own_name = _checked_name(name, own_name)
+        if name == "custom":
+            _refuse(name, {"--root": root, "--targets": targets})
+            _need(name, files)
+            splits = {key: Split(files[f"--{key}-annotations"], files[f"--{key}-images"]) for key in ("train", "val")}
+        else:
+            _refuse(name, only_custom | {"--targets": targets})
+            _need(name, {"--root": root})
+            splits = FORMATS[name](cast(Path, root), shared["reporter"])
+        what = "your own" if name == "custom" else f"your own, from {name}"
+        shared |= {"stuff_maps": stuff_maps, "untrained_in_bins": untrained_in_bins, "fit_bins": True}
+        record = prepare_splits(own_name, splits, data_dir / own_name, what=what, attribution="", **shared)
+        name = own_name
     elif name in LAYOUTS and root is not None:
-        _refuse(name, own | {"--stuff-maps": stuff_maps})
+        _refuse(name, only_custom | {"--name": own_name, "--untrained-in-bins": untrained_in_bins or None})
         record = prepare_layout(name, root, data_dir / name, targets=targets, seed=seed, **shared)
     else:
-        _refuse(
-            name, {**own, "--stuff-maps": stuff_maps, "--root": root, "--targets": targets, "--bin-edges": bin_edges}
-        )
+        others = {"--name": own_name, "--root": root, "--targets": targets, "--bin-edges": bin_edges}
+        _refuse(name, only_custom | others | {"--untrained-in-bins": untrained_in_bins or None})
         record = {}
     _show(registry.prepare(name, data_dir, Reporter(console)), data_dir / name, record)
 
@@ -132,18 +154,33 @@ def _refuse(name: str, options: dict[str, Any]) -> None:
             raise InputError(f"option '{option}' has no use with '{name}' as it stands ('datasets prepare --help')")
 
 
-def _checked_name(name: str) -> str:
-    """Check and return the name of the user's own data set; it becomes the name of a folder.
+def _need(name: str, options: dict[str, Any]) -> None:
+    """Require options of a data set.
 
     Raises:
-        InputError: the name is taken, or holds other characters than letters, digits, dots, dashes and underscores.
+        InputError: one of them is not given.
+    """
+    for option, value in options.items():
+        if value is None:
+            raise InputError(f"{name} needs option '{option}' too ('datasets prepare --help' shows an example)")
+
+
+def _checked_name(given: str, name: str | None) -> str:
+    """Check and return the name of the user's own data set, given as ``custom`` or in a format; it becomes a folder's.
+
+    Raises:
+        InputError: there is none, it is taken, or it holds other characters than letters, digits, dots, dashes and
+            underscores.
     """
     from imbalance_bench.datasets.emoji_profile import PROFILES
-    from imbalance_bench.datasets.prepared import LAYOUTS
+    from imbalance_bench.datasets.formats import FORMATS
+    from imbalance_bench.datasets.layouts import LAYOUTS
 
+    _need(given, {"--name": name})
+    name = str(name)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"option '--name' is '{name}', expected letters, digits, dots, dashes and underscores")
-    if name in PROFILES or name in LAYOUTS or name == "custom":
+    if name in (*PROFILES, *LAYOUTS, *FORMATS, "custom"):
         raise InputError(f"option '--name' is '{name}', which is the name of another data set")
     return name
 
@@ -152,12 +189,15 @@ def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
     """Show the bins of a data set and the findings of its check."""
     import pandas as pd
 
-    from imbalance_bench.categories import bin_names
+    from imbalance_bench.bins import UNTRAINED, bin_names
     from imbalance_bench.runtime.errors import first
 
     frame, edges = _table(dataset, folder)
     rows = []
-    for number, bin_name in enumerate(bin_names(edges), start=1):
+    bins = dict(enumerate(bin_names(edges), start=1))
+    if (frame["bin"] == 0).any():
+        bins[0] = UNTRAINED
+    for number, bin_name in bins.items():
         part = frame[frame["bin"] == number]
         in_val = part["val_instance_count"]
         rows.append((bin_name, len(part), part["instance_count"].sum(), (in_val > 0).sum(), in_val.sum()))
@@ -167,10 +207,48 @@ def _show(dataset: DataSet, folder: Path, record: dict[str, Any]) -> None:
     for split, column in (("train", "instance_count"), ("val", "val_instance_count")):
         notes = list(record.get(split, {}).get("notes", ()))
         if without := frame.loc[frame[column] == 0, "name"].tolist():
-            notes.append(f"{len(without):,} classes without an instance: {first(without, 5)}")
+            classes = "class" if len(without) == 1 else "classes"
+            notes.append(f"{len(without):,} {classes} without an instance: {first(without, 5)}")
         for note in notes:
             say(f"{split}: {note}")
+    if record and dataset.epoch_factor > 1:
+        say(f"train: few images, so schedules of detectors have {dataset.epoch_factor:g} times as many epochs")
+    _show_sizes(dataset)
     say(f"train: {dataset.train_annotations}\nval:   {dataset.val_annotations}")
+
+
+def _show_sizes(dataset: DataSet) -> None:
+    """Show the sizes of the training boxes, and whose anchors and image size do not suit them."""
+    import numpy as np
+    import pandas as pd
+
+    from imbalance_bench.categories import read_json
+    from imbalance_bench.datasets.box_sizes import SMALL_SIDE, fit, sizes
+
+    boxes, images = sizes(read_json(dataset.train_annotations))
+    if not len(boxes):
+        return
+    low, middle, high = np.quantile(np.sqrt(boxes.prod(axis=1)), (0.05, 0.5, 0.95))
+    widths, heights = np.median(images, axis=0)
+    say(
+        f"train: boxes of {low:.0f} to {high:.0f} pixels (square root of the area, 5 to 95 %), median {middle:.0f}, "
+        f"in images of {widths:.0f} x {heights:.0f} (median)"
+    )
+    if find_spec("mmdet") is None:
+        return
+    from imbalance_bench.detectors.mmdet import catalogue
+    from imbalance_bench.detectors.mmdet.anchors import anchor_sizes, resize_factors
+
+    rows, warnings = [], []
+    for name in SIZED:
+        detector = catalogue.get(name)
+        found = fit(boxes * resize_factors(detector, images)[:, None], anchor_sizes(detector))
+        rows.append((name, f"{found.side:.0f}", f"{found.no_anchor:.1%}", f"{found.small:.1%}"))
+        warnings += found.warnings(name)
+    columns = ["detector", "median box, pixels", "boxes without an anchor", f"boxes below {SMALL_SIDE} pixels"]
+    show(pd.DataFrame(rows, columns=columns), "training boxes at the size of a detector's images")
+    for warning in warnings:
+        say(warning, style="yellow")
 
 
 def _table(dataset: DataSet, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...]]:

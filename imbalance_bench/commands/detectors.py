@@ -48,7 +48,7 @@ def list_detectors() -> None:
         for detector in DETECTORS.values()
     ]
     boxes = ", ".join(f"{name} ({text})" for name, (_, text) in BOXES.items())
-    caption = "tiny: for drawn images, minutes on a CPU; paper: mmdet's shipped models"
+    caption = "tiny: for drawn images, minutes on a CPU; small: for photographs, an hour; paper: mmdet's shipped models"
     show(pd.DataFrame(rows), "detectors", f"{caption}. Other box regressors: NAME-boxes= {boxes}")
 
 
@@ -151,7 +151,7 @@ def pretrain(
     from imbalance_bench.detectors.mmdet import shipped
     from imbalance_bench.experiments.benchmark import BASELINE, Benchmark
 
-    folder = Benchmark(on, work_dir, precision=precision, from_scratch=True).run(BASELINE)
+    folder = Benchmark(on, work_dir, precision=precision).run(BASELINE)
     say(f"{folder.checkpoint}: AP {folder.record()['metrics']['mAP']:.3f} on {PRETRAINING}")
     if output is not None:
         shipped.write(folder.verified(folder.checkpoint), folder.record(), output)

@@ -71,7 +71,8 @@ def doctor(data_dir: DataDirOption = DATA_DIR, work_dir: WorkDirOption = WORK_DI
     findings: list[Finding] = []
     with console.status("looking"):
         for check in (
-            _python, _packages, _same_names, *([_torch, _threads, _devices, _operators] if _trains() else []), _memory,
+            _python, _packages, _same_names, *([_torch, _threads, _devices] if _extra() else []),
+            *([_operators] if _extra() == "mmdet" else []), _memory,
             lambda: _disk("data", data_dir, DATA_NEED), lambda: _disk("runs", work_dir, WORK_NEED),
             lambda: _locks(work_dir), _optional,
         ):  # fmt: skip
@@ -96,9 +97,10 @@ def _python() -> Iterator[Finding]:
     yield Finding("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
 
 
-def _trains() -> bool:
-    """Return whether any package of the extra for training is installed."""
-    return any(find_spec(name) is not None for name in EXTRAS["mmdet"])
+def _extra() -> str:
+    """Return the extra of which a package is installed: torchvision's alone, or mmdet's; empty if there is none."""
+    there = {name for name in EXTRAS["mmdet"] if find_spec(name) is not None}
+    return "" if not there else "torchvision" if there <= set(EXTRAS["torchvision"]) else "mmdet"
 
 
 def _packages() -> Iterator[Finding]:
@@ -112,7 +114,7 @@ def _packages() -> Iterator[Finding]:
         yield Finding("imbalance-bench", "not installed", "look", advice)
         return
     yield Finding("imbalance-bench", metadata.version("imbalance-bench"))
-    extra = "mmdet" if _trains() else ""
+    extra = _extra()
     for requirement in requirements:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
             continue

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imbalance_bench.bins import UNTRAINED
 from imbalance_bench.commands.options import (
     DATA_DIR,
     DATASET,
@@ -40,11 +43,13 @@ AP_CAPTION = "95 % over classes: interval of AP where the classes of a group are
 PathArgument = Annotated[
     Path,
     typer.Argument(
-        help="A checkpoint (.pth), a run folder, or detections: .npz, or COCO results (.json, also packed as .gz)."
+        help="A checkpoint (.pth), a run folder, or detections: COCO results or files of ultralytics, mmdet, "
+        "detectron2, torchvision, transformers, RF-DETR, supervision or FiftyOne (.json, .jsonl, .pkl, .pth), or a "
+        "table (.csv, .parquet)."
     ),
 ]
 AnnotationsOption = Annotated[
-    Path | None, typer.Option("--annotations", help="Validation annotations, if not the data set's.")
+    Path | None, typer.Option("--val-annotations", help="Validation annotations, if not the data set's.")
 ]
 TrainAnnotationsOption = Annotated[
     Path | None, typer.Option("--train-annotations", help="Where bins are counted, if not the data set's.")
@@ -85,8 +90,8 @@ def evaluate(
     categories = truth.categories
     frame = detection.evaluate(found, truth, evaluator=evaluator)  # type: ignore[arg-type]
     table = categories.frame(background=True).join(frame).reindex(columns=per_category.COLUMNS)
-    bins = f"bins by train instances: {', '.join(categories.bin_names)}"
-    show_groups(ap_by_bin(table), f"AP of {path} ({iou_type}, {evaluator}), percent", f"{AP_CAPTION}; {bins}")
+    caption = f"{AP_CAPTION}; {categories.bins_line}"
+    show_groups(ap_by_bin(table), f"AP of {path} ({iou_type}, {evaluator}), percent", caption)
     show_protocol(truth, found)
     _write(categories.frame().join(frame), output)
 
@@ -185,7 +190,7 @@ def oracles(
     show(
         cells,
         f"{method} on {dataset}: AP, percent",
-        f"bins by train instances: {', '.join(on.categories.bin_names)}",
+        on.categories.bins_line,
     )
     show_protocol(on.ground_truth)
     _write(frame, output)
@@ -205,40 +210,79 @@ def _given(
 
     The file is checked before the data set is prepared, which may take long, and annotations before a model is run.
     """
-    if (annotations is None) != (train_annotations is None):
-        raise InputError("options '--annotations' and '--train-annotations' go together")
-    from imbalance_bench.categories import CategoryTable
-    from imbalance_bench.datasets import registry
-    from imbalance_bench.evaluation import detections
-    from imbalance_bench.evaluation.ground_truth import GroundTruth
-    from imbalance_bench.experiments.run_folder import RunFolder
-    from imbalance_bench.runtime.progress import Reporter
+    check_pair(annotations, train_annotations)
+    from imbalance_bench.evaluation import result_files
 
-    parsed = None
-    if path.is_dir():
-        # A run knows what it was evaluated on.
-        run = RunFolder(path)
-        dataset = run.record()["settings"]["dataset"]
-        run.verified(run.detections)
-    if path.suffix == ".pth":
+    parsed, own = None, None
+    if path.suffix == ".pth" and path.is_file() and not result_files.is_results(path):
         _check_checkpoint(path)
     else:
-        parsed = detections.parse(path)
+        parsed, own = parse(path)
+    truth = ground_truth(own or dataset, annotations, train_annotations, data_dir, iou_type)
+    if parsed is None:
+        return _measure(path, dataset, detector, device, data_dir)[2], truth
+    return checked(parsed, truth, path), truth
+
+
+def parse(path: Path) -> tuple[Callable[[GroundTruth], Detections], str | None]:
+    """Read the detections of a run or a file, before data are prepared for them, and the data set of a run.
+
+    Raises:
+        InputError: not a run that is whole, nor a file of detections.
+    """
+    from imbalance_bench.evaluation import result_files
+    from imbalance_bench.experiments.run_folder import RunFolder
+
+    if not path.is_dir():
+        return result_files.parse(path), None
+    run = RunFolder(path)
+    dataset = run.record()["settings"]["dataset"]
+    run.verified(run.detections)
+    return result_files.parse(path), dataset
+
+
+def ground_truth(
+    dataset: str, annotations: Path | None, train_annotations: Path | None, data_dir: Path, iou_type: IouType = "bbox"
+) -> GroundTruth:
+    """Return the ground truth of a data set, or of annotation files if they are given.
+
+    Raises:
+        InputError: one of the files alone, or bad annotations.
+    """
+    from imbalance_bench.categories import CategoryTable
+    from imbalance_bench.datasets import registry
+    from imbalance_bench.evaluation.ground_truth import GroundTruth
+    from imbalance_bench.runtime.progress import Reporter
+
     if annotations is not None and train_annotations is not None:
         categories = CategoryTable.from_annotations(train_annotations)
-        truth = GroundTruth.read(annotations, categories, iou_type=iou_type)
-    else:
-        data = registry.prepare(dataset, data_dir, Reporter(console))
-        categories = data.categories()
-        truth = GroundTruth.read(data.val_annotations, categories, lvis_style=data.lvis_style, iou_type=iou_type)
-    if parsed is not None:
-        found = parsed(categories)
-        try:
-            truth.check(found)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        return found, truth
-    return _measure(path, dataset, detector, device, data_dir)[2], truth
+        return GroundTruth.read(annotations, categories, iou_type=iou_type)
+    data = registry.prepare(dataset, data_dir, Reporter(console))
+    return GroundTruth.read(data.val_annotations, data.categories(), lvis_style=data.lvis_style, iou_type=iou_type)
+
+
+def check_pair(annotations: Path | None, train_annotations: Path | None) -> None:
+    """Check that both annotation files are given, or none.
+
+    Raises:
+        InputError: one is given alone.
+    """
+    if (annotations is None) != (train_annotations is None):
+        raise InputError("options '--val-annotations' and '--train-annotations' go together")
+
+
+def checked(parsed: Callable[[GroundTruth], Detections], truth: GroundTruth, path: Path) -> Detections:
+    """Return parsed detections with the classes of a ground truth.
+
+    Raises:
+        InputError: they do not fit it.
+    """
+    found = parsed(truth)
+    try:
+        truth.check(found)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return found
 
 
 def _measure(
@@ -258,12 +302,12 @@ def _check_checkpoint(path: Path) -> None:
         InputError: the file is not a detector's checkpoint.
     """
     from imbalance_bench.checkpoints import own as checkpoints
-    from imbalance_bench.evaluation.detections import EXPECTED
+    from imbalance_bench.evaluation.result_files import EXPECTED
 
     try:
         checkpoints.classifiers_of(checkpoints.load(path), path)
     except InputError as error:
-        raise InputError(f"{error}; a .pth must be a checkpoint, detections come as {EXPECTED}") from error
+        raise InputError(f"{error}; a .pth must be a checkpoint or detections, which come as {EXPECTED}") from error
 
 
 def _overlaps(path: Path, device: str, data_dir: Path) -> np.ndarray | None:
@@ -298,6 +342,7 @@ def show_groups(frame: pd.DataFrame, title: str, caption: str | None = None) -> 
 
     if "classes_low" in frame:
         frame = limits(frame, "classes")
+    frame = frame.rename(index=lambda group: UNTRAINED if re.fullmatch("[A-Za-z]+0", group) else group)
     fractions = [column for column in frame if frame[column].dtype == float]
     show(frame.assign(**{column: frame[column].map(percent) for column in fractions}).reset_index(), title, caption)
 

@@ -29,7 +29,7 @@ def groups(
         Path | None, typer.Option("--counts", help="A CSV with column instance_count, in the place of a data set.")
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option("--annotations", help="Or training annotations, COCO or LVIS format.")
+        Path | None, typer.Option("--train-annotations", help="Or training annotations, COCO or LVIS format.")
     ] = None,
     dataset: DatasetOption = DATASET,
     data_dir: DataDirOption = DATA_DIR,
@@ -50,7 +50,7 @@ def groups(
     from imbalance_bench.methods.paper_rows import group_bounds
 
     if counts is not None and annotations is not None:
-        raise InputError("options '--counts' and '--annotations': expected one of them")
+        raise InputError("options '--counts' and '--train-annotations': expected one of them")
     if counts is not None:
         categories = CategoryTable.from_counts(counts)
     elif annotations is not None:

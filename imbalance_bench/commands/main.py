@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+import imbalance_bench
 from imbalance_bench.commands import (
     compare,
     datasets,
@@ -20,7 +21,7 @@ from imbalance_bench.commands import (
     runs,
     weight_norms,
 )
-from imbalance_bench.commands.options import console, errors
+from imbalance_bench.commands.options import console, errors, say
 from imbalance_bench.runtime.errors import InputError, MissingDependency, naming_extras
 from imbalance_bench.runtime.files import disk_problem
 from imbalance_bench.runtime.signals import Stopped, stoppable
@@ -53,9 +54,18 @@ app.command(rich_help_panel="Experiments")(run_folders.export)
 app.command(rich_help_panel="This machine")(doctor.doctor)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"imbalance-bench {imbalance_bench.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line).")] = (
+        False
+    ),
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_version)] = (
         False
     ),
 ) -> None:
@@ -81,7 +91,7 @@ def main() -> None:
         bad_input, line = isinstance(error, InputError | MissingDependency), str(error)
         if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError) and error.filename:
             bad_input = True  # a path on the line is a file where a folder is expected, or the other way round
-            line = f"{error.filename}: {error.strerror}"
+            line = f"{error.filename2 or error.filename}: {error.strerror}"
         if not bad_input:
             line = disk_problem(error) or f"{type(error).__name__}: {error} (--debug shows where)"
         errors.print(Text.assemble(("error:", "red"), " ", " ".join(line.split())), soft_wrap=True)

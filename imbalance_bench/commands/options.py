@@ -62,15 +62,21 @@ BatchSizeOption = Annotated[
 ]
 PrecisionOption = Annotated[
     str,
-    typer.Option("--precision", help="Of end-to-end training: auto (fp16 on a GPU, else fp32), fp32, bf16 or fp16."),
+    typer.Option(
+        "--precision", help="Of end-to-end training: fp32, bf16, fp16, or auto, the fastest that the device multiplies."
+    ),
 ]
 PretrainedOption = Annotated[
     Path | None,
     typer.Option("--pretrained", help="Checkpoint of a detector (COCO's, say) to start from."),
 ]
+BackboneWeightsOption = Annotated[
+    Path | None,
+    typer.Option("--backbone-weights", help="torchvision's ImageNet weights of the backbone to start from."),
+]
 FromScratchOption = Annotated[
     bool,
-    typer.Option("--from-scratch", help="Start from random weights, not from a detector of other embedded classes."),
+    typer.Option("--from-scratch", help="Start from random weights, whatever others are there."),
 ]
 LauncherOption = Annotated[
     str, typer.Option("--launcher", help="What started this process as one of several: pytorch (torchrun), slurm, mpi.")
@@ -144,7 +150,7 @@ def parse_bin_edges(text: str | None) -> tuple[int, ...] | None:
     Raises:
         InputError: the text is not a list of whole numbers that ascend from 1.
     """
-    from imbalance_bench.categories import parse_edges
+    from imbalance_bench.bins import parse_edges
 
     if text is None:
         return None
@@ -178,13 +184,17 @@ def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
     """Show a DataFrame as a table on the console; cells are plain text or rich ``Text``, numbers are right-aligned.
 
     Nothing is cut: text wraps between words; numbers and the first column do not wrap. On a terminal, columns that do
-    not fit are left out, the last ones first, and named below the table; a pipe or a file gets all columns.
+    not fit are left out, the last ones first, and named below the table. A pipe or a file gets all columns with tabs
+    between them, and title and caption as lines that start with ``#``.
     """
     columns = [_Column(str(name), frame.iloc[:, place], place == 0) for place, name in enumerate(frame.columns)]
+    if not console.is_terminal:
+        _write_tsv(columns, title, caption)
+        return
     kept = len(columns)
-    while console.is_terminal and kept > 1 and _width(columns[:kept]) > console.width:
+    while kept > 1 and _width(columns[:kept]) > console.width:
         kept -= 1
-    spare = console.width - _width(columns[:kept]) if console.is_terminal else sys.maxsize
+    spare = console.width - _width(columns[:kept])
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=0)
     for column in columns[:kept]:
         extra = min(max(spare, 0), column.natural - column.least)
@@ -201,6 +211,17 @@ def show(frame: pd.DataFrame, title: str, caption: str | None = None) -> None:
     if kept < len(columns):
         left = ", ".join(column.name for column in columns[kept:])
         say(f"left out at {console.width} columns: {left} (a wider terminal, or a pipe, shows them)", style="dim")
+
+
+def _write_tsv(columns: Sequence[_Column], title: str, caption: str | None) -> None:
+    """Write a table as tab-separated values; rich would expand the tabs."""
+    if console.quiet:
+        return
+    heads = [" ".join(column.name.split()) for column in columns]
+    rows = zip(*([" ".join(cell.plain.split()) for cell in column.cells] for column in columns), strict=True)
+    remarks = [f"# {' '.join(text.split())}" for text in (title, caption) if text]
+    lines = [remarks[0], *("\t".join(cells) for cells in (heads, *rows)), *remarks[1:], ""]
+    console.file.write("\n".join(lines) + "\n")
 
 
 class _Column:

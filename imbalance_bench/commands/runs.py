@@ -12,6 +12,7 @@ from imbalance_bench.commands.options import (
     DATASET,
     DETECTOR,
     WORK_DIR,
+    BackboneWeightsOption,
     BatchSizeOption,
     CurveOption,
     DataDirOption,
@@ -55,12 +56,12 @@ def methods(output: OutputOption = None) -> None:
             "from": method.starts_from,
             "variants": ", ".join(method.variants),
             "year": method.year,
-            "arXiv": method.source,
+            "arXiv": method.source if method.is_on_arxiv else "-",
         }
         for method in METHODS.values()
     ]
     frame = pd.DataFrame(rows)
-    address = "https://arxiv.org/abs/" + frame["arXiv"]
+    address = [method.address for method in METHODS.values()]
     links = [Text(number, style=f"link {url}") for number, url in zip(frame["arXiv"], address, strict=True)]
     first = ["name", "variants"]  # what is typed
     shown = frame.assign(arXiv=links)[first + [column for column in frame if column not in first]]
@@ -85,6 +86,7 @@ def run_baseline(
     batch_size: BatchSizeOption = None,
     precision: PrecisionOption = "auto",
     pretrained: PretrainedOption = None,
+    backbone_weights: BackboneWeightsOption = None,
     from_scratch: FromScratchOption = False,
     track: TrackOption = None,
     curve: CurveOption = False,
@@ -120,6 +122,7 @@ def run_baseline(
             batch_size=batch_size,
             precision=precision,
             pretrained=pretrained,
+            backbone_weights=backbone_weights,
             from_scratch=from_scratch,
             track=track,
             curve=curve,
@@ -131,8 +134,7 @@ def run_baseline(
     from imbalance_bench.evaluation.views import accuracy_by_bin, ap_by_bin
 
     table, title = folder.verified(folder.per_category), f"{run} on {dataset}"
-    bins = f"bins by train instances: {', '.join(on.categories.bin_names)}"
     show_groups(ap_by_bin(table), f"{title}: average precision, percent", AP_CAPTION)
-    show_groups(accuracy_by_bin(table), f"{title}: proposal accuracy, percent", bins)
+    show_groups(accuracy_by_bin(table), f"{title}: proposal accuracy, percent", on.categories.bins_line)
     show_protocol(on.ground_truth)
     say(f"run folder: {folder.path}")

@@ -27,7 +27,8 @@ def weight_norms(
         ),
     ],
     annotations: Annotated[
-        Path | None, typer.Option("--annotations", help="Training annotations it was trained on (COCO or LVIS format).")
+        Path | None,
+        typer.Option("--train-annotations", help="Training annotations it was trained on (COCO or LVIS format)."),
     ] = None,
     counts: Annotated[
         Path | None, typer.Option("--counts", help="Or a CSV with a row a category: instance_count; id, name, ...")
@@ -50,7 +51,7 @@ def weight_norms(
 
     For a finished run, Logits Magnitude and Regularized Standard Deviation of its logits are shown too.
 
-    Example: imbalance-bench weight-norms ckpt.pth --annotations lvis_v1_train.json -o norms.csv --figure norms.png
+    Example: imbalance-bench weight-norms ckpt.pth --train-annotations train.json -o norms.csv --figure norms.png
     """
     if figure is not None:
         image_path(figure, "--figure")
@@ -70,7 +71,7 @@ def weight_norms(
     content = read(checkpoint)
     categories = training_categories(content, annotations, counts)
     if categories is None and figure is not None:
-        raise InputError(f"{checkpoint}: it carries no categories, '--figure' needs --annotations or --counts")
+        raise InputError(f"{checkpoint}: it carries no categories, '--figure' needs --train-annotations or --counts")
     found = foreign_classifiers.find(content, categories, key, background, label_order)
     for classifier in found:
         say(f"{classifier.tensor}: {_description(classifier)}")
@@ -81,15 +82,15 @@ def weight_norms(
     if categories is None:
         frames = {c.stage: analysis.row_norms(c.weights, c.biases) for c in found}
         caption = (
-            "No bins and no correlation without train instances: name --annotations or --counts. Every row was taken "
-            "for a class; helper rows (BAGS, SeesawLoss) are told apart by the number of categories."
+            "No bins and no correlation without train instances: name --train-annotations or --counts. Every row was "
+            "taken for a class; helper rows (BAGS, SeesawLoss) are told apart by the number of categories."
         )
         show(analysis.norm_summary(frames).reset_index().round(3), f"weight norms of {checkpoint}", caption)
     else:
         frames = {c.stage: analysis.weight_norms(c.weights, c.biases, categories) for c in found}
         for stage, frame in frames.items():
             title = f"weight norms of {checkpoint}" + (f", {stage}" if len(frames) > 1 else "")
-            caption = f"bins by train instances: {', '.join(categories.bin_names)}"
+            caption = categories.bins_line
             show(analysis.norms_by_bin(frame).reset_index().round(3), title, caption)
             correlation = analysis.correlation_text(frame)
             say(f"Spearman correlation of norm and train instances: {correlation}")
@@ -119,7 +120,7 @@ def training_categories(checkpoint: Checkpoint, annotations: Path | None, counts
     from imbalance_bench.checkpoints import own as checkpoints
 
     if annotations is not None and counts is not None:
-        raise InputError("options '--annotations' and '--counts' say the same, expected one of them")
+        raise InputError("options '--train-annotations' and '--counts' say the same, expected one of them")
     if annotations is not None:
         return CategoryTable.from_annotations(annotations)
     if counts is not None:

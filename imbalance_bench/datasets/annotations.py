@@ -1,134 +1,89 @@
-"""An mmdet data set for COCO- or LVIS-format annotations; labels come from the CategoryTable alone."""
+"""The images and boxes of a COCO- or LVIS-format file, as detectors read them; labels are the CategoryTable's."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmdet.datasets.base_det_dataset import BaseDetDataset
-from mmdet.registry import DATASETS
-from mmengine.dataset import BaseDataset
-from mmengine.registry import init_default_scope
 
 from imbalance_bench.categories import read_json
 from imbalance_bench.datasets.coco_format import image_path, missing_files, stuff_map_path
 from imbalance_bench.runtime.errors import InputError
 
 
-@DATASETS.register_module()
-class AnnotationDataset(BaseDetDataset):
-    """The images and boxes of a COCO- or LVIS-format file, with labels by ascending category id.
-
-    Args:
-        category_ids: C ids; label j is ``category_ids[j]``.
-        keep_labels: annotations of other labels are dropped (finetune-tail); None keeps all.
-        kwargs: of mmdet's BaseDetDataset; ``filter_cfg=dict(filter_empty_gt=True)`` drops images without a box.
-    """
-
-    def __init__(self, category_ids: Sequence[int], keep_labels: Sequence[int] | None = None, **kwargs: Any) -> None:
-        self.label_of_id = {int(category_id): label for label, category_id in enumerate(category_ids)}
-        self.keep_labels = None if keep_labels is None else set(keep_labels)
-        super().__init__(**kwargs)
-
-    def load_data_list(self) -> list[dict[str, Any]]:
-        """Return one record for each image, in the order of image ids."""
-        content = read_json(self.ann_file)
-        boxes: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in content["annotations"]:
-            label = self.label_of_id.get(annotation["category_id"])
-            if label is None or (self.keep_labels is not None and label not in self.keep_labels):
-                continue
-            x, y, w, h = annotation["bbox"]
-            if w <= 0 or h <= 0:
-                continue
-            instance = {
-                "bbox": [x, y, x + w, y + h],
-                "bbox_label": label,
-                "ignore_flag": int(bool(annotation.get("iscrowd", 0))),
-            }
-            if annotation.get("segmentation"):
-                instance["mask"] = annotation["segmentation"]
-            boxes[annotation["image_id"]].append(instance)
-        return [
-            {
-                "img_id": image["id"],
-                # An absolute path is taken as it is, as everywhere.
-                "img_path": os.path.join(self.data_prefix["img_path"], image_path(image, self.ann_file)),
-                "height": image["height"],
-                "width": image["width"],
-                "instances": boxes[image["id"]],
-                **self._stuff_map(image),
-            }
-            for image in sorted(content["images"], key=lambda image: image["id"])
-        ]
-
-    def _stuff_map(self, image: Mapping[str, Any]) -> dict[str, str]:
-        """Return the path of an image's stuff map: a PNG file with the image's name."""
-        folder = self.data_prefix.get("seg_map_path")
-        return {} if folder is None else {"seg_map_path": f"{folder}/{stuff_map_path(image, self.ann_file)}"}
-
-    def filter_data(self) -> list[dict[str, Any]]:
-        """Return the records, without images that have no box if the configuration asks for it (training only)."""
-        if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
-            return self.data_list
-        return [record for record in self.data_list if record["instances"]]
-
-    def get_cat_ids(self, idx: int) -> list[int]:
-        """Return the labels in image ``idx`` without crowd regions (mmengine's class-balanced wrapper needs them)."""
-        instances = self.get_data_info(idx)["instances"]
-        return sorted({instance["bbox_label"] for instance in instances if not instance["ignore_flag"]})
-
-
-def image_labels(dataset: BaseDataset) -> list[np.ndarray]:
-    """Return the distinct labels of each image of a data set, in ascending order."""
-    return [np.array(dataset.get_cat_ids(index), dtype=np.int64) for index in range(len(dataset))]
-
-
-def build_dataset(
+def image_records(
     annotations: str | Path,
     images: str | Path,
     category_ids: Sequence[int] | np.ndarray,
-    pipeline: Sequence[Mapping[str, Any]],
     *,
-    training: bool,
-    keep_labels: Sequence[int] | None = None,
+    keep_labels: Iterable[int] | None = None,
     stuff_maps: str | Path | None = None,
-) -> AnnotationDataset:
-    """Build an mmdet data set from an annotation file and an image folder.
+) -> list[dict[str, Any]]:
+    """Return one record for each image, in the order of image ids.
+
+    A box without width or height is left out; a crowd region has the ``ignore_flag`` 1.
 
     Args:
         annotations: COCO or LVIS format.
         images: folder that the file's image names are relative to.
-        category_ids: C ids in label order.
-        pipeline: mmdet transforms.
-        training: drop images without a box.
-        keep_labels: drop annotations of other labels.
+        category_ids: C ids; label j is ``category_ids[j]``, other annotations are left out.
+        keep_labels: annotations of other labels are left out; None keeps all.
         stuff_maps: folder of the stuff maps, PNG files with the images' names.
 
-    Raises:
-        InputError: there is no image to train on, or images or stuff maps are missing.
+    Returns:
+        Records in mmdet's words: ``img_id``, ``img_path``, ``height``, ``width``, ``instances`` (of ``bbox`` in xyxy,
+        ``bbox_label``, ``ignore_flag``, and ``mask`` where there is one), and ``seg_map_path`` with stuff maps.
     """
-    init_default_scope("mmdet")
-    dataset = AnnotationDataset(
-        category_ids=[int(category_id) for category_id in category_ids],
-        keep_labels=keep_labels,
-        ann_file=str(annotations),
-        data_prefix={"img_path": str(images), **({"seg_map_path": str(stuff_maps)} if stuff_maps else {})},
-        pipeline=list(pipeline),
-        filter_cfg={"filter_empty_gt": True},
-        test_mode=not training,
-        # Images are small beside their records' serialisation, and a data set lives in one process.
-        serialize_data=False,
-    )
-    records = dataset.data_list
+    content = read_json(annotations)
+    label_of_id = {int(category_id): label for label, category_id in enumerate(category_ids)}
+    kept = None if keep_labels is None else set(keep_labels)
+    boxes: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in content["annotations"]:
+        label = label_of_id.get(annotation["category_id"])
+        if label is None or (kept is not None and label not in kept):
+            continue
+        x, y, w, h = annotation["bbox"]
+        if w <= 0 or h <= 0:
+            continue
+        instance = {
+            "bbox": [x, y, x + w, y + h],
+            "bbox_label": label,
+            "ignore_flag": int(bool(annotation.get("iscrowd", 0))),
+        }
+        if annotation.get("segmentation"):
+            instance["mask"] = annotation["segmentation"]
+        boxes[annotation["image_id"]].append(instance)
+    return [
+        {
+            "img_id": image["id"],
+            # An absolute path is taken as it is, as everywhere.
+            "img_path": os.path.join(images, image_path(image, str(annotations))),
+            "height": image["height"],
+            "width": image["width"],
+            "instances": boxes[image["id"]],
+            **(
+                {}
+                if stuff_maps is None
+                else {"seg_map_path": f"{stuff_maps}/{stuff_map_path(image, str(annotations))}"}
+            ),
+        }
+        for image in sorted(content["images"], key=lambda image: image["id"])
+    ]
+
+
+def check_records(records: Sequence[dict[str, Any]], annotations: str | Path) -> None:
+    """Check that there is an image, and that images and stuff maps exist.
+
+    Raises:
+        InputError: what is missing.
+    """
     if not records:
         raise InputError(f"{annotations}: field 'annotations' leaves no image with a box, expected at least one")
     for field, what in (("img_path", "images"), ("seg_map_path", "stuff maps")):
         files = [record[field] for record in records if field in record]
         if missing := missing_files(files, Path(), f"{what} of {annotations}"):
             raise InputError(f"{missing}; 'datasets prepare' can leave images out with --skip-missing")
-    return dataset

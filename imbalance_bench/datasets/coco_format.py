@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imbalance_bench.categories import are_bin_edges, field_of, is_object, read_json
+from imbalance_bench.bins import are_bin_edges, fitting_edges
+from imbalance_bench.categories import CategoryTable, field_of, is_object, read_json
+from imbalance_bench.datasets.placeholder import described, placeholder_of
 from imbalance_bench.runtime import json_values
 from imbalance_bench.runtime.errors import InputError, first
 
@@ -172,6 +174,26 @@ def check(content: Mapping[str, Any], source: str, masks: bool = False) -> Findi
     )
 
 
+def with_fitting_bins(
+    table: CategoryTable, content: Mapping[str, Any], asked: Sequence[int] | None
+) -> tuple[CategoryTable, list[str]]:
+    """Give a category table bins that fit its counts, unless the edges are asked for or the file states them.
+
+    Args:
+        table: categories of the training annotations.
+        content: the training annotations, whose ``info.bin_edges`` states edges.
+        asked: edges that were asked for.
+
+    Returns:
+        The table, and a remark if edges were chosen.
+    """
+    info = content.get("info")
+    if asked or (isinstance(info, Mapping) and info.get("bin_edges")):
+        return table, []
+    edges, note = fitting_edges(table.instance_counts)
+    return replace(table, bin_edges=edges), [note] if note else []
+
+
 def objects(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the annotations that are trained on and counted: boxes with an area that are not crowd regions."""
     return [annotation for annotation in content["annotations"] if is_object(annotation)]
@@ -186,7 +208,6 @@ def reaches_beyond(box: Sequence[float], height: int, width: int) -> bool:
 def _odd_categories(content: Mapping[str, Any]) -> list[str]:
     """Describe what is unusual but harmless about ids and names of categories, one line each."""
     named = {category["id"]: category["name"] for category in content["categories"]}
-    used = {annotation["category_id"] for annotation in content["annotations"]}
     lines = [f"a category has the id 0: {first([named[0]])}"] if 0 in named else []
     same: dict[str, list[int]] = {}
     for category_id, name in named.items():
@@ -202,14 +223,8 @@ def _odd_categories(content: Mapping[str, Any]) -> list[str]:
         ],
     }
     lines += [f"{len(ids)} categories {what}: ids {first(ids)}" for what, ids in odd.items() if ids]
-    parents = {c.get("supercategory") for c in content["categories"] if isinstance(c.get("supercategory"), str)}
-    for category in content["categories"]:
-        placeholder = category.get("supercategory") == "none" and category["name"] in parents
-        if category["id"] == 0 and placeholder and 0 not in used:
-            lines.append(
-                f"1 category is Roboflow's placeholder: {first([category['name']])}, the others' supercategory, has "
-                "the id 0 and no instance; it stays a class, unless both files leave it out"
-            )
+    if name := placeholder_of(content):
+        lines.append(f"1 category is {described(name)}; it stays a class, unless both files leave it out")
     return lines
 
 

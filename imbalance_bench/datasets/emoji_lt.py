@@ -24,7 +24,7 @@ from imbalance_bench.datasets.emoji_drawing import draw_image
 from imbalance_bench.datasets.emoji_profile import Profile, share_out
 from imbalance_bench.runtime.files import sha256, write_json
 
-VERSION = 2
+VERSION = 3
 JPEG = {"quality": 92, "subsampling": 0}
 ATTRIBUTION = (
     "Twemoji graphics by Twitter, Inc and other contributors, CC BY 4.0; "
@@ -155,9 +155,9 @@ def _lvis_json(
     for index, objects in enumerate(drawn):
         present = {annotation["category_id"] for annotation in objects}
         negatives, not_exhaustive = sorted(everything - present), []
-        if profile.federated:
+        if profile.negatives is not None:
             generator = np.random.default_rng([seed, 3 + (split == "val"), index])
-            negatives = sorted(generator.choice(negatives, 20, replace=False).tolist())
+            negatives = sorted(generator.choice(negatives, profile.negatives, replace=False).tolist())
             not_exhaustive = [c for c in sorted(present) if generator.random() < 0.03]
         images.append(
             {

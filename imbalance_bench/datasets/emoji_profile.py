@@ -41,13 +41,13 @@ class Look:
     """
 
     concepts: Kind = "alike"
-    gains: tuple[float, float] = (0.5, 1.3)
-    offset: float = 40.0
-    sides: tuple[float, float] = (0.09, 0.28)
+    gains: tuple[float, float] = (0.4, 1.4)
+    offset: float = 60.0
+    sides: tuple[float, float] = (0.08, 0.22)
     visible: float = 0.5
-    fragments: int = 4
-    blur: float = 1.5
-    noise: float = 20.0
+    fragments: int = 5
+    blur: float = 2.2
+    noise: float = 32.0
 
 
 _SHARP: dict[str, Any] = {"blur": 0.0, "noise": 0.0}
@@ -61,7 +61,7 @@ LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("sharp and tidy", {**_SHARP, **_TIDY}),
     "plain-apart": ("sharp, tidy, and apart", {"concepts": "apart", **_SHARP, **_TIDY}),
 }
-"""What emoji-lt-small is compared with in the study of what makes it like LVIS: a description, and what differs."""
+"""Other looks of emoji-lt-small, for the study of what makes it like LVIS: a description, and what differs."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ class Profile:
         balanced: whether every class has the same count; the sum is that of the long-tailed twin, or ``total``.
         total: number of train instances of a balanced set without a twin.
         note: what else a description says.
-        epoch_factor: factor for the number of epochs; above 1 for sets with few images.
-        federated: whether negatives are listed for some absent classes only, and some classes are not exhaustive.
+        epoch_factor: factor for the number of epochs; above 1 for sets of few images, below for many.
+        negatives: absent classes that are listed as such for an image, as in LVIS (some present ones are not
+            exhaustive then, either); by default all of them.
     """
 
     name: str
@@ -95,8 +96,8 @@ class Profile:
     balanced: bool = False
     total: int | None = None
     note: str = ""
-    federated: bool = False
-    epoch_factor: int = 1
+    negatives: int | None = None
+    epoch_factor: float = 1
 
     def counts_by_rank(self) -> np.ndarray:
         """Return (C,) train instances, descending: LVIS's counts at ranks spread evenly over its 1,230."""
@@ -127,6 +128,9 @@ def share_out(counts: np.ndarray, images: int, generator: np.random.Generator) -
     return np.split(pool, bounds[:-1])
 
 
+NEGATIVES = 9
+"""Absent classes listed for an image of LVIS v0.5: 9.4 on average."""
+
 _SIZES = {
     "mini": {
         "classes": 12, "image_size": 128, "objects": 8.0, "val_images": 36, "max_count": 150, "bin_edges": (5, 20, 80),
@@ -134,15 +138,15 @@ _SIZES = {
     },
     "small": {
         "classes": 64, "image_size": 160, "objects": 9.0, "val_images": 300, "max_count": 800,
-        "bin_edges": (10, 100, 400),
+        "bin_edges": (10, 100, 400), "negatives": NEGATIVES,
     },
     "large": {
         "classes": 1230, "image_size": 160, "objects": 11.0, "val_images": 1150, "max_count": 1500,
-        "bin_edges": (10, 100, 1000), "federated": True,
+        "bin_edges": (10, 100, 1000), "negatives": NEGATIVES, "epoch_factor": 0.25,
     },
     "full": {
         "classes": 1230, "image_size": 320, "objects": 12.0, "val_images": 5000, "max_count": 10**6,
-        "bin_edges": (10, 100, 1000), "federated": True,
+        "bin_edges": (10, 100, 1000), "negatives": NEGATIVES,
     },
 }  # fmt: skip
 
@@ -162,6 +166,10 @@ PROFILES: dict[str, Profile] = {
             for name, (note, changes) in LOOKS.items()
         ),
         Profile(
+            name="emoji-lt-small-exhaustive", note="every absent class listed",
+            **{**_SIZES["small"], "negatives": None},  # type: ignore[arg-type]
+        ),
+        Profile(
             PRETRAINING, classes=100, image_size=160, objects=9.0, val_images=200, max_count=360,
             bin_edges=(10, 100, 400), look=Look("pretraining"), balanced=True, total=36_000, epoch_factor=2,
             note="classes of no other set",
@@ -170,5 +178,5 @@ PROFILES: dict[str, Profile] = {
 }  # fmt: skip
 """Every embedded data set by name."""
 
-WORLDS = ("emoji-lt-small", *(f"emoji-lt-small-{name}" for name in LOOKS))
+WORLDS = ("emoji-lt-small", *(f"emoji-lt-small-{name}" for name in (*LOOKS, "exhaustive")))
 """The sets of the study of what makes an embedded set like LVIS."""

@@ -7,14 +7,13 @@ are decoded, and so is a sample of the others.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
@@ -22,21 +21,21 @@ from imbalance_bench.datasets import coco_format
 from imbalance_bench.runtime.errors import InputError, first
 from imbalance_bench.runtime.files import kind_of
 from imbalance_bench.runtime.progress import Advance
+from imbalance_bench.runtime.waiting import in_threads
 
 SAMPLE = 100
 """Images of a split that are decoded whatever their headers say."""
 
-THREADS = 8
-"""They wait for the disk more than they compute."""
-
-_AT_ONCE = 256
 _FLAGS = {
-    "color": cv2.IMREAD_COLOR,
-    "grayscale": cv2.IMREAD_GRAYSCALE,
-    "unchanged": cv2.IMREAD_UNCHANGED,
-    "color_ignore_orientation": cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
-    "grayscale_ignore_orientation": cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION,
+    "color": ("IMREAD_COLOR",),
+    "grayscale": ("IMREAD_GRAYSCALE",),
+    "unchanged": ("IMREAD_UNCHANGED",),
+    "color_ignore_orientation": ("IMREAD_COLOR", "IMREAD_IGNORE_ORIENTATION"),
+    "grayscale_ignore_orientation": ("IMREAD_GRAYSCALE", "IMREAD_IGNORE_ORIENTATION"),
 }
+"""OpenCV's words for mmcv's."""
+PLAIN = "plain pillow"
+"""Backend of detectors outside of mmdet: Pillow alone, in RGB, which does not look at EXIF."""
 _END = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB\x60\x82"}
 _TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap height and width; 2, 3 and 4 mirror, or turn by half."""
@@ -44,10 +43,10 @@ _TURNED = (5, 6, 7, 8)
 
 @dataclass(frozen=True)
 class Reader:
-    """The way a detector's pipeline decodes images: options of mmcv's ``imfrombytes``.
+    """The way a detector's pipeline decodes images: ``PLAIN``, or options of mmcv's ``imfrombytes``.
 
     Attributes:
-        backend: ``cv2``, ``pillow``, ``turbojpeg`` or ``tifffile``.
+        backend: ``PLAIN``, ``cv2``, ``pillow``, ``turbojpeg`` or ``tifffile``.
         flag: ``color``, ``color_ignore_orientation``, ...
     """
 
@@ -67,8 +66,13 @@ class Reader:
         """
         content = path.read_bytes()
         try:
-            if self.backend == "cv2":  # what mmcv calls, without loading mmcv, and torch with it
-                image = cv2.imdecode(np.frombuffer(content, np.uint8), _FLAGS[self.flag])
+            if self.backend == PLAIN:
+                image = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+            elif self.backend == "cv2":  # what mmcv calls, without loading mmcv, and torch with it
+                import cv2
+
+                flag = sum(getattr(cv2, name) for name in _FLAGS[self.flag])
+                image = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
             else:
                 from mmcv.image.io import imfrombytes
 
@@ -229,16 +233,8 @@ def _look_at_all(
     step = max(1, len(images) // SAMPLE)
     paths = [coco_format.image_path(image, "images") for image in images]
 
-    def some(numbers: range) -> list[Seen]:
-        return [look(folder / paths[n], reader, verify or n % step == 0) for n in numbers]
-
-    parts = [range(start, min(start + _AT_ONCE, len(images))) for start in range(0, len(images), _AT_ONCE)]
-    found: list[Seen] = []
-    with ThreadPoolExecutor(THREADS) as pool:
-        for part in pool.map(some, parts):
-            found += part
-            if advance is not None:
-                advance(len(part))
+    numbered = list(enumerate(paths))
+    found = in_threads(lambda pair: look(folder / pair[1], reader, verify or pair[0] % step == 0), numbered, advance)
     return {image["id"]: pair for image, pair in zip(images, zip(paths, found, strict=True), strict=True)}
 
 

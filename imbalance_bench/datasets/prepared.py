@@ -1,15 +1,15 @@
 """Data sets of files on this machine: checked once, then known by name. Nothing is downloaded.
 
 ``data/<name>/`` then holds ``record.json`` (all paths, checksums, counts, bin edges, what was left out) and
-``categories.csv``; the folder ``annotations`` holds files that differ from the given ones: without missing images, or
-sampled.
+``categories.csv``; the folder ``annotations`` holds files that differ from the given ones: converted from another
+format, sampled, or without missing images or a placeholder class.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,74 +18,14 @@ import pandas as pd
 
 from imbalance_bench.categories import CategoryTable, read_json
 from imbalance_bench.datasets import coco_format, coco_lt
+from imbalance_bench.datasets.layouts import LAYOUTS
+from imbalance_bench.datasets.placeholder import described, placeholder_of, without_placeholder
+from imbalance_bench.datasets.split import Split
 from imbalance_bench.runtime.errors import InputError, first
 from imbalance_bench.runtime.files import sha256, write_json, write_text
 from imbalance_bench.runtime.progress import Advance, Reporter
 
 RECORD, TABLE = "record.json", "categories.csv"
-COCO_IMAGES = "images: their Flickr users, under Flickr's terms of use"
-
-
-@dataclass(frozen=True)
-class Split:
-    """A split: a COCO- or LVIS-format file and the folder that its image names are relative to."""
-
-    annotations: Path
-    images: Path
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The layout of a public data set below one folder, as its site publishes it.
-
-    Attributes:
-        what: description in one line.
-        site: site that publishes the data set.
-        train: annotation file and image folder of the training split.
-        val: the same for the validation split.
-        attribution: authors of the data set.
-        bin_edges: edges of the bins; None: those of the training file, else LVIS's.
-        recipe: how the training split is sampled: ``aligned`` to LVIS, to ``given`` targets, or not at all.
-        stuff: folder of COCO's stuff maps; Hybrid Task Cascade trains on them if the folder exists.
-    """
-
-    what: str
-    site: str
-    train: tuple[str, str]
-    val: tuple[str, str]
-    attribution: str
-    bin_edges: tuple[int, ...] | None = None
-    recipe: str | None = None
-    stuff: str = "stuffthingmaps/train2017"
-
-    def splits(self, root: Path) -> dict[str, Split]:
-        """Return the splits ``train`` and ``val`` below ``root``."""
-        return {name: Split(root / a, root / i) for name, (a, i) in (("train", self.train), ("val", self.val))}
-
-
-def _lvis(version: str, file: str, folders: tuple[str, str]) -> Layout:
-    train, val = ((f"annotations/{file}_{split}.json", f) for split, f in zip(("train", "val"), folders, strict=True))
-    attribution = f"LVIS annotations, CC BY 4.0; COCO {COCO_IMAGES}"
-    stuff = f"stuffthingmaps/{folders[0]}"
-    return Layout(f"LVIS {version}, federated", "lvisdataset.org", train, val, attribution, stuff=stuff)
-
-
-def _coco(what: str, bin_edges: tuple[int, ...] | None = None, recipe: str | None = None) -> Layout:
-    train, val = ((f"annotations/instances_{split}2017.json", f"{split}2017") for split in ("train", "val"))
-    attribution = f"COCO annotations, CC BY 4.0; {COCO_IMAGES}"
-    return Layout(what, "cocodataset.org", train, val, attribution, bin_edges, recipe)
-
-
-LAYOUTS: dict[str, Layout] = {
-    "lvis-v0.5": _lvis("v0.5", "lvis_v0.5", ("train2017", "val2017")),
-    # Its validation images come from both folders, so the images' paths begin with the folder.
-    "lvis-v1": _lvis("v1", "lvis_v1", (".", ".")),
-    "coco": _coco("COCO 2017"),
-    # The counts are LVIS's, so its bins are too; with them no bin is empty.
-    "coco-lt": _coco("COCO-LT, counts aligned to LVIS by rank", (10, 100, 1000), "aligned"),
-    "coco-lt-simcal": _coco("COCO-LT, counts of a --targets FILE", (20, 400, 8000), "given"),
-}
-"""The public data sets by name."""
 
 
 def prepare_layout(
@@ -131,10 +71,14 @@ def prepare_layout(
             wanted = coco_lt.aligned_targets(categories.instance_counts)
         return coco_lt.sample_long_tail(train, wanted, seed), wanted
 
+    splits = layout.splits(root)
+    if layout.convert is not None:
+        _check_there(splits, name, layout.site)
+        splits = layout.convert(splits, reporter or Reporter())
     how = {"recipe": layout.recipe, "seed": seed, "targets": str(targets.resolve()) if targets else None}
     return prepare_splits(
         name,
-        layout.splits(root),
+        splits,
         folder,
         what=layout.what,
         attribution=layout.attribution,
@@ -157,6 +101,8 @@ def prepare_splits(
     what: str,
     attribution: str,
     bin_edges: Sequence[int] | None = None,
+    fit_bins: bool = False,
+    untrained_in_bins: bool = False,
     skip_missing: bool = False,
     verify_images: bool = False,
     source: str | None = None,
@@ -174,6 +120,8 @@ def prepare_splits(
         what: description in a few words.
         attribution: authors of the data set.
         bin_edges: edges of the bins; None: those of the training file, else LVIS's.
+        fit_bins: choose edges from the counts if none are given or stated, and LVIS's leave a bin empty.
+        untrained_in_bins: count classes without a train instance to bin 1, as ``CategoryTable``.
         skip_missing: leave out images that are missing, cannot be read, or do not have the annotated size.
         verify_images: decode every image, not only every header and a sample.
         source: site that publishes the files, for messages about missing ones.
@@ -190,23 +138,30 @@ def prepare_splits(
         InputError: a file or an image is missing or cannot be read, an image does not have the annotated size, or an
             annotation file is invalid.
     """
-    hint = f" (it is given out at {source})" if source else ""
-    for split in splits.values():
-        if not split.annotations.is_file():
-            raise InputError(f"{split.annotations}: no such file, {name} needs it{hint}")
-        if not split.images.is_dir():
-            raise InputError(f"{split.images}: no such folder, {name} needs its images{hint}")
-    contents: dict[str, dict[str, Any]] = {}
+    hint = _check_there(splits, name, source)
+    with (reporter or Reporter()).task(f"reading {name}", len(splits)) as advance:
+        contents, left_out = _read(splits, advance)
     entries: dict[str, dict[str, Any]] = {}
     for key, split in splits.items():
         with (reporter or Reporter()).task(f"checking {name}, {key}", 1) as advance:
-            contents[key], entries[key] = _checked(split, skip_missing, verify_images, hint, advance)
+            contents[key], entries[key] = _checked(
+                contents[key], split, key, skip_missing, verify_images, hint, advance
+            )
     val_file = str(splits["val"].annotations)
     if lacking := coco_format.check_same_categories(contents["train"], contents["val"], val_file):
         what = f"{len(lacking):,} categories of training are not in the file, and have no AP"
         entries["val"]["notes"].append(f"{what}: {first(lacking)}")
-    given = CategoryTable.from_annotations(contents["train"], bin_edges)
-    changed = {key: f"annotations/{key}_present.json" for key, entry in entries.items() if entry["skipped_images"]}
+    given = replace(CategoryTable.from_annotations(contents["train"], bin_edges), untrained_in_bins=untrained_in_bins)
+    if fit_bins:
+        given, remarks = coco_format.with_fitting_bins(given, contents["train"], bin_edges)
+        entries["train"]["notes"] += remarks
+    changed = {}
+    for key, entry in entries.items():
+        if splits[key].content is not None:
+            changed[key] = f"annotations/{key}.json"
+        elif left_out[key] or entry["skipped_images"]:
+            changed[key] = f"annotations/{key}_present.json"
+        entry["notes"] = [*splits[key].notes, *left_out[key], *entry["notes"]]
     categories, columns = given, {}
     if sample is not None:
         contents["train"], targets = sample(contents["train"], given)
@@ -230,6 +185,7 @@ def prepare_splits(
         **entries,
         "federated": coco_format.is_federated(contents["val"]),
         "bin_edges": list(categories.bin_edges),
+        "untrained_in_bins": categories.untrained_in_bins,
         "stuff_maps": os.path.abspath(stuff_maps) if stuff_maps else None,
         "attribution": attribution,
         **(extra or {}),
@@ -288,21 +244,60 @@ def read_table(folder: Path) -> pd.DataFrame:
         raise InputError(f"{path}: not a table of categories, 'datasets prepare' writes it anew ({error})") from error
 
 
+def _check_there(splits: Mapping[str, Split], name: str, source: str | None) -> str:
+    """Check that annotation files and image folders exist; return the hint of messages about missing files.
+
+    Raises:
+        InputError: one does not.
+    """
+    hint = f" (it is given out at {source})" if source else ""
+    for split in splits.values():
+        if split.content is None and not split.annotations.is_file():
+            raise InputError(f"{split.annotations}: no such file, {name} needs it{hint}")
+        if not split.images.is_dir():
+            raise InputError(f"{split.images}: no such folder, {name} needs its images{hint}")
+    return hint
+
+
+def _read(splits: Mapping[str, Split], advance: Advance) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Read the splits; return their contents without Roboflow's placeholder class, and notes on what was left out."""
+    contents = {}
+    for key, split in splits.items():
+        contents[key] = read_json(split.annotations) if split.content is None else dict(split.content)
+        advance()
+    train, val = contents["train"], contents["val"]
+    name = placeholder_of(train, val) or placeholder_of(val, train)
+    notes: dict[str, list[str]] = {key: [] for key in contents}
+    if name is None:
+        return contents, notes
+    for key, content in contents.items():
+        contents[key] = without_placeholder(content, name)
+        if contents[key] != content:
+            notes[key].append(f"1 category is {described(name)}, and is left out")
+    return contents, notes
+
+
 def _checked(
-    split: Split, skip_missing: bool, verify_images: bool, hint: str, advance: Advance
+    content: dict[str, Any],
+    split: Split,
+    key: str,
+    skip_missing: bool,
+    verify_images: bool,
+    hint: str,
+    advance: Advance,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check a split; return its content without the images that were left out, and its entry in the record."""
     from imbalance_bench.datasets import images
 
-    source = str(split.annotations)
-    content = read_json(split.annotations)
+    source = str(split.annotations) if split.content is None else f"{split.annotations} ({key})"
     findings = coco_format.check(content, source)
     advance(0, total=len(content["images"]))
     how = f"{hint}; '--skip-missing' goes without them"
     found = images.checked(
         content, split.images, source, skip=skip_missing, verify=verify_images, hint=how, advance=advance
     )
-    path, digest = os.path.abspath(split.annotations), sha256(split.annotations)
+    path = os.path.abspath(split.annotations)
+    digest = sha256(split.annotations) if split.annotations.is_file() else None
     entry = {
         "annotations": path,
         "sha256": digest,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imbalance_bench.categories import CategoryTable, read_json
 from imbalance_bench.datasets import coco_format
 from imbalance_bench.datasets.emoji_lt import ATTRIBUTION, VERSION, draw
 from imbalance_bench.datasets.emoji_profile import PRETRAINING, PROFILES, Profile
-from imbalance_bench.datasets.prepared import LAYOUTS, RECORD, Layout, read_record
+from imbalance_bench.datasets.layouts import LAYOUTS, Layout
+from imbalance_bench.datasets.prepared import RECORD, read_record
 from imbalance_bench.runtime.errors import InputError, look_up
 from imbalance_bench.runtime.files import naming
 from imbalance_bench.runtime.progress import Reporter
+
+FEWEST_SEEN = 20_000
+"""Images that twelve epochs see at least, in sets on disk: fewer do not finish a detector that starts from ImageNet."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,13 @@ class DataSet:
         val_annotations: annotation file of the validation split.
         val_images: folder of the validation images.
         lvis_style: whether evaluation is federated.
-        epoch_factor: factor for the epochs of every schedule (1, except for the smallest sets).
+        epoch_factor: factor for the epochs of every schedule (above 1 for sets of few images, below for many).
         attribution: authors of the images.
         stuff_maps: folder of the training images' stuff maps, if there are any.
         bin_edges: edges of the bins; None: those of the training file, else LVIS's.
         counted: file that gives categories and counts, if the training annotations are only a part of the training set.
         photographs: whether images are photographs, which a tiny detector is not made for.
+        untrained_in_bins: as of ``CategoryTable``.
         pretraining: name of the embedded set of other classes on which the detectors are trained first; None: of none.
     """
 
@@ -44,16 +49,18 @@ class DataSet:
     val_images: Path
     lvis_style: bool
     attribution: str
-    epoch_factor: int = 1
+    epoch_factor: float = 1
     stuff_maps: Path | None = None
     bin_edges: tuple[int, ...] | None = None
     counted: Path | None = None
     photographs: bool = True
     pretraining: str | None = None
+    untrained_in_bins: bool = False
 
     def categories(self) -> CategoryTable:
         """Return the category table of the training annotations."""
-        return CategoryTable.from_annotations(self.counted or self.train_annotations, self.bin_edges)
+        table = CategoryTable.from_annotations(self.counted or self.train_annotations, self.bin_edges)
+        return replace(table, untrained_in_bins=self.untrained_in_bins or table.untrained_in_bins)
 
     def check(self, masks: bool = False, reporter: Reporter | None = None) -> None:
         """Check annotations and images before a long run, and report what is unusual.
@@ -113,12 +120,19 @@ def get(name: str, root: Path) -> DataSet:
         val_images=folder / val["image_folder"],
         lvis_style=record["federated"],
         attribution=record["attribution"],
+        epoch_factor=_epoch_factor(train.get("images")),
         bin_edges=tuple(record["bin_edges"]),
         stuff_maps=Path(record["stuff_maps"]) if record.get("stuff_maps") else None,
+        untrained_in_bins=record.get("untrained_in_bins") is True,
     )
     if not dataset.is_prepared():
         raise InputError(f"data set '{name}': its annotation files are no longer there, 'datasets prepare' it again")
     return dataset
+
+
+def _epoch_factor(images: object) -> float:
+    """Return the factor of a set of few images: so many epochs that twelve of a schedule see ``FEWEST_SEEN`` images."""
+    return max(1.0, round(FEWEST_SEEN / 12 / max(images, 1), 1)) if isinstance(images, int) else 1.0
 
 
 def describe(name: str, root: Path) -> tuple[str, str]:
@@ -191,7 +205,7 @@ def _drawn(profile: Profile, folder: Path) -> DataSet:
         train_images=folder / "train",
         val_annotations=folder / "annotations" / "val.json",
         val_images=folder / "val",
-        lvis_style=profile.federated,
+        lvis_style=profile.negatives is not None,
         attribution=ATTRIBUTION,
         epoch_factor=profile.epoch_factor,
         photographs=False,

@@ -12,7 +12,7 @@ from scipy import stats
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation import predictions
 from imbalance_bench.evaluation.bootstrap import bounds, over_classes
-from imbalance_bench.evaluation.grouping import bin_groups, shares
+from imbalance_bench.evaluation.grouping import bin_groups, grouped, shares
 from imbalance_bench.evaluation.weight_norms import spearman
 from imbalance_bench.methods import METHODS
 
@@ -20,7 +20,7 @@ from imbalance_bench.methods import METHODS
 def ap_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
     """Return the labels of all classes, of tail and head, and of each bin."""
     return {
-        "mAP": np.arange(categories.num_classes),
+        "mAP": categories.binned_labels,
         "tail": np.array(categories.tail_labels, dtype=np.int64),
         "head": np.array(categories.head_labels, dtype=np.int64),
         **{f"AP{key}": labels for key, labels in bin_groups(categories).items()},
@@ -102,10 +102,10 @@ def by_bin(
     accuracy = predictions.accuracy_by_group(said, categories)
     limits = bounds(ap.loc[0], ap.loc[1:]).clip(0, 1)
     rows = {}
-    for number, interval in enumerate(categories.bin_names, start=1):
+    for number in categories.bin_numbers:
         key = f"AP{number}"
         rows[str(number)] = {
-            "interval": interval,
+            "interval": categories.bin_names[number - 1] if number else "0",
             "classes": int((categories.bins == number).sum()),
             "ap": ap.loc[0, key],
             "ap_low": limits.loc[key, "low"],
@@ -115,6 +115,29 @@ def by_bin(
     frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("bin")
     frame = frame.join(accuracy.rename(columns={"low": "accuracy_low", "high": "accuracy_high"}))
     return frame.join(calibration)
+
+
+RECALLS = ("chosen_recall", "proposal_recall")
+"""Shares of validation boxes: covered by what an encoder chose queries by, and by the queries' boxes in the end."""
+
+
+def recall_by_bin(table: pd.DataFrame, categories: CategoryTable) -> pd.DataFrame:
+    """Return ``RECALLS`` of each bin, index ``bin``, from a per-category table."""
+    groups = bin_groups(categories)
+    return pd.DataFrame({name: grouped(table[name], groups, table["val_instances"]) for name in RECALLS})
+
+
+def of_choice(table: pd.DataFrame, categories: CategoryTable) -> str:
+    """Write in a sentence how much of tail and head is covered where an encoder chooses queries, and in the end."""
+    groups = {"tail objects": np.array(categories.tail_labels), "others": np.array(categories.head_labels)}
+    chosen, last = (grouped(table[name], groups, table["val_instances"]) for name in RECALLS)
+    said = [
+        f"{100 * chosen[name]:.0f} and {100 * last[name]:.0f} of 100 {name}" for name in groups if chosen[name] >= 0
+    ]
+    return (
+        "The boxes that the encoder chose queries by, and those of the last layer, cover (IoU .5) "
+        f"{', '.join(said) or 'nothing that can be counted'}."
+    )
 
 
 def verdict(

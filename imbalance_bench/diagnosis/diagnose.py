@@ -14,22 +14,26 @@ import pandas as pd
 
 from imbalance_bench.categories import background_id
 from imbalance_bench.checkpoints import own as checkpoints
+from imbalance_bench.detectors.port import CHOSEN
 from imbalance_bench.diagnosis.conclusions import (
     ap_groups,
     by_bin,
     norm_correlation,
+    of_choice,
     rank,
+    recall_by_bin,
     recommend,
     verdict,
 )
 from imbalance_bench.diagnosis.estimate import estimate
-from imbalance_bench.diagnosis.export import export as write_export
 from imbalance_bench.diagnosis.inputs import Given, Inputs, check
 from imbalance_bench.diagnosis.result import Diagnosis
-from imbalance_bench.diagnosis.trials import adopt, cache_proposals, open_benches
-from imbalance_bench.evaluation import detections, predictions, protocol
+from imbalance_bench.diagnosis.trials import cache_proposals, fitting, open_benches
+from imbalance_bench.evaluation import predictions, protocol
 from imbalance_bench.evaluation.bootstrap import draw_images
 from imbalance_bench.evaluation.calibration import calibration_error
+from imbalance_bench.evaluation.coverage import proposal_recall
+from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.error_analysis import analyse, box_outcomes
 from imbalance_bench.evaluation.grouping import bin_groups, shares
 from imbalance_bench.evaluation.matching import average_precision, match
@@ -37,7 +41,7 @@ from imbalance_bench.experiments.benchmark import BASELINE, Benchmark
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.experiments.tuning import choose, drop_checkpoint, with_checkpoint
-from imbalance_bench.methods import candidates, get
+from imbalance_bench.methods import Method, candidates, get
 from imbalance_bench.runtime.devices import resolve_device
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import sha256, write_text
@@ -49,7 +53,7 @@ RUNS = "runs"
 
 
 def diagnose(
-    config: str | Path,
+    detector: str | Path,
     checkpoint: str | Path,
     train_annotations: str | Path,
     val_annotations: str | Path,
@@ -69,6 +73,7 @@ def diagnose(
     device: str = "auto",
     called: str | None = None,
     label_order: str = "names",
+    framework: str = "mmdet",
     reporter: Reporter | None = None,
 ) -> Diagnosis:
     """Find out whether a detector's classifier is imbalanced, and which fix helps.
@@ -79,7 +84,10 @@ def diagnose(
     the same call continues where it stopped.
 
     Args:
-        config: mmdet configuration of a two-stage detector. It is Python code and is executed.
+        detector: what describes the detector. mmdet: the configuration of a two-stage detector, which is executed.
+            torchvision: the name of a model in ``torchvision.models.detection``, or ``module:function``, which is
+            called without arguments and returns the model. transformers: the folder of a DETR, with ``config.json``;
+            nothing in it is executed. ultralytics: ``one2many``, the head that is suppressed after, or ``one2one``.
         checkpoint: weights of the detector; nothing in the file is executed.
         train_annotations: annotations that the detector was trained on, COCO or LVIS format.
         val_annotations: annotations of other images, in the same format.
@@ -93,11 +101,12 @@ def diagnose(
         skip_missing: skip images that are missing, cannot be read, or do not have the annotated size.
         verify_images: decode every image; otherwise all headers are read and only a sample is decoded.
         save_fixes: keep the checkpoints of all fixes.
-        export: method whose detector is written to ``out/export-<method>``, as mmdet configuration and checkpoint.
+        export: method whose detector is written to ``out/export-<method>`` for its own framework.
         seed: seed of all random choices.
         device: where detector and classifiers run: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         called: the command line to show on the page; None: this call.
         label_order: source of the order of labels: the checkpoint's class ``names``, or the annotations' ``file``.
+        framework: ``mmdet``, ``torchvision``, ``transformers`` or ``ultralytics``.
         reporter: shows progress.
 
     Returns:
@@ -109,34 +118,35 @@ def diagnose(
     Example:
         >>> diagnose("faster-rcnn.py", "faster-rcnn.pth", "train.json", "val.json", "images")
         Traceback (most recent call last):
-        imbalance_bench.runtime.errors.InputError: faster-rcnn.py: no such file, expected the config
+        imbalance_bench.runtime.errors.InputError: faster-rcnn.pth: no such file, expected the checkpoint
     """
     asked = {name: value for name, value in locals().items() if name not in ("called", "reporter")}
     reporter, out, start = reporter or Reporter(), Path(out), time.monotonic()
     given = Given(
-        Path(config), Path(checkpoint), Path(train_annotations), Path(val_annotations), Path(images),
-        Path(val_images or images), max_images, bin_edges, skip_missing, seed, verify_images, label_order,
+        str(detector), Path(checkpoint), Path(train_annotations), Path(val_annotations), Path(images),
+        Path(val_images or images), max_images, bin_edges, skip_missing, seed, verify_images, label_order, framework,
     )  # fmt: skip
     place = resolve_device(device)
     tried = candidates(methods)
-    if export is not None and export not in (method.name for method in tried):
-        raise InputError(f"option '--export' is '{export}', expected one of the methods that are tried")
-    folder, identity = RunFolder(out), _settings(given)
+    _check_export(export, tried)
+    folder, sums = RunFolder(out), _checksums(given)
     inputs, files = check(given, out, reporter)
     with folder.lock():
-        folder.begin(identity)
+        folder.begin(_settings(given, inputs, sums))
         for path, text in files.items():
             write_text(path, text)
-        for note in inputs.notes:
-            reporter.say(f"  {note}", style="dim")
         bench, tuning = open_benches(given, inputs, out / RUNS, reporter)
+        tried, left = fitting(bench, inputs.detector, tried, asked=methods is not None)
+        _check_export(export, tried)
+        for note in (said := [*inputs.notes, *left]):
+            reporter.say(f"  {note}", style="dim")
         bench.setup.device = tuning.setup.device = place
         before = {path: path.stat().st_mtime_ns for path in (out / RUNS).glob("*/*/*/*/record.json")}
         if before:
             reporter.say(f"  going on: {len(before)} runs are done already")
         if not bench.folder(BASELINE).is_done:
-            model = adopt(inputs.detector, given.checkpoint)
-            seconds = estimate(bench.setup, tuning.setup, model, tried, tune)
+            source = inputs.detector.adopt(given.checkpoint)
+            seconds = estimate(bench.setup, tuning.setup, source, tried, tune)
             reporter.say(f"  about {duration(seconds)} on this machine")
         runs: dict[str, RunFolder] = {"baseline": cache_proposals(bench, tuning)}
         settings: dict[str, dict[str, Any]] = {}
@@ -161,11 +171,11 @@ def diagnose(
         if export is not None and export not in failed:
             fixed = with_checkpoint(bench, get(export).run(settings[export]["settings"]))
             target = out / f"export-{export}"
-            plain = write_export(inputs.detector, fixed.checkpoint, bench.setup.categories.names, target)
-            exported = {"method": export, "folder": target.name, "plain": plain}
+            written = inputs.detector.export(fixed.checkpoint, bench.setup.categories.names, target)
+            exported = {"method": export, "folder": target.name, **asdict(written)}
         bench.setup.reporter = reporter
         evaluated = protocol.describe(bench.setup.ground_truth)
-        notes = [*inputs.notes, *evaluated, *(f"{name} failed: {reason}" for name, reason in failed.items())]
+        notes = [*said, *evaluated, *(f"{name} failed: {reason}" for name, reason in failed.items())]
         diagnosis = _conclude(bench, inputs, given, notes, runs, settings)
         used = [*runs.values(), *(tuning.folder(f"{name}:{variant}") for name, made in settings.items()
                                   for variant in made["held_out"])]  # fmt: skip
@@ -180,9 +190,18 @@ def diagnose(
         if export in failed:
             raise InputError(f"option '--export': {export} failed: {failed[export]}")
         if exported is not None:
-            needs = "plain mmdet runs it" if plain else "it needs this package where it runs (custom_imports)"
-            reporter.say(f"  exported to {target}: {needs}")
+            reporter.say(f"  exported to {target}: {exported['needs']}")
     return diagnosis
+
+
+def _check_export(export: str | None, tried: Sequence[Method]) -> None:
+    """Check that the method to be exported is among those that are tried.
+
+    Raises:
+        InputError: it is not.
+    """
+    if export is not None and export not in (method.name for method in tried):
+        raise InputError(f"option '--export' is '{export}', expected one of the methods that are tried")
 
 
 def _call(asked: Mapping[str, Any]) -> str:
@@ -200,17 +219,28 @@ def _resumed(runs: Sequence[RunFolder], before: Mapping[Path, int]) -> dict[str,
     return {"runs": len(kept), "seconds": round(spent, 1)}
 
 
-def _settings(given: Given) -> dict[str, Any]:
-    """Return the inputs that identify a diagnosis; a call with the same inputs continues in the same folder."""
+def _checksums(given: Given) -> dict[str, str]:
+    """Return the checksums of the given files, by what they are.
+
+    Raises:
+        InputError: a file is missing.
+    """
     files = {
-        "config": given.config, "checkpoint": given.checkpoint, "train annotations": given.train_annotations,
+        "checkpoint": given.checkpoint, "train annotations": given.train_annotations,
         "val annotations": given.val_annotations,
     }  # fmt: skip
     for what, path in files.items():
         if not path.is_file():
             raise InputError(f"{path}: no such file, expected the {what}")
+    return {what: sha256(path) for what, path in files.items()}
+
+
+def _settings(given: Given, inputs: Inputs, sums: dict[str, str]) -> dict[str, Any]:
+    """Return the inputs that identify a diagnosis; a call with the same inputs continues in the same folder."""
     return {
-        "sha256": {what: sha256(path) for what, path in files.items()},
+        "framework": given.framework,
+        "detector": inputs.detector.identity,
+        "sha256": sums,
         "max_images": given.max_images,
         "bin_edges": given.bin_edges,
         "seed": given.seed,
@@ -246,11 +276,17 @@ def _conclude(
     fixes = rank(ap, {name: run.record() for name, run in runs.items()}, settings)
     bins = by_bin(said, ap["baseline"], categories, calibration_error(curve))
     correlation = norm_correlation(table, seed=given.seed)
-    errors = analyse(detections.read(baseline.path, categories), setup.ground_truth)
+    errors = analyse(Detections.load(baseline.detections), setup.ground_truth)
     stands = box_outcomes(errors, bench.measurer.overlaps(cache))
     boxes = shares(stands, bin_groups(categories)).dropna().rename_axis("bin")
+    said_of = verdict(bins, correlation, ap["baseline"].loc[0], stands, categories)
+    if CHOSEN in setup.detector.tap_dims:
+        found = proposal_recall(bench.measurer.overlaps(cache, CHOSEN), setup.ground_truth)
+        table["chosen_recall"] = [*found, np.nan]
+        bins = bins.join(recall_by_bin(table, categories))
+        said_of.append(of_choice(table, categories))
     summary = {
-        "detector": str(given.config),
+        "detector": given.detector,
         "checkpoint": str(given.checkpoint),
         "given": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(given).items()},
         "classes": categories.num_classes,
@@ -259,7 +295,7 @@ def _conclude(
         "tail_bins": categories.tail_bins,
         "notes": notes,
         "norms": correlation,
-        "verdict": verdict(bins, correlation, ap["baseline"].loc[0], stands, categories),
+        "verdict": said_of,
         "recommended": recommend(fixes),
         "provenance": provenance(),
     }
@@ -275,7 +311,7 @@ def _drawn_ap(setup: Setup, runs: dict[str, RunFolder]) -> dict[str, pd.DataFram
     found = {}
     with setup.reporter.task("intervals", len(runs)) as advance:
         for name, folder in runs.items():
-            matches = match(detections.read(folder.path, setup.categories), truth)
+            matches = match(Detections.load(folder.detections), truth)
             ap = pd.DataFrame(average_precision(matches, weights))
             found[name] = pd.DataFrame({group: ap[labels].mean(axis=1) for group, labels in groups.items()})
             advance()

@@ -6,35 +6,33 @@ import time
 from collections.abc import Sequence
 
 import torch
-from mmdet.models.detectors import TwoStageDetector
 
 from imbalance_bench.classifiers import Classifier, SoftmaxClassifier
-from imbalance_bench.detectors.mmdet.passes import inference_proposals
-from imbalance_bench.evaluation.postprocess import detect
+from imbalance_bench.detectors.port import ProposalSource
 from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.methods import Method
+from imbalance_bench.proposals.blocks import expand
 from imbalance_bench.schedule import Schedule
 
 STEPS_TIMED = 4
 """Number of training steps that are timed for each method's classifier."""
 
 
-def estimate(setup: Setup, tuning: Setup, model: TwoStageDetector, tried: Sequence[Method], tune: bool) -> float:
+def estimate(setup: Setup, tuning: Setup, source: ProposalSource, tried: Sequence[Method], tune: bool) -> float:
     """Estimate the seconds of a diagnosis from a few images through detector and NMS, and a few training steps."""
-    model = model.to(setup.device)
+    source = source.to(setup.device)
     images, batch = setup.validation_set(), setup.detector.images_at_once
     few = range(min(batch, len(images)))
-    samplers = model.roi_head.bbox_sampler
-    rows = (samplers if isinstance(samplers, list) else [samplers])[0].num
-    list(inference_proposals(model, setup.loader(images, [few]), "fc"))
+    list(source.inference_proposals(images, [few], "fc"))
     begin = time.monotonic()
-    found = list(inference_proposals(model, setup.loader(images, [few]), "fc"))
+    found = list(source.inference_proposals(images, [few], "fc"))
     per_image = (time.monotonic() - begin) / len(few)
     fitting, held_out, measured = (len(b) for b in (tuning.training_set(), tuning.validation_set(), images))
     passes = per_image * (fitting + 2 * held_out + measured)
 
     schedule = setup.detector.schedule
     base = SoftmaxClassifier(setup.categories.num_classes, setup.detector.tap_dims["fc"])
+    rows = source.training_rows * schedule.batch_size
     steps = 12 * (fitting + held_out) / schedule.batch_size * setup.detector.num_stages
     seconds = passes
     for method in tried:
@@ -43,12 +41,13 @@ def estimate(setup: Setup, tuning: Setup, model: TwoStageDetector, tried: Sequen
             classifier = method.candidate.build(
                 setup.categories, setup.detector.tap_dims, base, setup.dataset.train_annotations
             )
-            seconds += runs * steps * _step(classifier.to(setup.device), schedule, rows * schedule.batch_size)
+            seconds += runs * steps * _step(classifier.to(setup.device), schedule, rows)
     base = base.to(setup.device)
     begin = time.monotonic()
     with torch.no_grad():
         for *_, image in found:
-            detect(base.scores(base(image.features.to(setup.device))).cpu(), image.boxes.cpu())
+            features = expand(image.features.to(setup.device), image.block, setup.detector.num_blocks)
+            setup.detector.postprocess(base.scores(base(features)).cpu(), image.boxes.cpu())
     score = (time.monotonic() - begin) / len(found)
     settings = sum(len(method.settings_to_try) for method in tried) if tune else 0
     return seconds + score * (measured * len(tried) + held_out * settings)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
-from imbalance_bench.plotting import BIN_COLOURS, CORRECT, draw_shares, use_style
+from imbalance_bench.pages.pictures import pareto
+from imbalance_bench.plotting import CORRECT, bin_colour, draw_shares, use_style
+
+_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
+"""Where a name may stand beside its point: right, left, above, below, between."""
 
 
 def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "", over: str = "baseline") -> Figure:
     """Plot the gain of each fix on the tail against its gain or loss on the head, with intervals.
+
+    The axes reach as far as most fixes do; what lies further out stands at their end with its numbers. Names for which
+    there is no room stand below.
 
     Args:
         fixes: table as ``Diagnosis.fixes``.
@@ -20,59 +34,90 @@ def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "", over: s
         over: the row that all others are compared with; it is not plotted.
     """
     use_style()
-    shown = fixes.drop(index=over).dropna(subset=["tail_gain", "head_gain"]).sort_values("tail_gain")
-    figure, axis = plt.subplots(figsize=(7.2, max(3.6, 0.19 * len(shown) + 0.8)), layout="constrained")
+    shown = 100 * fixes.drop(index=over)[[f"{group}_{end}" for group in ("head", "tail") for end in _ENDS]]
+    shown = shown.dropna(subset=["tail_gain", "head_gain"])
+    figure, axis = plt.subplots(figsize=(7.2, 5.4), layout="constrained")
     axis.axhline(0, color="0.7", lw=0.8)
     axis.axvline(0, color="0.7", lw=0.8)
-    for method, row in shown.iterrows():
-        colour = CORRECT if method == recommended else "0.35"
-        x, y = 100 * row["head_gain"], 100 * row["tail_gain"]
+    values = shown[["head_gain", "tail_gain"]].to_numpy(dtype=float)
+    low, high = (np.apply_along_axis(_reach, 0, end * values) for end in (-1, 1))
+    places = values.clip(-low, high)
+    names = []
+    for (method, row), value, (x, y) in zip(shown.iterrows(), values, places, strict=True):
+        is_outside = not np.array_equal(value, (x, y))
         axis.errorbar(
-            x, y, fmt="o", ms=5, color=colour, elinewidth=0.7, alpha=0.9,
-            xerr=[[max(0, x - 100 * row["head_low"])], [max(0, 100 * row["head_high"] - x)]],
-            yerr=[[max(0, y - 100 * row["tail_low"])], [max(0, 100 * row["tail_high"] - y)]],
+            x, y, fmt="s" if is_outside else "o", ms=4, color=CORRECT if method == recommended else "0.25",
+            elinewidth=0.6, ecolor="0.8", zorder=2,
+            xerr=None if is_outside else _errors(row, "head"), yerr=None if is_outside else _errors(row, "tail"),
         )  # fmt: skip
-    low, high = axis.get_ylim()
-    heights = spread((100 * shown["tail_gain"].to_numpy() - low) / (high - low))
-    for (method, row), height in zip(shown.iterrows(), heights, strict=True):
-        axis.annotate(
-            str(method), (100 * row["head_gain"], 100 * row["tail_gain"]), (1.05, height),
-            textcoords="axes fraction", fontsize=7.5, va="center", annotation_clip=False,
-            color=CORRECT if method == recommended else "0.25",
-            weight="bold" if method == recommended else "normal",
-            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.7", "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)},
-        )  # fmt: skip
-    front = pareto(shown["head_gain"].to_numpy(), shown["tail_gain"].to_numpy())
-    axis.plot(
-        100 * shown["head_gain"].to_numpy()[front], 100 * shown["tail_gain"].to_numpy()[front],
-        color="0.6", lw=0.9, ls="--", zorder=0,
-    )  # fmt: skip
+        names.append(f"{method} ({value[0]:+.0f}, {value[1]:+.0f})" if is_outside else str(method))
+    front = pareto(values[:, 0], values[:, 1])
+    axis.plot(*places[front].T, color="0.6", lw=0.9, ls="--", zorder=1)
     axis.set(xlabel="AP gained on head classes (points)", ylabel="AP gained on tail classes (points)", title=title)
+    margins = 0.06 * (low + high) + 0.1
+    axis.set(xlim=(-low[0] - margins[0], high[0] + margins[0]), ylim=(-low[1] - margins[1], high[1] + margins[1]))
+    # The best have their names first.
+    order = np.argsort([-(name == recommended) * 1e3 - (number in front) * 100 - values[number].sum()
+                        for number, name in enumerate(shown.index)])  # fmt: skip
+    left = _name(figure, axis, places[order], [names[number] for number in order])
+    if left:
+        axis.text(0.01, 0.01, fill(f"without a name: {', '.join(left)}", 100), transform=axis.transAxes, fontsize=6,
+                  color="0.4", va="bottom")  # fmt: skip
     return figure
 
 
-def spread(heights: np.ndarray) -> np.ndarray:
-    """Move ascending heights in 0..1 apart so that labels do not overlap; their order is kept."""
-    gap = min(0.05, 1 / max(len(heights), 1))
-    moved = heights.clip(0, 1)
-    for place in range(1, len(moved)):
-        moved[place] = max(moved[place], moved[place - 1] + gap)
-    if len(moved) and moved[-1] > 1:
-        moved[-1] = 1
-        for place in range(len(moved) - 2, -1, -1):
-            moved[place] = min(moved[place], moved[place + 1] - gap)
-    return moved
+_ENDS = ("gain", "low", "high")
 
 
-def pareto(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the positions of the points on the Pareto front (no other is better in both), by ascending x."""
-    order = np.lexsort((-y, -x))
-    kept, best = [], -np.inf
-    for position in order:
-        if y[position] > best:
-            kept.append(position)
-            best = y[position]
-    return np.array(kept[::-1], dtype=int)
+def _errors(row: pd.Series, group: str) -> list[list[float]]:
+    """Return the lengths of an interval below and above a gain."""
+    value, low, high = (row[f"{group}_{end}"] for end in _ENDS)
+    return [[max(0, value - low)], [max(0, high - value)]]
+
+
+def _reach(values: np.ndarray) -> float:
+    """Return how far an axis reaches: to the largest value, or where this is far beyond the others, to theirs."""
+    ascending = np.sort(values[values > 0])
+    if not len(ascending):
+        return 0.0
+    while len(ascending) > 3 and ascending[-1] > 2 * ascending[-2]:
+        ascending = ascending[:-1]
+    return float(ascending[-1])
+
+
+def _name(figure: Figure, axis: Axes, places: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Write names beside points, the first ones first, where they cover neither a point nor another name.
+
+    Args:
+        figure: that of the axis.
+        axis: with everything else, and its limits.
+        places: (N, 2) points, in data coordinates.
+        names: N texts.
+
+    Returns:
+        The names for which there was no room.
+    """
+    figure.draw_without_rendering()
+    frame, left = axis.get_window_extent(), []
+    taken = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in axis.transData.transform(places)]
+    for place, name in zip(places, names, strict=True):
+        for distance, (right, up) in product((5, 12, 20), _DIRECTIONS):
+            label = axis.annotate(
+                name, place, (distance * right, distance * up), textcoords="offset points", fontsize=7, color="0.2",
+                ha=("center", "left", "right")[round(np.sign(right))],
+                va=("center", "bottom", "top")[round(np.sign(up))],
+                arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.6"} if distance > 5 else None,
+            )  # fmt: skip
+            label.get_window_extent()  # places it; with its line, which may cross others
+            box = Text.get_window_extent(label)
+            inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            label.remove()
+        else:
+            left.append(name)
+    return left
 
 
 def by_bin(bins: pd.DataFrame, title: str = "") -> Figure:
@@ -86,7 +131,7 @@ def by_bin(bins: pd.DataFrame, title: str = "") -> Figure:
     foreground = bins.drop(index="background")
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")
     positions = np.arange(len(foreground))
-    colours = [BIN_COLOURS[number % len(BIN_COLOURS)] for number in range(len(foreground))]
+    colours = [bin_colour(int(number)) for number in foreground.index]
     for axis, column, label in ((left, "ap", "AP (%)"), (right, "accuracy", "proposals (%)")):
         values = 100 * foreground[column].to_numpy(dtype=float)
         low, high = (100 * foreground[f"{column}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
@@ -136,7 +181,7 @@ def reliability(curve: pd.DataFrame, errors: pd.Series, title: str = "") -> Figu
     groups = [group for group in dict.fromkeys(curve["group"]) if group != "background"]
     for number, group in enumerate(groups):
         part = curve[curve["group"] == group]
-        colour = "black" if group == "all" else BIN_COLOURS[(int(group) - 1) % len(BIN_COLOURS)]
+        colour = "black" if group == "all" else bin_colour(int(group))
         label = f"{'all classes' if group == 'all' else f'bin {group}'}: error {errors.get(group, np.nan):.2f}"
         size = 6 + 60 * part["proposals"] / max(curve["proposals"].max(), 1)
         axis.plot(part["confidence"], part["accuracy"], color=colour, lw=1.0, label=label, zorder=2 + number)

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from imbalance_bench.categories import LVIS_BIN_EDGES, CategoryTable, read_json
-from imbalance_bench.checkpoints import own as checkpoints
-from imbalance_bench.checkpoints.label_order import class_names, label_order
+from imbalance_bench.categories import CategoryTable, read_json
+from imbalance_bench.checkpoints.label_order import class_names, label_order, labels_by_id
 from imbalance_bench.datasets import coco_format, images
 from imbalance_bench.datasets.held_out import hold_out
-from imbalance_bench.datasets.images import Reader
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.detectors.mmdet.from_config import ForeignDetector
+from imbalance_bench.detectors import frameworks
+from imbalance_bench.detectors.port import UserDetector
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError, first
 from imbalance_bench.runtime.files import json_text
@@ -37,7 +36,7 @@ class Given:
     """The inputs that the user gives.
 
     Attributes:
-        config: mmdet configuration of the detector.
+        detector: what describes the detector: of mmdet its configuration, else what ``frameworks.open_detector`` takes.
         checkpoint: weights of the detector.
         train_annotations: annotations of the training images, COCO or LVIS format.
         val_annotations: annotations of the validation images, in the same format.
@@ -49,9 +48,10 @@ class Given:
         seed: seed of all random choices.
         verify_images: decode every image; otherwise all headers are read and only a sample is decoded.
         label_order: source of the order of labels: the checkpoint's class ``names``, or the annotations' ``file``.
+        framework: of ``frameworks.FRAMEWORKS``.
     """
 
-    config: Path
+    detector: str
     checkpoint: Path
     train_annotations: Path
     val_annotations: Path
@@ -63,6 +63,7 @@ class Given:
     seed: int = 0
     verify_images: bool = False
     label_order: str = "names"
+    framework: str = "mmdet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +71,14 @@ class Inputs(ByValue):
     """The checked inputs of a diagnosis.
 
     Attributes:
-        detector: the detector of the configuration.
+        detector: the user's detector.
         tuning: data set to fit classifiers to a part of the training images, and measure them on the held-out part.
         final: data set to fit classifiers also to the held-out part, and measure them on the validation images.
         category_ids: (C,) the user's category ids, in label order.
         notes: remarks and decisions, one per line.
     """
 
-    detector: ForeignDetector
+    detector: UserDetector
     tuning: DataSet
     final: DataSet
     category_ids: np.ndarray
@@ -98,25 +99,24 @@ def check(given: Given, folder: Path, reporter: Reporter | None = None) -> tuple
     Raises:
         InputError: an input is missing, wrong, or does not fit the others.
     """
-    detector = ForeignDetector.from_config(given.config)
-    content = checkpoints.load(given.checkpoint)
-    rows = _classifier_rows(content, given.checkpoint, detector)
+    detector = frameworks.open_detector(given.framework, given.detector, given.checkpoint)
+    meta = detector.check_weights(given.checkpoint)
     splits, notes = {}, []
     for name, path, place in (
         ("training", given.train_annotations, given.images),
         ("validation", given.val_annotations, given.val_images),
     ):
         with (reporter or Reporter()).task(f"checking {name} annotations and images", 1) as advance:
-            splits[name], said = _read(path, place, name, given, _reader(detector), advance)
+            splits[name], said = _read(path, place, name, given, detector.reader, advance)
         notes += [f"{name}: {note}" for note in said]
     train, val = splits["training"], splits["validation"]
     coco_format.check_same_categories(train, val, str(given.val_annotations))
-    ids, said = _category_ids(train, content["meta"], rows, given)
+    notes += detector.notes
+    ids, said = _category_ids(train, meta, detector, given)
     notes += said
-    train, val = (_renumbered(split, ids) for split in (train, val))
-    full = read_json(given.train_annotations)
-    table = CategoryTable.from_annotations(_renumbered(full, ids), given.bin_edges)
-    edges, said = _bin_edges(table, train, given.bin_edges)
+    train, val, full = (_renumbered(split, ids) for split in (train, val, read_json(given.train_annotations)))
+    table = CategoryTable.from_annotations(full, given.bin_edges)
+    table, said = coco_format.with_fitting_bins(table, train, given.bin_edges)
     notes += said
     rng = np.random.default_rng(given.seed)
     train, val = _some(train, given.max_images, rng, KEPT), _some(val, given.max_images, rng, 0)
@@ -135,7 +135,7 @@ def check(given: Given, folder: Path, reporter: Reporter | None = None) -> tuple
     if absent:
         notes.append(f"{len(absent)} classes have no training instance: {first(absent, 5)}")
 
-    files = {"fitting": fitting, "held_out": held_out, "val": val, "categories": _counts_only(table, edges)}
+    files = {"fitting": fitting, "held_out": held_out, "val": val, "categories": _counts_only(table)}
     written = {folder / f"{name}.json": json_text(part, compact=True) for name, part in files.items()}
     common: dict[str, Any] = {
         "train_images": given.images.absolute(),
@@ -154,37 +154,8 @@ def check(given: Given, folder: Path, reporter: Reporter | None = None) -> tuple
     return Inputs(detector, tuning, final, ids, tuple(notes)), written
 
 
-def _classifier_rows(content: Mapping[str, Any], path: Path, detector: ForeignDetector) -> int:
-    """Return C of the checkpoint's classifiers, checked against the configuration.
-
-    Raises:
-        InputError: the checkpoint has no classifier, or one of another shape than configured.
-    """
-    found = {name: tensor for name, tensor in content["state_dict"].items() if checkpoints.is_classifier(name)}
-    weights = [tensor for name, tensor in found.items() if name.endswith("weight")]
-    if len(weights) != detector.num_stages:
-        raise InputError(
-            f"{path}: field 'state_dict' has {len(weights)} box classifiers ('...fc_cls.weight'), expected "
-            f"{detector.num_stages} as configured"
-        )
-    expected = detector.stock_classifier(detector.num_classes, detector.tap_dims["fc"])
-    for weight in weights:
-        if weight.shape != expected.weight.shape:
-            raise InputError(
-                f"{path}: its classifier has shape {tuple(weight.shape)}, expected {tuple(expected.weight.shape)}: "
-                f"field 'num_classes' of {detector.config} is {detector.num_classes}"
-            )
-    return detector.num_classes
-
-
-def _reader(detector: ForeignDetector) -> Reader:
-    """Return the image reader with the settings of the configuration."""
-    loading = detector.transforms[0] if detector.transforms else {}
-    return Reader(str(loading.get("imdecode_backend", "cv2")), str(loading.get("color_type", "color")))
-
-
 def _read(
-    path: Path, folder: Path, what: str, given: Given, reader: Reader, advance: Advance
+    path: Path, folder: Path, what: str, given: Given, reader: images.Reader, advance: Advance
 ) -> tuple[dict[str, Any], list[str]]:
     """Read and check an annotation file; return it without the skipped images, and remarks on it."""
     content = read_json(path)
@@ -200,13 +171,17 @@ def _read(
 
 
 def _category_ids(
-    train: Mapping[str, Any], meta: Mapping[Any, Any], rows: int, given: Given
+    train: Mapping[str, Any], meta: Mapping[Any, Any], detector: UserDetector, given: Given
 ) -> tuple[np.ndarray, list[str]]:
     """Return the (C,) category ids in the order of the checkpoint's labels (``label_order``), and remarks."""
     listed = [(category["id"], category["name"]) for category in train["categories"]]
-    classes = class_names(meta)
+    classes, rows = class_names(meta), detector.num_classes
     fits = classes is not None and len(classes) == rows
-    order = label_order(listed, classes if fits else None, given.checkpoint, by=given.label_order)
+    numbered = detector.first_label is not None and not fits and given.label_order == "names"
+    if numbered and (found := labels_by_id([category_id for category_id, _ in listed], rows, detector.first_label)):
+        return np.array(found.ids), list(found.notes)
+    classes_or_none = classes if fits else None
+    order = label_order(listed, classes_or_none, given.checkpoint, by=given.label_order, ascending=numbered)
     if len(order.ids) != rows:
         raise InputError(
             f"{given.checkpoint}: its classifier has {rows} classes, but field 'categories' of "
@@ -222,7 +197,10 @@ def _category_ids(
 
 
 def _renumbered(content: Mapping[str, Any], ids: np.ndarray) -> dict[str, Any]:
-    """Renumber category ids to 1..C in the order of ``ids``; other categories and their annotations are left out."""
+    """Renumber category ids to 1..C in the order of ``ids``; other categories and their annotations are left out.
+
+    An id that no category has gets one, without annotations.
+    """
     number = {int(category_id): position for position, category_id in enumerate(ids, start=1)}
     images = []
     for image in content["images"]:
@@ -238,50 +216,18 @@ def _renumbered(content: Mapping[str, Any], ids: np.ndarray) -> dict[str, Any]:
         if a["category_id"] in number
     ]
     categories = [{**c, "id": number[c["id"]]} for c in content["categories"] if c["id"] in number]
+    for category_id in number.keys() - {c["id"] for c in content["categories"]}:
+        categories.append({"id": number[category_id], "name": f"no category {category_id}"})
     categories.sort(key=lambda category: category["id"])
     return {**content, "images": images, "annotations": annotations, "categories": categories}
 
 
-def choose_bin_edges(counts: np.ndarray, bins: int = 4) -> tuple[int, ...]:
-    """Choose edges that split classes into about equal parts by train instances, rounded to one digit if possible.
-
-    Args:
-        counts: (C,) train instances.
-        bins: largest number of bins; there are fewer if classes have the same counts.
-    """
-    edges: list[int] = []
-    for quantile in np.quantile(counts, np.arange(1, bins) / bins):
-        exact = max(1, int(np.ceil(quantile)))
-        digit = 10 ** int(np.log10(exact))
-        for edge in (round(exact / digit) * digit, exact):
-            low = edges[-1] if edges else -1
-            if edge > low and ((counts >= max(low, 0)) & (counts < edge)).any() and (counts >= edge).any():
-                edges.append(edge)
-                break
-    return tuple(edges) or (max(1, int(counts.max()) + 1),)
-
-
-def _bin_edges(
-    table: CategoryTable, train: Mapping[str, Any], asked: tuple[int, ...] | None
-) -> tuple[tuple[int, ...], list[str]]:
-    info = train.get("info")
-    stated = isinstance(info, Mapping) and info.get("bin_edges")
-    present = set(table.bins.tolist())
-    if asked or stated or present == set(range(1, table.num_bins + 1)):
-        return table.bin_edges, []
-    edges = choose_bin_edges(table.instance_counts)
-    return edges, [
-        f"with the paper's bins (edges {', '.join(map(str, LVIS_BIN_EDGES))}) {table.num_bins - len(present)} of "
-        f"{table.num_bins} would be empty; chosen from the counts: {', '.join(map(str, edges))}"
-    ]
-
-
-def _counts_only(table: CategoryTable, edges: tuple[int, ...]) -> dict[str, Any]:
+def _counts_only(table: CategoryTable) -> dict[str, Any]:
     """Return the categories as an annotation file without annotations, with the counts of the whole training file."""
     frame = table.frame()
     columns = ["id", "name", "image_count", "instance_count", "frequency"]
     return {
-        "info": {"bin_edges": list(edges), "num_images": table.num_images},
+        "info": {"bin_edges": list(table.bin_edges), "num_images": table.num_images},
         "images": [],
         "annotations": [],
         "categories": json.loads(frame[columns].to_json(orient="records")),

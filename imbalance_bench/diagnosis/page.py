@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from PIL import Image
 
 from imbalance_bench import plotting
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.diagnosis import Diagnosis, figures
+from imbalance_bench.diagnosis import figures
+from imbalance_bench.diagnosis.next_step import CONTROL, advise
+from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.tables import interval
-from imbalance_bench.evaluation import detections
 from imbalance_bench.evaluation.calibration import INTERVALS, calibration_error
+from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.examples import best, ground_truth
 from imbalance_bench.evaluation.views import percent
+from imbalance_bench.experiments.run_folder import RunFolder
+from imbalance_bench.pages import html, looks, pictures
+from imbalance_bench.pages.charts import Chart
 from imbalance_bench.runtime.files import write_text
 from imbalance_bench.runtime.progress import duration
 
 PAGE = "report.html"
-CONTROL = "x2-cls"
-"""Control method: the unchanged classifier, trained longer by as much as the methods train theirs."""
 GALLERY, LOOKED_AT = 6, 400
 """Number of images that are shown, and of images that are searched for them."""
-
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("imbalance_bench.diagnosis"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-"""Values in a template are escaped: they are shown as text, never read as markup."""
 
 
 def write(diagnosis: Diagnosis) -> Path:
@@ -58,45 +43,41 @@ def write(diagnosis: Diagnosis) -> Path:
 
 
 def render(diagnosis: Diagnosis) -> str:
-    """Fill the template; texts of the diagnosis are escaped, and the browser may run only the page's own script."""
+    """Fill the template ``diagnosis.html``."""
     summary, tried = diagnosis.summary, [str(name) for name in diagnosis.fixes.index if name != "baseline"]
-    script, style = (Markup(_TEMPLATES.get_template(f"page.{kind}").render()) for kind in ("js", "css"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _TEMPLATES.get_template("page.html").render(
+    return html.render(
+        __package__,
+        "diagnosis.html",
         title=f"Diagnosis of {Path(summary['checkpoint']).name}",
-        digest=digest,
-        style=style,
-        script=script,
         detector=Path(summary["detector"]).name,
         summary=summary,
         tried=tried,
         tuned=[name for name in tried if name in summary["tuned"]],
         control=CONTROL,
-        recommended=_recommended(diagnosis),
+        recommended=diagnosis.recommended,
+        advice=advise(diagnosis),
         tables={
-            "fixes": _table(_fixes(diagnosis.fixes), {diagnosis.recommended: "best", "baseline": "base"}),
-            "bins": _table(_bins(diagnosis.bins)),
-            "losses": _table(_losses(diagnosis.losses)),
+            "fixes": html.table(
+                _fixes(diagnosis.fixes),
+                {diagnosis.recommended: "best", "baseline": "base"},
+                keys=[str(name) for name in diagnosis.fixes.index],
+            ),
+            "bins": html.table(_bins(diagnosis.bins)),
+            "losses": html.table(_losses(diagnosis.losses)),
         },
         images=_images(diagnosis),
+        charts={
+            "gains": pictures.gains(diagnosis.fixes, "baseline", diagnosis.recommended),
+            **_by_bin(diagnosis.bins),
+        },
         gallery=[
-            _image(plotting.contact_sheet([pixels], [truth], {n: [f] for n, f in by_run.items()}), f"image {i}", "png")
-            for i, pixels, truth, by_run in rescued(diagnosis)
+            html.image(
+                plotting.contact_sheet([pixels], [truth], {n: [f] for n, f in found.items()}), f"image {i}", "png"
+            )
+            for i, pixels, truth, found in rescued(diagnosis)
         ],
         facts=_facts(summary),
     )
-
-
-def _recommended(diagnosis: Diagnosis) -> dict[str, Any] | None:
-    """Return the texts on the recommended fix; None if there is none."""
-    if diagnosis.recommended is None:
-        return None
-    row = diagnosis.fixes.loc[diagnosis.recommended]
-    gains = {group: interval(*(row[f"{group}_{end}"] for end in ("gain", "low", "high"))) for group in ("tail", "head")}
-    longer = None
-    if CONTROL in diagnosis.fixes.index and diagnosis.recommended != CONTROL:
-        longer = f"{100 * diagnosis.fixes.loc[CONTROL, 'tail_gain']:+.1f}"
-    return {"name": diagnosis.recommended, "settings": row["settings"], "longer": longer, **gains}
 
 
 def _images(diagnosis: Diagnosis) -> dict[str, dict[str, str] | None]:
@@ -104,29 +85,21 @@ def _images(diagnosis: Diagnosis) -> dict[str, dict[str, str] | None]:
     table = diagnosis.per_category.rename(columns=str)
     norms = None
     if table["weight_norm"].iloc[:-1].notna().any():
-        norms = _image(
+        norms = html.image(
             plotting.weight_norms({"as it is": table}, diagnosis.summary["bin_names"]),
             "Norm of each class's row of the classifier, by train instances.",
         )
     return {
-        "gains": _image(
-            figures.gains(diagnosis.fixes, diagnosis.recommended),
-            "Up and to the right is better. Dashed: methods that no other beats on both.",
-        ),
         "norms": norms,
-        "bins": _image(
-            figures.by_bin(diagnosis.bins),
-            "Average precision, and what the classifier alone makes of proposals on objects of each bin.",
-        ),
-        "destinations": _image(
+        "destinations": html.image(
             figures.stacked(diagnosis.destinations, "proposals (%)"),
             "Where the proposals on each bin's objects go.",
         ),
-        "boxes": _image(
+        "boxes": html.image(
             figures.stacked(diagnosis.boxes, "validation boxes (%)"),
             "Whose detection is the best on each bin's objects, however low its score.",
         ),
-        "reliability": _image(
+        "reliability": html.image(
             figures.reliability(diagnosis.reliability, calibration_error(diagnosis.reliability)),
             "Accuracy of predictions against their confidence, by bin of the predicted class. A bin without a curve is "
             f"never predicted. Calibration error: over {INTERVALS}.",
@@ -134,20 +107,31 @@ def _images(diagnosis: Diagnosis) -> dict[str, dict[str, str] | None]:
     }
 
 
-def _image(figure: Figure, caption: str, kind: str = "svg+xml") -> dict[str, str]:
-    """Encode a figure as a data URL."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind.partition("+")[0], dpi=130)
-    plt.close(figure)
-    return {"caption": caption, "source": f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"}
+def _by_bin(bins: pd.DataFrame) -> dict[str, Chart | None]:
+    """Draw AP by bin, and what the classifier alone makes of the proposals on objects of each bin."""
+    bins = bins.drop(index="background")
+    groups = [f"bin {number}\n{row['interval']}" for number, row in bins.iterrows()]
+
+    def frame(column: str, of: str) -> pd.DataFrame:
+        behind = [f"{row[of]:,.0f} {of}" for _, row in bins.iterrows()]
+        ends = {end: bins.get(f"{column}_{end}", np.nan) for end in ("low", "high")}
+        return pd.DataFrame({"value": bins[column].astype(float), **ends, "of": behind})
+
+    said = {"named right": frame("accuracy", "proposals"), "taken for background": frame("as_background", "proposals")}
+    return {
+        "bins": pictures.by_bin(
+            {"baseline": frame("ap", "classes")}, {"baseline": looks.BASELINE}, groups, "AP",
+            "Average precision of the detector as it is, with 95 % intervals over validation images.",
+        ),
+        "proposals": pictures.by_bin(
+            said, dict(zip(said, (looks.RIGHT, looks.LOST), strict=True)), groups, "proposals",
+            "What the classifier alone makes of the proposals on objects of each bin.",
+        ),
+    }  # fmt: skip
 
 
-Cell = tuple[str, Any]
-"""The text that is shown, and the value that the column is sorted by."""
-
-
-def _fixes(fixes: pd.DataFrame) -> dict[str, list[Cell]]:
-    columns: dict[str, list[Cell]] = {"method": [(str(name), str(name)) for name in fixes.index]}
+def _fixes(fixes: pd.DataFrame) -> dict[str, list[html.Cell]]:
+    columns: dict[str, list[html.Cell]] = {"method": [(str(name), str(name)) for name in fixes.index]}
     columns["settings"] = [(str(text), str(text)) for text in fixes["settings"]]
     for group in ("tail", "head", "mAP"):
         columns[group] = [(percent(value), value) for value in fixes[group]]
@@ -164,9 +148,9 @@ def _fixes(fixes: pd.DataFrame) -> dict[str, list[Cell]]:
     return columns
 
 
-def _bins(bins: pd.DataFrame) -> dict[str, list[Cell]]:
+def _bins(bins: pd.DataFrame) -> dict[str, list[html.Cell]]:
     names = [name if name == "background" else f"bin {name}" for name in bins.index]
-    columns: dict[str, list[Cell]] = {"bin": [(name, name) for name in names]}
+    columns: dict[str, list[html.Cell]] = {"bin": [(name, name) for name in names]}
     columns["train instances"] = [(str(text), position) for position, text in enumerate(bins["interval"])]
     columns["classes"] = [(f"{value:.0f}" if value else "", value) for value in bins["classes"]]
     for column, head in (("ap", "AP"), ("accuracy", "accuracy")):
@@ -180,11 +164,14 @@ def _bins(bins: pd.DataFrame) -> dict[str, list[Cell]]:
     columns["calibration error"] = [
         ("-" if value != value else f"{value:.3f}", value) for value in bins["calibration_error"]
     ]
+    for column, head in (("chosen_recall", "covered by chosen queries"), ("proposal_recall", "covered in the end")):
+        if "chosen_recall" in bins:
+            columns[head] = [(percent(value), value) for value in bins[column]]
     return columns
 
 
-def _losses(losses: pd.DataFrame) -> dict[str, list[Cell]]:
-    columns: dict[str, list[Cell]] = {"class": [(str(name), str(name)) for name in losses["name"]]}
+def _losses(losses: pd.DataFrame) -> dict[str, list[html.Cell]]:
+    columns: dict[str, list[html.Cell]] = {"class": [(str(name), str(name)) for name in losses["name"]]}
     for column, head in (
         ("id", "id"),
         ("instance_count", "train instances"),
@@ -197,25 +184,6 @@ def _losses(losses: pd.DataFrame) -> dict[str, list[Cell]]:
         columns[head] = [(percent(value), value) for value in losses[column]]
     columns["taken by"] = [(str(text), str(text)) for text in losses["taken_by"]]
     return columns
-
-
-def _table(columns: Mapping[str, list[Cell]], marks: Mapping[str | None, str] = MappingProxyType({})) -> dict[str, Any]:
-    """Convert a table for the template; ``marks`` gives the CSS class of some rows, by the text of their first cell."""
-    kinds = {
-        name: "text" if any(isinstance(value, str) for _, value in cells) else "number"
-        for name, cells in columns.items()
-    }
-    rows = [
-        {
-            "mark": marks.get(cells[0][0]),
-            "cells": [
-                {"shown": shown, "value": value, "kind": kind, "is_wide": kind == "text" and len(shown) > 40}
-                for (shown, value), kind in zip(cells, kinds.values(), strict=True)
-            ],
-        }
-        for cells in zip(*columns.values(), strict=True)
-    ]
-    return {"heads": [{"name": name, "kind": kind} for name, kind in kinds.items()], "rows": rows}
 
 
 def rescued(
@@ -233,7 +201,7 @@ def rescued(
     tail = set(categories.tail_labels)
     names = {"as it is": "baseline", diagnosis.recommended: diagnosis.recommended}
     runs = {
-        shown: detections.read(diagnosis.folder / diagnosis.summary["runs"][run], categories)
+        shown: Detections.load(RunFolder(diagnosis.folder / diagnosis.summary["runs"][run]).detections)
         for shown, run in names.items()
     }
     holding = truth[truth["label"].isin(tail)]["image_id"].drop_duplicates().sort_values().tolist()[:LOOKED_AT]

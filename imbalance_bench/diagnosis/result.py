@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from imbalance_bench.categories import read_json
+from imbalance_bench.diagnosis import saved
 from imbalance_bench.runtime.equality import ByValue
-from imbalance_bench.runtime.errors import InputError
-from imbalance_bench.runtime.files import numbers_of, write_json, write_text
+from imbalance_bench.runtime.files import numbers_of
 
 TABLES = {
     "per_category": "label", "bins": "bin", "destinations": "bin", "boxes": "bin", "losses": "label",
@@ -20,6 +18,8 @@ TABLES = {
 }  # fmt: skip
 """Tables, and the column that is the index of each."""
 SUMMARY = "diagnosis.json"
+WORDS = ("name", "title", "settings", "taken_by", "group", "frequency", "interval")
+"""Columns of text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,8 @@ class Diagnosis(ByValue):
         per_category: index ``label``, background last; columns of ``evaluation.per_category`` for the unchanged
             detector; ``id`` is the user's category id.
         bins: index ``bin``; for the unchanged detector: ``classes``, ``interval``, ``ap``, ``accuracy`` and
-            ``as_background`` with bounds, ``calibration_error``.
+            ``as_background`` with bounds, ``calibration_error``; where an encoder chooses queries, ``chosen_recall``
+            and ``proposal_recall``.
         destinations: result of ``evaluation.predictions.destinations``.
         boxes: index ``bin``, bins with a box: shares of the validation boxes by the best detection on each box, for
             any score (``evaluation.error_analysis.box_outcomes``).
@@ -67,13 +68,7 @@ class Diagnosis(ByValue):
 
     def save(self) -> None:
         """Write one CSV file per table, then the summary."""
-        for name, index in TABLES.items():
-            table: pd.DataFrame = getattr(self, name)
-            text = table.to_csv(index=index is not None)
-            write_text(self.folder / f"{name}.csv", text)
-        records = {name: json.loads(getattr(self, name).to_json(orient="table"))["data"] for name in TABLES}
-        summary = {**self.summary, "tables": records}
-        write_json(self.folder / SUMMARY, summary)
+        saved.save(self.folder, SUMMARY, self.summary, {name: getattr(self, name) for name in TABLES})
 
     @classmethod
     def read(cls, folder: str | Path) -> Diagnosis:
@@ -82,32 +77,6 @@ class Diagnosis(ByValue):
         Raises:
             InputError: the folder holds no diagnosis, or an unfinished one.
         """
-        folder = Path(folder)
-        summary = read_json(folder / SUMMARY)
-        summary.pop("tables", None)
+        summary, tables = saved.read(Path(folder), SUMMARY, TABLES, WORDS)
         summary["norms"] = numbers_of(summary.get("norms", {}))
-        tables = {}
-        for name, index in TABLES.items():
-            path = folder / f"{name}.csv"
-            try:
-                # A category may well be called "nan".
-                frame = pd.read_csv(path, keep_default_na=False, dtype=str)
-                tables[name] = _typed(frame if index is None else frame.set_index(index))
-            except (OSError, KeyError, ValueError) as error:
-                raise InputError(f"{path}: not a table of a diagnosis ({error})") from error
-        return cls(folder, summary, **tables)
-
-
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Convert columns of text to numbers or booleans, an empty cell to NaN; columns of names stay text."""
-    words = ("name", "title", "settings", "taken_by", "group", "frequency", "interval")
-    for column in frame:
-        if column in words:
-            continue
-        if set(frame[column]) <= {"True", "False"}:
-            frame[column] = frame[column] == "True"
-        else:
-            frame[column] = pd.to_numeric(frame[column].where(frame[column] != ""))
-    if frame.index.name == "label":
-        frame.index = frame.index.astype(int)
-    return frame
+        return cls(Path(folder), summary, **tables)

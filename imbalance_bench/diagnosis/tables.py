@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from imbalance_bench.diagnosis import Diagnosis
+from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.evaluation.views import percent
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from imbalance_bench.evaluation import references
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import AREA_ALL, LISTS, GroundTruth
+from imbalance_bench.evaluation.matching import Matches
 
 Evaluator = Literal["hotcoco", "lvis"]
 
@@ -56,11 +57,23 @@ def evaluate(
     if evaluator not in run or (evaluator == "lvis" and not truth.lvis_style):
         raise ValueError(f"evaluator {evaluator!r}: expected 'hotcoco', or 'lvis' on federated annotations")
     truth.check(detections)
+    ap, recall = run[evaluator](detections, truth, max_detections)
+    return by_class(ap, recall, truth)
+
+
+def of_matches(matches: Matches, ap: np.ndarray, truth: GroundTruth) -> pd.DataFrame:
+    """Return the result of ``evaluate`` from detections that are matched already, and their (10, C) AP at each IoU."""
+    hits = np.stack([category.true.sum(axis=1) for category in matches.categories], axis=1)
+    boxes = np.array([len(category.truth_images) for category in matches.categories])
+    return by_class(ap, np.divide(hits, boxes, out=np.zeros(hits.shape), where=boxes > 0), truth)
+
+
+def by_class(ap: np.ndarray, recall: np.ndarray, truth: GroundTruth) -> pd.DataFrame:
+    """Return the result of ``evaluate`` from (10, C) AP and (10, C) recall at each IoU."""
     width = truth.categories.num_classes
     labels, images = truth.labels[~truth.ignored], truth.images[~truth.ignored]
     # Boxes are sorted by label, then image.
     first_of_image = np.diff(labels * len(truth.image_ids) + images, prepend=-1) > 0
-    ap, recall = run[evaluator](detections, truth, max_detections)
     frame = pd.DataFrame(
         {
             "val_instances": np.bincount(labels, minlength=width),

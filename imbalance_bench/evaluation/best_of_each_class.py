@@ -40,12 +40,11 @@ class BestOfEachClass:
             self._scores, best = self._scores.topk(self.limit, dim=1)
             self._rows = self._rows.gather(1, best)
 
-    def detections(self, val: ProposalSet, iou_threshold: float = 0.5) -> Detections:
+    def detections(self, val: ProposalSet) -> Detections:
         """Apply class-wise NMS in each image, then keep the best ``PER_CLASS`` detections of each class.
 
         Args:
-            val: the proposals that were added.
-            iou_threshold: IoU threshold of NMS.
+            val: the proposals that were added; NMS is that of their detector.
         """
         labels = torch.arange(len(self._rows))[:, None].expand_as(self._rows).flatten().numpy()
         rows, scores = self._rows.flatten().numpy(), self._scores.flatten().numpy()
@@ -63,7 +62,7 @@ class BestOfEachClass:
             boxes_of = val.boxes_of(position)
             pairs = own, torch.from_numpy(labels[start:stop])
             found = boxes_of[own] if isinstance(boxes_of, Tensor) else boxes_of(*pairs)
-            keep = _class_wise_nms(found, scores[start:stop], labels[start:stop], iou_threshold)
+            keep = _class_wise_nms(found, scores[start:stop], labels[start:stop], val.postprocess.iou_threshold)
             kept.append(start + keep)
             boxes.append(found[keep].numpy())
         chosen = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
@@ -76,8 +75,10 @@ class BestOfEachClass:
         return Detections(val.image_ids[images[chosen]], labels[chosen], corners, scores[chosen])
 
 
-def _class_wise_nms(boxes: Tensor, scores: np.ndarray, labels: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Return the positions that NMS keeps; candidates are sorted by label, so each class is one block."""
+def _class_wise_nms(boxes: Tensor, scores: np.ndarray, labels: np.ndarray, iou_threshold: float | None) -> np.ndarray:
+    """Return the positions that NMS keeps, all of them without one; candidates are sorted by label, one block each."""
+    if iou_threshold is None:
+        return np.arange(len(scores))
     bounds = np.flatnonzero(np.diff(labels, prepend=-1, append=labels[-1] + 1))
     values, corners = torch.from_numpy(scores).double(), boxes.double()
     left = [

@@ -1,7 +1,7 @@
 """Bootstrap intervals: the results that another draw of validation images, or of classes, could have given.
 
-*Over images* (``bootstrap``, ``compare``, ``diagnose``): images drawn with replacement, AP of each draw, runs compared
-in pairs. It tells what another set of validation images of the same size could have given. *Over classes*
+*Over images* (``uncertainty``, ``compare``, ``diagnose``): images drawn with replacement, AP of each draw, runs
+compared in pairs. It tells what another set of validation images of the same size could have given. *Over classes*
 (``evaluate``, correlations of weight norms): a bin's classes drawn with replacement; AP1 of LVIS v0.5 rests on 67
 classes and 173 boxes. Neither tells what another training seed would give: intervals *over seeds* are Student's
 (``analyses.beyond``).
@@ -16,7 +16,7 @@ skewed APs: 84 %, percentile 87 %; 67: 92 and 93 %). Where a run finds next to n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -28,36 +28,22 @@ from imbalance_bench.evaluation.measures import AP
 LEVEL = 0.95
 
 
-def bootstrap(
-    matches_list: Sequence[Matches], categories: CategoryTable, *, resamples: int = 200, seed: int = 0
-) -> pd.DataFrame:
-    """Compute mean APs of several runs on images drawn with replacement, the same images for every run.
+def ap_of_draws(matches: Matches, *, resamples: int = 200, seed: int = 0) -> np.ndarray:
+    """Compute the AP of each category on all images, and on images drawn with replacement.
 
-    A category that has no box in a draw does not count in it.
+    The draws of runs on equally many images are the same.
 
     Args:
-        matches_list: matches of runs on the same images.
-        categories: give bins and frequencies.
-        resamples: number of draws.
+        matches: matches of a run.
+        resamples: R, number of draws.
         seed: seed of the random generator.
 
     Returns:
-        Columns ``resample``, ``run`` (position in ``matches_list``), ``measure`` (``mAP``, ``AP1``.., ``APr``,
-        ``APc``, ``APf``), ``value`` (fraction, NaN where no category counts).
-
-    Raises:
-        ValueError: the runs' images differ.
+        (1 + R, C) fractions, all images in the first row; NaN where no image has a box of the category.
     """
-    image_ids = matches_list[0].image_ids
-    if any(not np.array_equal(matches.image_ids, image_ids) for matches in matches_list):
-        raise ValueError("the runs were evaluated on different images, expected the same")
-    draws = draw_images(len(image_ids), resamples, seed)
-    frames = []
-    for run, matches in enumerate(matches_list):
-        means = mean_ap(average_precision(matches, draws), categories)
-        tidy = means.rename_axis("resample").reset_index().melt("resample", var_name="measure")
-        frames.append(tidy.assign(run=run)[["resample", "run", "measure", "value"]])
-    return pd.concat(frames, ignore_index=True)
+    count = len(matches.image_ids)
+    weights = np.concatenate([np.ones((1, count), np.int64), draw_images(count, resamples, seed)])
+    return average_precision(matches, weights)
 
 
 def draw_images(count: int, resamples: int, seed: int) -> np.ndarray:

@@ -19,6 +19,11 @@ INTERVALS = f"{STEPS} intervals [a, b) of confidence (Guo et al.: 15, (a, b])"
 """Description of the intervals, shown with tables of the calibration error."""
 
 
+def step_of(confidence: np.ndarray, steps: int) -> np.ndarray:
+    """Return the (n,) index of the interval of each confidence."""
+    return np.clip((confidence * steps).astype(np.int64), 0, steps - 1)
+
+
 class Calibration:
     """Counts of predictions by *predicted* label and interval of confidence, from which any group's curve follows.
 
@@ -33,8 +38,7 @@ class Calibration:
 
     def add(self, predicted: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> None:
         """Add predictions: (n,) labels 0..C, (n,) scores, (n,) bool (whether each is correct)."""
-        step = np.clip((confidence * self.steps).astype(np.int64), 0, self.steps - 1)
-        cells, shape = predicted * self.steps + step, self._sums.shape[1:]
+        cells, shape = predicted * self.steps + step_of(confidence, self.steps), self._sums.shape[1:]
         for sums, weights in zip(self._sums, (None, confidence, correct), strict=True):
             sums += np.bincount(cells, weights, minlength=sums.size).reshape(shape)
 

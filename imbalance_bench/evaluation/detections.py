@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import load_json, write_atomically
 from imbalance_bench.runtime.json_values import MAX_COORDINATE
 
-EXPECTED = "COCO results (.json), detections of this suite (.npz) or a run folder"
 _COLUMNS = {"image_ids": "integers", "labels": "integers", "boxes": "numbers", "scores": "numbers"}
 _MASK_COLUMNS = ("counts", "offsets", "sizes")
 
@@ -187,8 +186,9 @@ class Detections(ByValue):
 
         Args:
             results: the result of one image, or a list of results, one per image.
-            image_ids, categories, names: as for ``from_supervision``, with the same errors; ``names``
-                defaults to the names in the results.
+            image_ids: as for ``from_supervision``, with the same errors.
+            categories: as for ``from_supervision``.
+            names: as for ``from_supervision``; by default the names in the results.
 
         Example:
             >>> from types import SimpleNamespace
@@ -213,8 +213,9 @@ class Detections(ByValue):
 
         Args:
             outputs: the output of one image, or a list of outputs, one per image.
-            image_ids, categories, names: as for ``from_supervision``, with the same errors; labels count from 1;
-                names are ``weights.meta['categories']``.
+            image_ids: as for ``from_supervision``, with the same errors.
+            categories: as for ``from_supervision``.
+            names: as for ``from_supervision``, here ``weights.meta['categories']``; labels count from 1.
 
         Example:
             >>> outputs = [{"boxes": np.array([[0, 0, 8, 8.0]]), "scores": np.array([0.9]), "labels": np.array([1])}]
@@ -236,8 +237,9 @@ class Detections(ByValue):
 
         Args:
             results: the result of one image, or a list of results, one per image.
-            image_ids, categories, names: as for ``from_supervision``, with the same errors; names are
-                ``model.config.id2label``.
+            image_ids: as for ``from_supervision``, with the same errors.
+            categories: as for ``from_supervision``.
+            names: as for ``from_supervision``, here ``model.config.id2label``.
 
         Example:
             >>> results = [{"boxes": np.array([[0, 0, 8, 8.0]]), "scores": np.array([0.9]), "labels": np.array([17])}]
@@ -261,8 +263,9 @@ class Detections(ByValue):
 
         Args:
             outputs: the output of one image, or a list of outputs, one per image.
-            image_ids, categories, names: as for ``from_supervision``, with the same errors; names are
-                ``MetadataCatalog.get(name).thing_classes``.
+            image_ids: as for ``from_supervision``, with the same errors.
+            categories: as for ``from_supervision``.
+            names: as for ``from_supervision``, here ``MetadataCatalog.get(name).thing_classes``.
 
         Example:
             >>> from types import SimpleNamespace
@@ -285,6 +288,14 @@ class Detections(ByValue):
             return cls.from_images(ids, images)
         except ValueError as error:
             raise InputError(f"detections: {error}") from error
+
+    def take(self, rows: np.ndarray) -> Detections:
+        """Return some of the detections, in the order of their ascending ``rows``."""
+        if len(rows) == len(self):
+            return self
+        masks = None if self.masks is None else self.masks.take(rows)
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        return Detections(**columns, masks=masks, notes=self.notes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed npz file, either complete or not at all."""
@@ -322,63 +333,6 @@ class Detections(ByValue):
             raise InputError(f"{path}: no such file, expected detections (npz)") from error
         except Exception as error:  # a damaged archive raises whatever zipfile, zlib or numpy choose to
             raise InputError(f"{path}: not readable as detections ({error})") from error
-
-
-def read(path: str | os.PathLike[str], categories: CategoryTable) -> Detections:
-    """Read detections from a run folder, an npz file of ``Detections.save``, or a JSON file of COCO results.
-
-    Args:
-        path: a folder with ``detections.npz``, or a file, whose format is detected from its content.
-        categories: table that gives the label of each category id.
-
-    Raises:
-        InputError: not a file of detections, or a result that lacks a field or has an unknown category.
-    """
-    return parse(path)(categories)
-
-
-def parse(path: str | os.PathLike[str]) -> Callable[[CategoryTable], Detections]:
-    """Read and check a file of detections, and return a function that assigns the labels of given categories.
-
-    Raises:
-        InputError: not a file of detections. The returned function raises it for an unknown category.
-    """
-    path = Path(path)
-    if path.is_dir():
-        stored = Detections.load(path / "detections.npz")
-        return lambda categories: stored
-    if not path.is_file():
-        raise InputError(f"{path}: no such file, expected {EXPECTED}")
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        raise InputError(f"{path}: not readable ({error.strerror})") from error
-    if head.startswith(b"\x80"):
-        raise InputError(
-            f"{path}: this is a pickle, which is not read as it can run code; expected {EXPECTED}: mmdet and "
-            "detectron2 write COCO results too"
-        )
-    if head == b"PK\x03\x04" or path.suffix == ".npz":
-        if _is_torch(path):
-            raise InputError(f"{path}: this is a file of PyTorch, expected {EXPECTED}, or a checkpoint (.pth)")
-        detections = Detections.load(path)
-        return lambda categories: detections
-    try:
-        content = load_json(path)
-    except InputError as error:
-        raise InputError(f"{error}; expected {EXPECTED}") from error
-    columns = coco_results.columns(content, str(path))
-    return lambda categories: _labelled(columns, categories, str(path))
-
-
-def _is_torch(path: Path) -> bool:
-    """Tell whether a zip file was written by ``torch.save``; False for a damaged file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
-    except Exception:  # a damaged archive raises whatever zipfile chooses to
-        return False
 
 
 def _labelled(columns: coco_results.Columns, categories: CategoryTable, source: str) -> Detections:

@@ -22,13 +22,14 @@ tidecv also shows no gain below 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth, place_in_run
-from imbalance_bench.evaluation.matching import Assignment, assign, average_precision, box_iou, ranked
+from imbalance_bench.evaluation.matching import Assignment, all_ious, assign, average_precision, rank_order, ranked
 from imbalance_bench.runtime.equality import ByValue
 
 KINDS = ("classification", "localisation", "both", "duplicate", "background")
@@ -65,13 +66,16 @@ class Errors(ByValue):
         return ~self.truth.ignored
 
 
-def analyse(detections: Detections, truth: GroundTruth, max_detections: int = 300) -> Errors:
+def analyse(
+    detections: Detections, truth: GroundTruth, max_detections: int = 300, found: Assignment | None = None
+) -> Errors:
     """Find the kind of error of every detection and box.
 
     Args:
         detections: as for ``average_precision.evaluate``.
         truth: ground truth of boxes, not masks.
         max_detections: as for ``average_precision.evaluate``.
+        found: the matched detections, where they are at hand.
 
     Raises:
         InputError: as ``GroundTruth.check``.
@@ -87,9 +91,10 @@ def analyse(detections: Detections, truth: GroundTruth, max_detections: int = 30
         >>> [KINDS[kind] if kind >= 0 else "right" for kind in errors.kinds]
         ['right', 'classification']
     """
-    found = assign(detections, truth, max_detections)
+    found = assign(detections, truth, max_detections) if found is None else found
     taken, ignored = found.boxes[0], found.ignored[0]
-    own, own_box, other, other_box = _best_overlaps(detections, found, truth)
+    near = _nearest(detections, truth)
+    own, own_box, other, other_box = (column[found.rows] for column in near[:4])
     conditions = [
         ignored,
         taken >= 0,
@@ -104,54 +109,43 @@ def analyse(detections: Detections, truth: GroundTruth, max_detections: int = 30
     explained = np.isin(kinds, (RIGHT, LOCALISATION, CLASSIFICATION))
     missed = ~truth.ignored
     missed[about[explained]] = False
-    return Errors(truth, found, kinds, about, missed, _takers(detections, truth))
+    return Errors(truth, found, kinds, about, missed, near.takers)
 
 
-def _by_image(images: np.ndarray, num_images: int) -> list[np.ndarray]:
-    """Return the positions of each image's items, in their order."""
-    order = np.argsort(images, kind="stable")
-    return np.split(order, np.searchsorted(images[order], np.arange(1, num_images)))
+class _Nearest(NamedTuple):
+    """Of each of D detections the best IoU with a counted box of its class, and that box, -1 for none; the same of
+    other classes; and of each of G boxes the label of the detection with the highest score on it, -1 for none."""
+
+    own: np.ndarray
+    own_box: np.ndarray
+    other: np.ndarray
+    other_box: np.ndarray
+    takers: np.ndarray
 
 
-def _best_overlaps(
-    detections: Detections, found: Assignment, truth: GroundTruth
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Find each detection's best IoU with a box of its class, and that box; then the same for other classes."""
-    best, box = np.zeros((2, len(found.rows))), np.full((2, len(found.rows)), -1)
-    counted = np.flatnonzero(~truth.ignored)
-    boxes_of = _by_image(truth.images[counted], len(truth.image_ids))
-    for own, places in zip(_by_image(found.images, len(truth.image_ids)), boxes_of, strict=True):
-        if len(own) == 0 or len(places) == 0:
+def _nearest(detections: Detections, truth: GroundTruth) -> _Nearest:
+    """Compare all detections of each image with all its boxes."""
+    best, box = np.zeros((2, len(detections))), np.full((2, len(detections)), -1, dtype=np.int32)
+    takers = np.full(len(truth.boxes), -1)
+    images = np.searchsorted(truth.image_ids, detections.image_ids)
+    order = np.lexsort((-detections.scores, images))
+    rows_of = np.split(order, np.searchsorted(images[order], np.arange(1, len(truth.image_ids))))
+    by_image = np.argsort(truth.images, kind="stable")
+    boxes_of = np.split(by_image, np.searchsorted(truth.images[by_image], np.arange(1, len(truth.image_ids))))
+    for rows, here in zip(rows_of, boxes_of, strict=True):
+        if len(rows) == 0 or len(here) == 0:
             continue
-        here = counted[places]
-        iou = _overlaps(detections, found.rows[own], truth, here)
-        same = found.labels[own][:, None] == truth.labels[here]
+        iou, labels = all_ious(detections, rows, truth, here), detections.labels[rows]
+        on_box = iou >= FOREGROUND_IOU
+        takers[here] = np.where(on_box.any(axis=0), labels[on_box.argmax(axis=0)], -1)
+        iou[:, truth.ignored[here]] = 0
+        same = labels[:, None] == truth.labels[here]
         for kind, allowed in enumerate((same, ~same)):
             overlap = np.where(allowed, iou, 0)
             first = overlap.argmax(axis=1)
-            best[kind, own] = overlap[np.arange(len(own)), first]
-            box[kind, own] = np.where(best[kind, own] > 0, here[first], -1)
-    return best[0], box[0], best[1], box[1]
-
-
-def _overlaps(detections: Detections, rows: np.ndarray, truth: GroundTruth, boxes: np.ndarray) -> np.ndarray:
-    """Compute the (D, G) IoU of some detections and boxes."""
-    pairs = box_iou(detections, np.repeat(rows, len(boxes)), truth, np.tile(boxes, len(rows)))
-    return pairs.reshape(len(rows), len(boxes))
-
-
-def _takers(detections: Detections, truth: GroundTruth) -> np.ndarray:
-    """Return the (G,) label of the detection with the highest score on each box, -1 for none."""
-    takers = np.full(len(truth.boxes), -1)
-    order = np.argsort(-detections.scores, kind="stable")
-    images = np.searchsorted(truth.image_ids, detections.image_ids[order])
-    boxes_of = _by_image(truth.images, len(truth.image_ids))
-    for own, here in zip(_by_image(images, len(truth.image_ids)), boxes_of, strict=True):
-        if len(own) and len(here):
-            rows = order[own]
-            on_box = _overlaps(detections, rows, truth, here) >= FOREGROUND_IOU
-            takers[here] = np.where(on_box.any(axis=0), detections.labels[rows][on_box.argmax(axis=0)], -1)
-    return takers
+            best[kind, rows] = overlap[np.arange(len(rows)), first]
+            box[kind, rows] = np.where(best[kind, rows] > 0, here[first], -1)
+    return _Nearest(best[0], box[0], best[1], box[1], takers)
 
 
 def gains(errors: Errors) -> pd.DataFrame:
@@ -167,17 +161,21 @@ def gains(errors: Errors) -> pd.DataFrame:
     """
     found, kinds = errors.found, errors.kinds
     right, ignored, boxes = kinds == RIGHT, kinds == IGNORED, errors.counted
+    as_they_are = rank_order(found, found.labels)
 
     def ap50(labels: np.ndarray, right: np.ndarray, ignored: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        return average_precision(ranked(found, labels, right[None], ignored[None], errors.truth, boxes))
+        order = as_they_are if labels is found.labels else None
+        return average_precision(ranked(found, labels, right[None], ignored[None], errors.truth, boxes, order))
 
     before = ap50(found.labels, right, ignored, boxes)
     columns = {"ap50": before}
     for kind, name in enumerate(KINDS):
         wrong = kinds == kind
-        mended, labels = np.zeros_like(wrong), found.labels.copy()
+        mended, labels = np.zeros_like(wrong), found.labels
         if kind in (CLASSIFICATION, LOCALISATION):
             mended = _best_about_each_free_box(errors, wrong)
+        if kind == CLASSIFICATION:
+            labels = labels.copy()
             labels[mended] = errors.truth.labels[errors.about[mended]]
         columns[name] = ap50(labels, right | mended, ignored | (wrong & ~mended), boxes) - before
     columns["missed"] = ap50(found.labels, right, ignored, boxes & ~errors.missed) - before
@@ -218,7 +216,7 @@ def counts(errors: Errors) -> pd.DataFrame:
     kinds, labels = errors.kinds[order], found.labels[order]
     true_bin = categories.bins[truth.labels[errors.about[order]]]
     chosen = {"right": kinds == RIGHT}
-    for number in range(1, categories.num_bins + 1):
+    for number in categories.bin_numbers:
         chosen[f"bin {number}"] = (kinds == CLASSIFICATION) & (true_bin == number)
     chosen |= {name: kinds == kind for kind, name in enumerate(KINDS) if kind != CLASSIFICATION}
     width = categories.num_classes
@@ -242,7 +240,7 @@ def box_outcomes(errors: Errors, overlaps: np.ndarray | None = None) -> pd.DataF
     labels, taker = truth.labels[errors.counted], errors.takers[errors.counted]
     right, nobody = taker == labels, taker < 0
     chosen = {"right": right}
-    for number in range(1, categories.num_bins + 1):
+    for number in categories.bin_numbers:
         chosen[f"bin {number}"] = ~right & ~nobody & (categories.bins[taker] == number)
     if overlaps is None:
         chosen["no detection"] = nobody

@@ -52,7 +52,7 @@ def by_bin(frame: pd.DataFrame, categories: CategoryTable) -> dict[str, pd.DataF
         of each category, as many as it has boxes; ``boxes``, shares of the boxes by the best detection on each, and
         ``missed``; ``gains in AP50``, means over categories, ``ap50`` first.
     """
-    groups = {"all": np.arange(categories.num_classes), **bin_groups(categories)}
+    groups = {"all": categories.binned_labels, **bin_groups(categories)}
     tables = {}
     for name in (DETECTIONS, BOXES):
         columns = [column for column in frame if column.startswith(_PREFIXES[name])]
@@ -68,7 +68,6 @@ def by_bin(frame: pd.DataFrame, categories: CategoryTable) -> dict[str, pd.DataF
 
 def captions(categories: CategoryTable) -> dict[str, str]:
     """Return a caption for each table of ``by_bin``."""
-    bins = f"bins by train instances: {', '.join(categories.bin_names)}"
     return {
         DETECTIONS: "of each category as many of its best detections as it has boxes: right (IoU >= .5), on a box of "
         "another class (by that class's bin), .1 to .5 off, both, a second one on a box, on background",
@@ -76,7 +75,7 @@ def captions(categories: CategoryTable) -> dict[str, str]:
         "detection takes it, nor is one near it or on it under another class's name",
         GAINS: "AP50, and how it rises where all errors of a kind are mended (TIDE; but of a kind the surest gets its "
         "box, in tidecv of wrong class and wrong place together), means over classes; "
-        f"{bins}",
+        f"{categories.bins_line}",
     }
 
 

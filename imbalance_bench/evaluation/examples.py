@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torchvision.ops import box_iou
 
 from imbalance_bench.categories import CategoryTable, read_json
 from imbalance_bench.datasets.coco_format import image_path
@@ -57,9 +55,7 @@ def best(detections: Detections, image_id: int, truth: pd.DataFrame, categories:
     frame = pd.DataFrame(detections.boxes[inside], columns=BOX).assign(
         label=labels, name=np.array(categories.names)[labels], score=detections.scores[inside]
     )
-    overlaps = box_iou(
-        torch.tensor(frame[BOX].to_numpy(dtype=np.float64)), torch.tensor(truth[BOX].to_numpy(dtype=np.float64))
-    ).numpy()
+    overlaps = _iou(frame[BOX].to_numpy(dtype=np.float64), truth[BOX].to_numpy(dtype=np.float64))
     overlaps[labels[:, None] != truth["label"].to_numpy()[None, :]] = 0
     correct = []
     for row in overlaps:
@@ -68,3 +64,13 @@ def best(detections: Detections, image_id: int, truth: pd.DataFrame, categories:
         if correct[-1]:
             overlaps[:, hit] = 0
     return frame.assign(correct=correct)
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Compute the (N, M) IoU of (N, 4) and (M, 4) corners; 0 for boxes without area."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    shared = sides.clip(0).prod(axis=2)
+    areas = [(corners[:, 2:] - corners[:, :2]).prod(axis=1) for corners in (a, b)]
+    union = areas[0][:, None] + areas[1][None] - shared
+    overlaps: np.ndarray = np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+    return overlaps

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from imbalance_bench.categories import CategoryTable, field_of, read_json
-from imbalance_bench.datasets.coco_format import check_same_categories, is_federated
+from imbalance_bench.datasets import coco_format
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.rle import MAX_SIDE, to_rle
 from imbalance_bench.runtime import json_values
@@ -119,9 +119,9 @@ class GroundTruth(ByValue):
         given = annotations if isinstance(annotations, Mapping) else read_json(annotations)
         if given.get("categories"):
             trained = categories.frame()[["id", "name"]].to_dict("records")
-            check_same_categories({"categories": trained}, given, source)
+            coco_format.check_same_categories({"categories": trained}, given, source)
         if lvis_style is None:
-            lvis_style = is_federated(given)
+            lvis_style = coco_format.is_federated(given)
         content, listed = _checked(given, source, categories, lvis_style, iou_type)
         image_ids = np.unique(np.array([image["id"] for image in content["images"]], dtype=np.int64))
         entries = content["annotations"]
@@ -154,6 +154,15 @@ class GroundTruth(ByValue):
             content=content,
             listed=listed,
         )
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """The (I, 2) width and height of each image, NaN where the annotations do not tell."""
+        listed = self.content["images"]
+        sides = [[json_values.coordinate(image[side]) for side in ("width", "height")] for image in listed]
+        sizes = np.full((len(self.image_ids), 2), np.nan)
+        sizes[np.searchsorted(self.image_ids, [image["id"] for image in listed])] = np.array(sides, dtype=np.float64)
+        return np.where(sizes > 0, sizes, np.nan)
 
     def check(self, detections: Detections) -> None:
         """Check that detections can be compared with this ground truth.
@@ -232,6 +241,7 @@ def _checked(
                 "id": image_id,
                 "height": image.get("height"),
                 "width": image.get("width"),
+                **_file_name(image),
                 **{field: _ids(image, field, place) for field in LISTS},
             }
         )
@@ -291,6 +301,14 @@ def _records(content: Mapping[str, Any], field: str, source: str) -> Iterator[tu
         if not isinstance(record, Mapping):
             raise InputError(f"{place} is {json_values.shown(record)}, expected an object")
         yield place, record
+
+
+def _file_name(image: Mapping[str, Any]) -> dict[str, str]:
+    """Return the path of an image as a field, empty if there is none: only detections by file name need it."""
+    try:
+        return {"file_name": coco_format.image_path(image, "")}
+    except InputError:
+        return {}
 
 
 def _whole(record: Mapping[str, Any], field: str, place: str) -> int:

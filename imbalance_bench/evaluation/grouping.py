@@ -15,13 +15,16 @@ from imbalance_bench.categories import FREQUENCIES, CategoryTable
 
 
 def bin_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
-    """Return the labels of each bin of training instances, keys ``1``, ``2``, ...; also empty bins (section 5.1)."""
-    return {str(i): np.flatnonzero(categories.bins == i) for i in range(1, categories.num_bins + 1)}
+    """Return the labels of each bin of training instances, keys ``1``, ``2``, ...; also empty bins (section 5.1).
+
+    Key ``0`` is there if classes have no training instance.
+    """
+    return {str(number): np.flatnonzero(categories.bins == number) for number in categories.bin_numbers}
 
 
 def frequency_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
-    """Return the labels of LVIS's rare, common and frequent categories, keys ``r``, ``c``, ``f``."""
-    frequencies = np.array(categories.frequencies)
+    """Return the labels of LVIS's rare, common and frequent categories, keys ``r``, ``c``, ``f``; none of bin 0."""
+    frequencies = np.where(categories.bins > 0, categories.frequencies, "")
     return {letter: np.flatnonzero(frequencies == letter) for letter in FREQUENCIES}
 
 
@@ -35,7 +38,10 @@ def groups_in(table: pd.DataFrame, by: str) -> dict[str, np.ndarray]:
 
     Keys are those of ``bin_groups`` or ``frequency_groups``, without empty groups.
     """
-    found = {str(key): part.index.to_numpy() for key, part in table.iloc[:-1].groupby(by, sort=False)}
+    foreground = table.iloc[:-1]
+    if by == "frequency":
+        foreground = foreground[foreground["bin"] > 0]
+    found = {str(key): part.index.to_numpy() for key, part in foreground.groupby(by, sort=False)}
     letters = "".join(FREQUENCIES)
     return {key: found[key] for key in sorted(found, key=letters.find if by == "frequency" else int)}
 

@@ -111,14 +111,18 @@ class Means:
     def groups(self, categories: CategoryTable) -> dict[str, np.ndarray]:
         """Return the labels of each key's group; bins without a category are included (section 5.1)."""
         groupers = {"bin": bin_groups, "frequency": frequency_groups}
-        return self._keyed(categories.num_classes, (groupers[by](categories) for by in self.by))
+        parts = (groupers[by](categories) for by in self.by)
+        return self._keyed(categories.binned_labels, categories.background, parts)
 
     def groups_in(self, table: pd.DataFrame) -> dict[str, np.ndarray]:
         """Return the labels of each key's group in a per-category table, background last; empty groups are left out."""
-        return self._keyed(len(table) - 1, (groups_in(table, by) for by in self.by))
+        parts = (groups_in(table, by) for by in self.by)
+        return self._keyed(np.flatnonzero(table["bin"].iloc[:-1]), len(table) - 1, parts)
 
-    def _keyed(self, background: int, parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        groups = {self.overall or self.prefix: np.arange(background + self.background)}
+    def _keyed(
+        self, binned: np.ndarray, background: int, parts: Iterable[Mapping[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        groups = {self.overall or self.prefix: np.append(binned, [background] * self.background)}
         groups |= {f"{self.prefix}{key}": labels for part in parts for key, labels in part.items()}
         return groups | ({f"{self.prefix}bg": np.array([background])} if self.background else {})
 
@@ -256,7 +260,7 @@ class LogitSpread:
 
 
 PREDICTIONS = Tally(_new_accuracy, lambda counts, part: counts.add(part.scores, part.labels))
-BEST = Tally(_new_best, lambda best, part: best.add(part.scores_on_cpu, part.rows.start))
+BEST = Tally(_new_best, lambda best, part: best.add(part.combined_on_cpu, part.rows.start))
 LOGITS_SEEN = Tally(LogitSpread, LogitSpread.add)
 
 
@@ -298,7 +302,7 @@ def _calibration(evidence: Evidence) -> dict[str, float]:
 
     categories = evidence.categories
     keys = {
-        "": np.arange(categories.num_classes),
+        "": categories.binned_labels,
         **bin_groups(categories),
         "bg": np.array([categories.background]),
     }

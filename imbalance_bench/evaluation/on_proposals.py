@@ -12,7 +12,6 @@ from imbalance_bench.classifiers import Classifier
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.measures import AP_FIXED, OF_CLASSIFIERS, Evidence, measured
-from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.evaluation.scoring import scores_of
 from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.runtime.progress import Reporter
@@ -57,7 +56,7 @@ def evaluate_classifier(
             scores, first = part.scores_on_cpu, part.rows.start
             for position in part.images:
                 own = slice(last.offsets[position] - first, last.offsets[position + 1] - first)
-                found.append(detect(scores[own], last.boxes_of(position)))
+                found.append(last.detect(position, scores[own]))
                 advance()
     detections = Detections.from_images(val[0].image_ids, found)
     with reporter.task("average precision", 1) as advance:

@@ -16,7 +16,6 @@ from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.measures import AP
-from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.evaluation.scoring import scores_of
 from imbalance_bench.proposals.proposal_set import ProposalSet
 
@@ -95,7 +94,7 @@ def oracle_ap(
                 placed = boxes
                 if oracle.boxes and isinstance(boxes, Tensor):
                     placed = _snapped(boxes, labels[own], truth, last.image_ids[position])
-                found[name].append(detect(known, placed))
+                found[name].append(last.detect(position, known, placed))
     tables = {
         name: AP.summary(evaluate(Detections.from_images(val[0].image_ids, parts), truth), truth.categories)
         for name, parts in found.items()

@@ -95,18 +95,17 @@ def destinations(predictions: Predictions, categories: CategoryTable) -> pd.Data
     Returns:
         Index ``bin`` (bins with a proposal, 1.., and ``background``); columns ``right``, ``bin 1``.., ``background``.
     """
-    bins = np.append(categories.bins, 0)
-    columns = ["right", *(f"bin {number}" for number in range(1, categories.num_bins + 1)), "background"]
-    went = np.where(predictions.correct, 0, bins[predictions.predicted])
-    went = np.where(~predictions.correct & (predictions.predicted == categories.background), len(columns) - 1, went)
-    came = bins[predictions.labels]
-    table = np.zeros((categories.num_bins + 1, len(columns)))
-    np.add.at(table, (came, went), 1)
-    frame = pd.DataFrame(table, columns=columns, index=["background", *map(str, range(1, categories.num_bins + 1))])
+    groups = label_groups(categories)
+    place = np.empty(categories.num_classes + 1, dtype=np.int64)
+    for number, labels in enumerate(groups.values()):
+        place[labels] = number
+    went = np.where(predictions.correct, 0, 1 + place[predictions.predicted])
+    table = np.zeros((len(groups), 1 + len(groups)))
+    np.add.at(table, (place[predictions.labels], went), 1)
+    columns = ["right", *(name if name == "background" else f"bin {name}" for name in groups)]
+    frame = pd.DataFrame(table, columns=columns, index=pd.Index(groups, name="bin"))
     frame = frame[frame.sum(axis=1) > 0]
-    frame = frame.div(frame.sum(axis=1), axis=0)
-    order = [*(name for name in frame.index if name != "background"), *frame.index.intersection(["background"])]
-    return frame.loc[order].rename_axis("bin")
+    return frame.div(frame.sum(axis=1), axis=0)
 
 
 def losses_by_class(predictions: Predictions, categories: CategoryTable, most: int = 3) -> pd.DataFrame:
@@ -168,4 +167,4 @@ def reliability(predictions: Predictions, categories: CategoryTable, steps: int 
     """
     counts = Calibration(categories.num_classes, steps)
     counts.add(predictions.predicted, predictions.confidence, predictions.correct)
-    return counts.curve({"all": np.arange(categories.num_classes), **label_groups(categories)})
+    return counts.curve({"all": categories.binned_labels, **label_groups(categories)})

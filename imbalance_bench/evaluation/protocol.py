@@ -1,7 +1,7 @@
 """A description of an evaluation: its rules, what was left out and why, and signs of another file convention.
 
 The same AP means different things under different rules, and files whose fields are placeholders or in other units are
-evaluated without an error. So every evaluation is described in one to three lines.
+evaluated without an error. So every evaluation is described in a few lines.
 """
 
 from __future__ import annotations
@@ -10,22 +10,20 @@ import numpy as np
 
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
-from imbalance_bench.evaluation.matching import box_iou
-
-_IMAGES = 200
-"""Number of images that are used to check the category ids of detections."""
-_MEETINGS = 3
-"""Least number of boxes that must agree in class before other ids are reported."""
 
 
 def describe(truth: GroundTruth, detections: Detections | None = None) -> list[str]:
-    """Describe an evaluation in one to three lines: the rules; what counts and what is left out; what to check, if any.
+    """Describe an evaluation in two to four lines.
+
+    These are the rules; what counts and what is left out; how the detections were read; what to check, if any.
 
     Args:
         truth: the ground truth of the evaluation.
         detections: the detections that were evaluated.
     """
     lines = [_rules(truth), _counted(truth)]
+    if detections is not None and detections.notes:
+        lines.append(f"read: {'; '.join(detections.notes)}")
     odd = [*_oddities(truth), *(_of_detections(truth, detections) if detections is not None else [])]
     return [*lines, f"look at: {'; '.join(odd)}"] if odd else lines
 
@@ -92,50 +90,32 @@ def _oddities(truth: GroundTruth) -> list[str]:
 
 def _of_detections(truth: GroundTruth, detections: Detections) -> list[str]:
     """List signs that the detections follow another convention."""
-    found = list(detections.notes)
     if not len(detections):
-        return [*found, "there are no detections"]
+        return ["there are no detections"]
+    found = []
     sides = detections.boxes[:, 2:] - detections.boxes[:, :2]
     if flat := int((sides <= 0).any(axis=1).sum()):
         found.append(f"{flat:,} of {len(sides):,} detections have a side that is not above 0")
     if _within_a_pixel(detections.boxes[:, :2], detections.boxes[:, 2:]):
         found.append("all detections lie within 1 x 1 pixel: are they normalised?")
-    return found + _other_ids(truth, detections)
+    if beyond := _beyond(truth, detections):
+        found.append(
+            f"{beyond:,} of {len(sides):,} detections reach far beyond their image: are their boxes of another form "
+            "(x, y, width, height as two corners), or of another size of the images?"
+        )
+    return found
+
+
+def _beyond(truth: GroundTruth, detections: Detections) -> int:
+    """Count the detections that reach beyond their image by a tenth of its sides; 0 if these are few."""
+    size = truth.sizes[np.searchsorted(truth.image_ids, detections.image_ids)]
+    low, high = detections.boxes[:, :2], detections.boxes[:, 2:]
+    beyond = int(((low < -0.1 * size) | (high > 1.1 * size)).any(axis=1).sum())
+    return beyond if beyond > 0.1 * len(detections) else 0
 
 
 def _within_a_pixel(low: np.ndarray, high: np.ndarray) -> bool:
     return bool(min(low.min(), high.min()) >= 0 and max(low.max(), high.max()) <= 1)
-
-
-def _other_ids(truth: GroundTruth, detections: Detections) -> list[str]:
-    """Check whether category ids seem to count the classes from 0 or 1 instead of being the annotations' ids.
-
-    For this, the boxes of some images are compared with the ground truth under both readings.
-    """
-    ids, width = truth.categories.ids, truth.categories.num_classes
-    images = np.unique(truth.images)[:_IMAGES]
-    rows = np.flatnonzero(np.isin(detections.image_ids, truth.image_ids[images]))
-    boxes = np.flatnonzero(np.isin(truth.images, images))
-    image = np.searchsorted(truth.image_ids, detections.image_ids[rows])
-    # Pairs of a detection and a box of its image, grouped by detection; boxes are sorted by image.
-    boxes = boxes[np.argsort(truth.images[boxes], kind="stable")]
-    first, last = (np.searchsorted(truth.images[boxes], image, side=side) for side in ("left", "right"))
-    row = np.repeat(rows, last - first)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(last - first) - last, last - first)
-    box = boxes[place]
-    hit = box_iou(detections, row, truth, box) >= 0.5
-    stated, true = ids[detections.labels[row[hit]]], truth.labels[box[hit]]
-    as_they_are = int((ids[true] == stated).sum())
-    for start in (0, 1):
-        if (ids == np.arange(width) + start).all():
-            continue
-        counted = int((true == stated - start).sum())
-        if counted >= _MEETINGS and counted > 2 * as_they_are and counted > len(true) / 2:
-            return [
-                f"category ids seem to count the classes from {start}, not to be the annotations' ({ids[0]} to "
-                f"{ids[-1]}): so {counted:,} boxes of a class meet, as they are {as_they_are:,}"
-            ]
-    return []
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -53,6 +53,14 @@ class Masks(ByValue):
         """Return the (N, 4) tightest boxes around some masks as xywh; zeros for an empty mask."""
         return coco_mask.toBbox([self.rle(row) for row in rows]).reshape(-1, 4)
 
+    def take(self, rows: np.ndarray) -> Masks:
+        """Return the masks of some rows."""
+        lengths = np.diff(self.offsets)[rows]
+        ends = np.cumsum(lengths, dtype=np.int64)
+        within = np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths)
+        counts = self.counts[np.repeat(self.offsets[rows], lengths) + within]
+        return Masks(counts, np.concatenate([[0], ends]), self.sizes[rows])
+
     @classmethod
     def join(cls, masks: Sequence[Mapping[str, Any]]) -> Masks:
         """Create masks from RLEs, each ``{"size": [h, w], "counts": ...}``.

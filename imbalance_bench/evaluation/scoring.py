@@ -14,8 +14,8 @@ from imbalance_bench.classifiers import Classifier
 from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.runtime.equality import ByValue
 
-SCORES_AT_ONCE = 1 << 24
-"""Bounds memory: 64 MiB of scores."""
+SCORES_AT_ONCE, FEATURES_AT_ONCE = 1 << 24, 1 << 28
+"""Bound memory: 64 MiB of scores, 1 GiB of features."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,7 @@ class Scored(ByValue):
         scores: (n, C + 1) final scores, background last.
         raw_logits: (n, K) logits that the scores were computed from; for a cascade the mean over stages.
         classifier: the classifier that computed the scores.
+        proposals: the set that the proposals are of.
     """
 
     images: range
@@ -37,6 +38,12 @@ class Scored(ByValue):
     scores: Tensor
     raw_logits: Tensor
     classifier: Classifier
+    proposals: ProposalSet
+
+    @property
+    def combined_on_cpu(self) -> Tensor:
+        """The (n, C + 1) scores that detections are made of, on the CPU (``ProposalSet.combined``)."""
+        return self.proposals.combined(self.rows, self.scores_on_cpu)
 
     @cached_property
     def scores_on_cpu(self) -> Tensor:
@@ -59,12 +66,13 @@ def scores_of(classifiers: Sequence[Classifier], val: Sequence[ProposalSet], dev
         device: where scores are computed.
     """
     last = val[-1]
-    for images in _runs_of_images(last, SCORES_AT_ONCE // (classifiers[-1].num_classes + 1)):
+    most = min(SCORES_AT_ONCE // (classifiers[-1].num_classes + 1), FEATURES_AT_ONCE // last.width)
+    for images in _runs_of_images(last, most):
         rows = last.rows(images.start, images.stop)
         logits = [classifier(part.batch([rows], device)[0]) for classifier, part in zip(classifiers, val, strict=True)]
         labels = torch.from_numpy(last.labels[rows]).to(device).long()
         mean = torch.stack(logits).mean(dim=0)
-        yield Scored(images, rows, labels, classifiers[-1].scores(mean), mean, classifiers[-1])
+        yield Scored(images, rows, labels, classifiers[-1].scores(mean), mean, classifiers[-1], last)
 
 
 def _runs_of_images(proposals: ProposalSet, most: int) -> Iterator[range]:

@@ -12,37 +12,34 @@ from typing import Any
 
 import pandas as pd
 import torch
-from mmdet.models.detectors import TwoStageDetector
-from mmengine import dist
 
 from imbalance_bench import methods
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier, softmax_start
 from imbalance_bench.datasets import registry
-from imbalance_bench.datasets.annotations import image_labels
-from imbalance_bench.datasets.sampling import IMAGE_FACTORS, RepeatFactorSampler
 from imbalance_bench.detectors.mmdet import catalogue, shipped
-from imbalance_bench.detectors.mmdet.passes import box_heads
-from imbalance_bench.experiments.curve import kept_weights, measure_curve
+from imbalance_bench.detectors.mmdet.detector import Detector
+from imbalance_bench.detectors.port import ProposalSource
+from imbalance_bench.experiments.curve import measure_curve
+from imbalance_bench.experiments.first_weights import (
+    BACKBONE,
+    CHECKPOINT,
+    FirstWeights,
+    backbone_of,
+    check_options,
+    warning_of,
+)
 from imbalance_bench.experiments.measure import Measurer
 from imbalance_bench.experiments.proposal_cache import ProposalCache
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.methods import Run
 from imbalance_bench.runtime.devices import resolve_precision
-from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import naming, remove_partials, sha256, write_text
-from imbalance_bench.runtime.processes import held_by_main, log_file, on_main, per_process
-from imbalance_bench.runtime.progress import logged_to
+from imbalance_bench.runtime.processes import held_by_main, on_main, per_process, world_size
 from imbalance_bench.schedule import Schedule
-from imbalance_bench.training.end_to_end import (
-    build_detector,
-    check_tracker,
-    load_features,
-    load_pretrained,
-    train_detector,
-)
 from imbalance_bench.training.on_cache import train_classifier
+from imbalance_bench.training.trackers import check_tracker
 
 BASELINE = "baseline"
 """The run whose detector all that keep it share."""
@@ -57,13 +54,15 @@ class Benchmark:
         work_dir: run folders stand in ``work_dir/<dataset>/<detector>/seed<seed>/<method>[-variant]``.
         schedule: end-to-end schedule, if not the detector's own.
         batch_size: images of one update, if not the schedule's own; the learning rate scales with it.
-        precision: of end-to-end training: ``auto`` (fp16 on a GPU, else fp32), ``fp32``, ``bf16`` or ``fp16``; the
+        precision: of end-to-end training: ``fp32``, ``bf16``, ``fp16`` or ``auto`` (``devices.resolve_precision``); the
             cache and evaluation are in fp32.
         pretrained: checkpoint of a detector (trained on COCO, say) that trainings start from; classifier and box
             regressor are new. Without it, those on embedded data start from ``pretraining``.
+        backbone_weights: torchvision's weights of the backbone alone that trainings start from instead. Those that are
+            found on this machine are taken where there is no other start.
         from_scratch: start from random weights instead.
         finished: where the baseline is no training but a detector that is finished: what makes it of ``pretrained``.
-        track: tracker of end-to-end training curves (``training.end_to_end.TRACKERS``).
+        track: tracker of end-to-end training curves (``training.trackers.TRACKERS``).
         curve: measure end-to-end runs after every epoch too (``RunFolder.curve``); the run itself is the same.
         views: cached views of each training image; odd ones are flipped.
         also: runs on the same detector, whose training images classifiers are fitted to as well.
@@ -81,8 +80,9 @@ class Benchmark:
     batch_size: int | None = None
     precision: str = "auto"
     pretrained: Path | None = None
+    backbone_weights: Path | None = None
     from_scratch: bool = False
-    finished: Callable[[Path], TwoStageDetector] | None = None
+    finished: Callable[[Path], ProposalSource] | None = None
     track: str | None = None
     curve: bool = False
     views: int = 2
@@ -93,11 +93,8 @@ class Benchmark:
         check_tracker(self.track)
         resolve_precision(self.precision, "cpu")  # a name that there is not is told before anything begins
         batch_size = self.batch_size or self._detector_schedule.batch_size
-        on_main(lambda: per_process(batch_size, dist.get_world_size()))
-        if self.pretrained is not None and not self.pretrained.is_file():
-            raise InputError(f"{self.pretrained}: no such file, expected the checkpoint of a detector")
-        if self.pretrained is not None and self.from_scratch:
-            raise InputError("option '--from-scratch': expected no checkpoint to start from ('--pretrained')")
+        on_main(lambda: per_process(batch_size, world_size()))
+        check_options(self._trained, self.pretrained, self.backbone_weights, self.from_scratch)
         if self.finished is not None and self.pretrained is None:
             raise ValueError("a finished detector needs its checkpoint, 'pretrained'")
 
@@ -134,44 +131,52 @@ class Benchmark:
     def pretraining(self) -> Benchmark | None:
         """The benchmark whose baseline gives the first weights: the same detector on other classes (section 5.1: COCO).
 
-        None where the weights are random or a given checkpoint's, or where the package brings them.
+        None where other first weights are asked for, or where the package brings them.
         """
-        dataset, detector = registry.pretraining_of(self.setup.dataset), self.setup.detector
-        if dataset is None or self.pretrained or self.from_scratch or shipped.weights_of(detector):
+        dataset, detector = registry.pretraining_of(self.setup.dataset), self._trained
+        if dataset is None or detector is None or self._names_start or shipped.weights_of(detector):
             return None
         setup = Setup(dataset, catalogue.plain(detector), reporter=self.setup.reporter)
-        return Benchmark(setup, self.work_dir, precision=self.precision, from_scratch=True, track=self.track)
+        return Benchmark(setup, self.work_dir, precision=self.precision, track=self.track)
 
     @property
-    def start_file(self) -> Path | None:
-        """The checkpoint of the first weights; None if they are random."""
-        if self.pretrained is not None or self.from_scratch or self.setup.dataset.pretraining is None:
-            return self.pretrained
+    def _trained(self) -> Detector | None:
+        """The detector, if it can be trained end to end, as mmdet's can."""
+        return self.setup.detector if isinstance(self.setup.detector, Detector) else None
+
+    @property
+    def _names_start(self) -> bool:
+        return self.from_scratch or self.pretrained is not None or self.backbone_weights is not None
+
+    @property
+    def first_weights(self) -> FirstWeights:
+        """What trainings start from; weights of a pretraining are there only after it.
+
+        Raises:
+            InputError: the checkpoint of the pretraining was changed since.
+        """
+        pretrained_on = self.setup.dataset.pretraining
+        if self.from_scratch:
+            return FirstWeights()
+        if self.pretrained is not None:
+            return FirstWeights(CHECKPOINT, self.pretrained)
+        if self.backbone_weights is not None:
+            return FirstWeights(BACKBONE, self.backbone_weights)
+        if self._trained is None:
+            return FirstWeights()
+        if pretrained_on is None:
+            return backbone_of(self._trained)
         if self.pretraining is None:
-            return shipped.weights_of(self.setup.detector)
+            return FirstWeights(pretrained_on, shipped.weights_of(self._trained))
         folder = self.pretraining.folder(BASELINE)
-        return folder.verified(folder.checkpoint)
+        return FirstWeights(pretrained_on, folder.verified(folder.checkpoint))
 
     @property
     def random_start(self) -> str | None:
         """A warning about a start from random weights and what to do instead; None if the start is fine."""
-        embedded = self.setup.dataset.pretraining is not None
-        if self.pretrained is not None or (embedded and not self.from_scratch):
-            return None
-        detector, dataset = self.setup.detector, self.setup.dataset
-        trained = f"{detector.name} starts from random weights on {dataset.name}"
-        if detector.scale == "paper":
-            return (
-                f"{trained}: expect far less AP than the paper's, whose detectors start from COCO's; --pretrained FILE "
-                f"takes mmdet's checkpoint of {detector.config}"
-            )
-        if not dataset.photographs:
-            return None
-        paper = catalogue.of(detector.framework, "paper").name
-        return (
-            f"{trained}: it is made for the drawn emoji-lt, on photographs expect an AP near 0; better take "
-            f"--detector {paper} --pretrained FILE, with a checkpoint of COCO"
-        )
+        if self.pretraining is not None or self._trained is None:
+            return None  # its weights may not be there yet
+        return warning_of(self.first_weights, self._trained, self.setup.dataset)
 
     def run(self, run: Run | str) -> RunFolder:
         """Train and evaluate a run, and before it what it needs; finished runs are only checked.
@@ -231,7 +236,7 @@ class Benchmark:
         return self.measurer.oracles(classifiers, cache)
 
     def schedule_of(self, run: Run) -> Schedule:
-        """Return the given schedule, or the detector's, stretched for very small data sets."""
+        """Return the given schedule, or the detector's, over more epochs for few images, over fewer for many."""
         schedule = run.schedule(self._detector_schedule)
         if self.batch_size is not None:
             schedule = schedule.at_batch_size(self.batch_size)
@@ -242,7 +247,8 @@ class Benchmark:
         return self.schedule or self.setup.detector.schedule
 
     @property
-    def _precision(self) -> str:
+    def training_precision(self) -> str:
+        """Of end-to-end training, on this device."""
         return resolve_precision(self.precision, self.setup.device)
 
     def _trains_detector(self, run: Run) -> bool:
@@ -261,7 +267,7 @@ class Benchmark:
 
     def _settings(self, run: Run) -> dict[str, Any]:
         """Return the settings that identify a run; its folder is refused for others."""
-        setup, start, first_weights = self.setup, methods.start_of(run), self.start_file
+        setup, start, first_weights = self.setup, methods.start_of(run), self.first_weights
         folder = start and self.folder(start)
         return {
             "dataset": setup.dataset.name,
@@ -273,19 +279,12 @@ class Benchmark:
             "options": run.options,
             "seed": setup.seed,
             "schedule": None if run.trains_nothing else self.schedule_of(run).as_dict(),
-            "precision": self._precision if self._trains_detector(run) else None,
+            "precision": self.training_precision if self._trains_detector(run) else None,
             "views": self.views if run.keeps_detector else None,
             "start_sha256": folder and sha256(folder.verified(folder.checkpoint)),
-            "start": self._start_name,
-            "pretrained_sha256": first_weights and sha256(first_weights),
+            "start": first_weights.name,
+            "pretrained_sha256": first_weights.file and sha256(first_weights.file),
         }
-
-    @property
-    def _start_name(self) -> str:
-        """What the first weights are: of a given checkpoint, of a pretraining, or random."""
-        if self.pretrained is not None:
-            return "checkpoint"
-        return (not self.from_scratch and self.setup.dataset.pretraining) or "scratch"
 
     def _measure(self, classifiers: list[Classifier], folder: RunFolder, cache: ProposalCache) -> dict[str, Any]:
         """Evaluate a run into its folder; return the metrics."""
@@ -298,7 +297,7 @@ class Benchmark:
         """Train and save the checkpoint; return the classifiers, one a stage."""
         setup, start = self.setup, methods.start_of(run)
         if start is None and self.finished is not None and self.pretrained is not None:
-            return self._save(self.finished(self.pretrained), folder.checkpoint)
+            return self.save(self.finished(self.pretrained), folder.checkpoint)
         content = None
         bases: list[Classifier | None] = [None] * setup.detector.num_stages
         if start is not None:
@@ -311,17 +310,19 @@ class Benchmark:
             for base in bases
         ]
         if content is None or not run.keeps_detector:
-            return self._train_end_to_end(run, classifiers, folder, content)
+            from imbalance_bench.experiments.end_to_end import train
+
+            state = None if content is None else content["state_dict"]
+            return self.save(train(self, run, classifiers, folder, state), folder.checkpoint)
         cache = self.cache(self.detector_folder(run))
         cache.make("train", classifiers)
         on_main(lambda: self._train_on_cache(run, classifiers, folder, cache, content["state_dict"]))
         return classifiers
 
-    def _save(self, model: TwoStageDetector, path: Path) -> list[Classifier]:
+    def save(self, source: ProposalSource, path: Path) -> list[Classifier]:
         """Save a detector as a checkpoint; return its classifiers."""
-        classifiers = [head.fc_cls for head in box_heads(model)]
-        categories = self.setup.categories
-        on_main(lambda: checkpoints.save(path, model.state_dict(), classifiers[0], categories))
+        classifiers, categories = source.classifiers, self.setup.categories
+        on_main(lambda: checkpoints.save(path, source.state_dict(), classifiers[0], categories))
         return classifiers
 
     def _train_on_cache(
@@ -344,42 +345,6 @@ class Benchmark:
             )
         state = checkpoints.with_classifiers(state, classifiers)
         checkpoints.save(folder.checkpoint, state, classifiers[0], setup.categories)
-
-    def _train_end_to_end(
-        self, run: Run, classifiers: list[Classifier], folder: RunFolder, start: dict[str, Any] | None
-    ) -> list[Classifier]:
-        setup, first_weights = self.setup, self.start_file
-        on_main(lambda: setup.checked_data)
-        keep = setup.categories.tail_labels if run.sees_tail_alone else None
-        with logged_to(log_file(folder.path / "console.log")):
-            dataset = setup.training_set(keep_labels=keep)
-            model = build_detector(
-                setup.detector, classifiers, setup.seed, stuff=setup.has_stuff, pretrained=first_weights is not None
-            )
-        if start is not None:
-            load_features(model, start["state_dict"])
-        elif first_weights is not None:
-            setup.reporter.say(load_pretrained(model, first_weights))
-        sampler = None
-        if (factors_of := IMAGE_FACTORS.get(run.method.sampling)) is not None:
-            factors = factors_of(image_labels(dataset), setup.categories.num_classes, run.training_options)
-            sampler = RepeatFactorSampler(factors, setup.seed)
-        train_detector(
-            setup.detector,
-            model,
-            dataset,
-            self.schedule_of(run),
-            folder.path,
-            setup.seed,
-            sampler=sampler,
-            scope=run.trains,
-            precision=self._precision,
-            track=self.track,
-            reporter=setup.reporter,
-            categories=setup.categories,
-            after_epoch=(lambda epoch: self._save(model, kept_weights(folder, epoch))) if self.curve else None,
-        )
-        return self._save(model, folder.checkpoint)
 
 
 @contextmanager

@@ -67,5 +67,5 @@ def _measured(weights: Path, measurer: Measurer) -> dict[str, float]:
     cache = ProposalCache(setup, weights, weights.with_name("proposals"))
     cache.make("val", classifiers)
     _, metrics, _ = on_main(lambda: replace(measurer, fixed=False).evaluate(classifiers, cache))
-    names = ["mAP", *(f"AP{number}" for number in range(1, setup.categories.num_bins + 1))]
+    names = ["mAP", *(f"AP{number}" for number in setup.categories.bin_numbers)]
     return {name: metrics[name] for name in names}

@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.detectors.mmdet.detector import Detector
+from imbalance_bench.detectors.mmdet.source import TwoStageSource
 from imbalance_bench.experiments.benchmark import BASELINE, Benchmark
 from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.runtime.progress import Reporter, logged_to
@@ -101,8 +102,9 @@ def try_detector(
         torch.cuda.reset_peak_memory_stats()
     baseline, bags = bench.run(BASELINE), bench.run("bags")
     spent = MessageHub.get_current_instance().get_scalar("train/time").data[0].tolist()
-    model = setup.load_detector(bags.checkpoint)
-    sizes = {name: parameter.numel() / 1e6 for name, parameter in model.named_parameters()}
+    source = setup.load_detector(bags.checkpoint)
+    assert isinstance(source, TwoStageSource)
+    sizes = {name: parameter.numel() / 1e6 for name, parameter in source.model.named_parameters()}
     return Trial(
         parameters=sum(sizes.values()),
         classifier_parameters=sum(count for name, count in sizes.items() if ".fc_cls." in name),

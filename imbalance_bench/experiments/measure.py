@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from mmdet.models.detectors import TwoStageDetector
-from mmdet.structures.mask import encode_mask_results
 
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier
-from imbalance_bench.detectors.mmdet.masks import predict_masks
+from imbalance_bench.detectors.port import ProposalSource
 from imbalance_bench.evaluation.coverage import best_overlaps
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.measures import MASK_AP, Evidence, measured
@@ -62,7 +60,7 @@ class Measurer:
         )
         if setup.detector.has_masks:
             with logged_to(cache.folder.with_name("console.log")):
-                detections = self._with_masks(cache.detector, detections)
+                detections = self._with_masks(cache.source, detections)
             of_masks, numbers = measured([MASK_AP], Evidence(setup.mask_ground_truth, detections))
             table, metrics = table.join(of_masks), metrics | numbers
         return table, metrics, detections
@@ -85,11 +83,11 @@ class Measurer:
         val = cache.features("val", classifiers)
         return oracle_ap(classifiers, val, self.setup.ground_truth, device=self.setup.device)
 
-    def overlaps(self, cache: ProposalCache) -> np.ndarray:
-        """Measure of each validation box the best IoU with a proposal, (G,) (``best_overlaps``)."""
-        return best_overlaps(cache.proposals("val", "fc_pre_relu")[-1], self.setup.ground_truth)
+    def overlaps(self, cache: ProposalCache, tap: str = "fc") -> np.ndarray:
+        """Measure of each validation box the best IoU with a proposal of a tap, (G,) (``best_overlaps``)."""
+        return best_overlaps(cache.proposals("val", cache.stored(tap))[-1], self.setup.ground_truth)
 
-    def _with_masks(self, detector: TwoStageDetector, detections: Detections) -> Detections:
+    def _with_masks(self, source: ProposalSource, detections: Detections) -> Detections:
         """Add the masks that the detector's mask branch gives detections."""
         rows_of = pd.Series(detections.image_ids).groupby(detections.image_ids).indices
         none = np.zeros(0, dtype=np.int64)
@@ -102,10 +100,10 @@ class Measurer:
         found: list[tuple[Any, ...]] = []
         images = self.setup.validation_set()
         with self.setup.reporter.task("masks", len(images)) as advance:
-            for image_id, masks in predict_masks(detector, self.setup.loader(images), of_image):
+            for image_id, masks in source.masks(images, of_image):
                 rows = rows_of.get(image_id, none)
                 columns = (detections.boxes[rows], detections.scores[rows], detections.labels[rows])
                 image_ids.append(image_id)
-                found.append((*columns, encode_mask_results(masks)))
+                found.append((*columns, masks))
                 advance()
         return Detections.from_images(image_ids, found)

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.models.detectors import TwoStageDetector
 
 from imbalance_bench.classifiers import Classifier
-from imbalance_bench.detectors.mmdet.class_boxes import ClassBoxes
-from imbalance_bench.detectors.mmdet.passes import box_heads, check_cacheable, inference_proposals, training_proposals
+from imbalance_bench.detectors.port import ProposalSource
 from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.proposals import proposal_set, store
-from imbalance_bench.proposals.proposal_set import BoxesOfPairs, ProposalSet
+from imbalance_bench.proposals.postprocess import BoxesOfPairs
+from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import sha256
 from imbalance_bench.runtime.locks import locked
@@ -56,51 +55,55 @@ class ProposalCache:
         read = [classifier.taps for classifier in classifiers]
         parts = {tap: self.proposals(split, tap) for tap in self._stored_taps(split, classifiers)}
         return [
-            proposal_set.join([parts[_stored(tap)][stage] for tap in taps], relu=[tap == "fc" for tap in taps])
+            proposal_set.join(
+                [parts[self.stored(tap)][stage] for tap in taps], relu=[self.stored(tap) != tap for tap in taps]
+            )
             for stage, taps in enumerate(read)
         ]
+
+    def stored(self, tap: str) -> str:
+        """Return the stored tap that a tap is read from: ``fc`` is the ReLU of ``fc_pre_relu``, where there is that."""
+        return "fc_pre_relu" if tap == "fc" and "fc_pre_relu" in self.setup.detector.tap_dims else tap
 
     def proposals(self, split: str, tap: str) -> list[ProposalSet]:
         """Open a part, one set a stage; of training images, those of ``also`` come first.
 
         Args:
             split: ``train`` or ``val``.
-            tap: ``fc_pre_relu`` or ``conv`` (``fc`` is the ReLU of ``fc_pre_relu``).
+            tap: one that is ``stored``.
         """
-        own = [store.read(folder) for folder in self._parts(split, tap)]
+        blocks = self.setup.detector.num_blocks
+        own = [replace(store.read(folder), num_blocks=blocks) for folder in self._parts(split, tap)]
         if split == "train":
             parts = [*(other.proposals(split, tap) for other in self.also), own]
             return [proposal_set.concatenate(stage) for stage in zip(*parts, strict=True)] if self.also else own
-        if self.setup.detector.has_class_boxes:
-            return [replace(part, boxes_of_pairs=self._boxes_of_pairs) for part in own]
-        return own
+        detector = self.setup.detector
+        boxes_of_pairs = self._boxes_of_pairs if detector.has_class_boxes else None
+        return [replace(part, boxes_of_pairs=boxes_of_pairs, postprocess=detector.postprocess) for part in own]
 
     def _stored_taps(self, split: str, classifiers: Sequence[Classifier]) -> list[str]:
         """List the stored taps that are read; with a regressor for each class, also the tap that it reads."""
         taps = [tap for classifier in classifiers for tap in classifier.taps]
         if split == "val" and self.setup.detector.has_class_boxes:
             taps.append("fc")
-        return list(dict.fromkeys(map(_stored, taps)))
+        return list(dict.fromkeys(map(self.stored, taps)))
 
     def _boxes_of_pairs(self, position: int) -> BoxesOfPairs:
         """Return the decoder of boxes of a validation image's (proposal, class) pairs."""
         features, _, proposals = self._regressed.image(position, self.setup.device)
-        return self._regressor.of_image(features, proposals, torch.from_numpy(self._regressed.frames[position]))
+        return self.source.class_boxes(features, proposals, torch.from_numpy(self._regressed.frames[position]))
 
     @cached_property
     def _regressed(self) -> ProposalSet:
-        (part,) = (store.read(folder) for folder in self._parts("val", _stored("fc")))
-        return proposal_set.join([part], relu=[True])
+        tap = self.stored("fc")
+        (part,) = (store.read(folder) for folder in self._parts("val", tap))
+        return proposal_set.join([part], relu=[tap != "fc"])
 
     @cached_property
-    def detector(self) -> TwoStageDetector:
-        """The detector, on the device, in evaluation mode."""
+    def source(self) -> ProposalSource:
+        """The detector in memory, on the device."""
         with logged_to(None):
             return self.setup.load_detector(self.checkpoint).to(self.setup.device)
-
-    @cached_property
-    def _regressor(self) -> ClassBoxes:
-        return ClassBoxes(box_heads(self.detector)[0])
 
     def _parts(self, split: str, tap: str) -> list[Path]:
         """Make a part if needed; return its folders, one a stage."""
@@ -140,15 +143,14 @@ class ProposalCache:
                 store.remove(folder)
         return False
 
-    def _write(self, model: TwoStageDetector, folders: list[Path], made_by: dict[str, Any]) -> None:
+    def _write(self, source: ProposalSource, folders: list[Path], made_by: dict[str, Any]) -> None:
         """Run the detector once and write all stages; continue after the last whole shards.
 
         Each process takes consecutive batches, the very ones that a process alone makes.
         """
         setup, split, tap = self.setup, made_by["split"], made_by["tap"]
         rank, world = rank_and_world()
-        check_cacheable(model)
-        model.to(setup.device, memory_format=torch.channels_last)
+        source.to(setup.device)
         # Views one after the other: even ones as they are, odd ones flipped.
         flips = [float(view % 2) for view in range(self.views)]
         views = [setup.training_set(flip=flip) for flip in flips] if split == "train" else [setup.validation_set()]
@@ -173,11 +175,11 @@ class ProposalCache:
             while done:  # a shard ends with a batch
                 done -= len(own.popleft()[1])
             for view, group in itertools.groupby(own, key=operator.itemgetter(0)):
-                loader = setup.loader(views[view], [batch for _, batch in group])
+                images, own_batches = views[view], [batch for _, batch in group]
                 found = (
-                    training_proposals(model, loader, tap, setup.seed + view)
+                    source.training_proposals(images, own_batches, tap, setup.seed + view)
                     if split == "train"
-                    else inference_proposals(model, loader, tap)
+                    else source.inference_proposals(images, own_batches, tap)
                 )
                 for stages in found:
                     for writer, image in zip(writers, stages, strict=True):
@@ -189,8 +191,3 @@ class ProposalCache:
             wait_for_all()
         for folder in folders:
             on_main(lambda folder=folder: store.assemble(folder, world))  # type: ignore[misc]
-
-
-def _stored(tap: str) -> str:
-    """Return the stored tap that a tap is read from."""
-    return "fc_pre_relu" if tap == "fc" else tap

@@ -107,10 +107,12 @@ class RunFolder:
             write_json(path, settings)
         stored = self.record()["settings"] if done else read_json(path)
         for name, value in json.loads(json_text(settings)).items():
+            if name == "options":  # one that came later is at its default, as the variant names what is not
+                value = {option: setting for option, setting in value.items() if option in stored.get(name, {})}
             if stored.get(name) != value:
                 raise InputError(
                     f"{self.path}: was run with {name} = {_short(stored.get(name))}, now it is {_short(value)}; "
-                    "choose another folder (--work-dir, --out), or delete this one to run it again"
+                    "choose another folder (--work-dir, --output), or delete this one to run it again"
                 )
         return done
 

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from mmdet.models.detectors import TwoStageDetector
-from mmengine.dataset import pseudo_collate
-from mmengine.device import get_device
-from torch.utils.data import DataLoader
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.checkpoints.label_order import check_labels
 from imbalance_bench.datasets import registry
-from imbalance_bench.datasets.annotations import AnnotationDataset, build_dataset
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
-from imbalance_bench.detectors.mmdet.detector import Detector
+from imbalance_bench.detectors.port import HostsClassifier, ProposalSource
 from imbalance_bench.evaluation.ground_truth import GroundTruth, IouType
+from imbalance_bench.runtime.devices import resolve_device
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.processes import on_main
-from imbalance_bench.runtime.progress import Reporter, logged_to
-from imbalance_bench.training.end_to_end import build_detector, load_features
+from imbalance_bench.runtime.progress import Reporter
 
 
 @dataclass
@@ -34,13 +27,13 @@ class Setup:
 
     Attributes:
         dataset: where annotations and images are.
-        detector: its record.
+        detector: of any framework, behind the port.
         seed: of everything random.
         reporter: shows progress.
     """
 
     dataset: DataSet
-    detector: Detector
+    detector: HostsClassifier
     seed: int = field(default=0, kw_only=True)
     reporter: Reporter = field(default_factory=Reporter, kw_only=True)
 
@@ -88,7 +81,7 @@ class Setup:
     @cached_property
     def device(self) -> str:
         """Where detectors and classifiers run."""
-        return get_device()
+        return resolve_device("auto")
 
     @property
     def has_stuff(self) -> bool:
@@ -105,7 +98,7 @@ class Setup:
         self.dataset.check(self.detector.has_masks, self.reporter)
         return self.dataset
 
-    def load_detector(self, path: Path) -> TwoStageDetector:
+    def load_detector(self, path: Path) -> ProposalSource:
         """Load the detector of a checkpoint, in evaluation mode.
 
         Raises:
@@ -121,45 +114,23 @@ class Setup:
                 f"{self.dataset.name})"
             )
         check_labels(self.categories, checkpoint["meta"], path)
-        with logged_to(None):
-            model = build_detector(self.detector, classifiers, stuff=self.has_stuff)
-            try:
-                load_features(model, checkpoint["state_dict"])
-            except RuntimeError as error:
-                reason = " ".join(str(error).split())[:160]
-                raise InputError(
-                    f"{path}: field 'state_dict' is not of detector {self.detector.name}: {reason}"
-                ) from error
-        return model.eval()
+        try:
+            return self.detector.host(classifiers, checkpoint["state_dict"], stuff=self.has_stuff)
+        except InputError as error:
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(f"{path}: field 'state_dict' is not of detector {self.detector.name}: {reason}") from error
 
-    def training_set(self, flip: float = 0.5, keep_labels: list[int] | None = None) -> AnnotationDataset:
-        """Open the training images through the detector's pipeline."""
-        return build_dataset(
-            self.dataset.train_annotations,
-            self.dataset.train_images,
+    def training_set(self, flip: float = 0.5, keep_labels: list[int] | None = None) -> Sized:
+        """Open the training images as the detector reads them."""
+        return self.detector.images(
+            self.dataset,
             self.categories.ids,
-            self.detector.train_pipeline(flip, self.has_stuff),
             training=True,
+            flip=flip,
             keep_labels=keep_labels,
-            stuff_maps=self.dataset.stuff_maps if self.has_stuff else None,
+            stuff=self.has_stuff,
         )
 
-    def validation_set(self) -> AnnotationDataset:
-        """Open the validation images through the detector's test pipeline."""
-        return build_dataset(
-            self.dataset.val_annotations,
-            self.dataset.val_images,
-            self.categories.ids,
-            self.detector.test_pipeline,
-            training=False,
-        )
-
-    def loader(self, dataset: AnnotationDataset, batches: Sequence[Sequence[int]] | None = None) -> DataLoader:
-        """Load images in order, for inference: all, or ``batches`` of their positions."""
-        batched: dict[str, Any] = {"batch_size": self.detector.images_at_once}
-        return DataLoader(
-            dataset,
-            **(batched if batches is None else {"batch_sampler": batches}),
-            num_workers=self.detector.num_workers,
-            collate_fn=pseudo_collate,
-        )
+    def validation_set(self) -> Sized:
+        """Open the validation images as the detector reads them."""
+        return self.detector.images(self.dataset, self.categories.ids, training=False)

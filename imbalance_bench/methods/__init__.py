@@ -5,7 +5,7 @@ Adding a method is one record here, and a Classifier where it scores or loses di
 
 from __future__ import annotations
 
-from imbalance_bench.methods import paper_rows, sigmoid_family, softmax_family
+from imbalance_bench.methods import paper_rows, recent, sigmoid_family, softmax_family
 from imbalance_bench.methods.record import Method, Run, Scope
 from imbalance_bench.runtime.errors import InputError, look_up
 
@@ -21,7 +21,7 @@ __all__ = [
     "start_of",
 ]
 
-_ALL = (*paper_rows.METHODS, *softmax_family.METHODS, *sigmoid_family.METHODS)
+_ALL = (*paper_rows.METHODS, *softmax_family.METHODS, *sigmoid_family.METHODS, *recent.METHODS)
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from imbalance_bench.categories import CategoryTable, bin_index, bin_names
+from imbalance_bench.bins import bin_index, bin_names
+from imbalance_bench.categories import CategoryTable
 
 
 def design(categories: CategoryTable, edges: Sequence[int]) -> pd.DataFrame:

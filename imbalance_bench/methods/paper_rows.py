@@ -1,5 +1,5 @@
 """The methods of the paper's Table 1, and those that its Tables 4 and 5 add. Read it from top to bottom and you have
-read the table.
+read the table. Beside them are the control and a sibling of RFS.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from imbalance_bench import classifiers
-from imbalance_bench.categories import CategoryTable, parse_edges
+from imbalance_bench.bins import parse_edges
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.classifiers import groups as by_count
 from imbalance_bench.methods.record import Method, classifier_schedule, tune_schedule
 from imbalance_bench.runtime.errors import InputError
@@ -46,15 +47,18 @@ def _focal(
     base: LinearClassifier,
     *,
     released: bool = False,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
     cosine: float = 0.0,
 ) -> Classifier:
     if not released:
         return classifiers.sigmoid_start(
-            classifiers.SigmoidFocalClassifier(categories.num_classes, dims["fc"], cosine=cosine or None), base
+            classifiers.SigmoidFocalClassifier(categories.num_classes, dims["fc"], gamma, alpha, cosine or None), base
         )
     if cosine:
         raise InputError("option 'cosine' of 'focal': the released loss has none")
-    return classifiers.continued(classifiers.ReleasedFocalClassifier(categories.num_classes, dims["fc"]), base)
+    focal = classifiers.ReleasedFocalClassifier(categories.num_classes, dims["fc"], gamma, alpha)
+    return classifiers.continued(focal, base)
 
 
 def _ncm_fc(
@@ -191,6 +195,8 @@ METHODS = (
     Method("rfs-finetune", "RFS-finetune", 5, "all", "baseline", _softmax, _RFS_VARIANTS, _RFS,
            sampling="repeat-factor", family="sampling", year=2019, source=_LVIS,
            corrected={"released": "2026-11-26"}),
+    Method("irfs", "Instance-aware RFS", None, "all", "scratch", _softmax, {"paper": {}}, _RFS,
+           sampling="instance-repeat-factor", family="sampling", year=2023, source="2305.08069"),
     Method("reweight", "Re-weight", 6, "all but stem", "baseline", _reweighted, _REWEIGHT_VARIANTS,
            family="softmax loss", year=2019, source=_CB),
     Method("reweight-cls", "Re-weight-cls", 7, "classifier", "baseline", _reweighted, _REWEIGHT_VARIANTS,

@@ -42,14 +42,15 @@ class Method:
             default.
         protocol: further options and their defaults: ``centres`` (of NCM: ``proposals`` or ``ground-truth``),
             ``repeat`` (of RFS: ``stochastic`` or ``ceil``), ``threshold`` (of RFS: t, or ``lvis``).
-        sampling: ``uniform``; ``repeat-factor``: images by their rarest class; ``tail-only``: only annotations of
+        sampling: ``uniform``; ``repeat-factor``: images by their rarest class; ``instance-repeat-factor``: the same by
+            images and instances; ``tail-only``: only annotations of
             tail classes (``CategoryTable.tail_labels``) and only images that keep one; ``class-balanced``, of cached
             images: a class at random, then an image that holds it; ``bi-level``, of the cache: of that image the
             class's own RoIs and as many of background.
         schedule: from the detector's schedule to this method's.
         family: what it is at its core.
         year: of its publication.
-        source: where it was published, an arXiv number.
+        source: where it was published: an arXiv number, or an address.
         statistics: arguments of ``build`` beyond the counts, by name: from the training annotations and categories.
         on_validation: what of it was set after results on the validation set, and why; tables say it.
         tune: options worth choosing on held-out training images, and the values to try; the default is one of them.
@@ -67,7 +68,9 @@ class Method:
     build: Callable[..., Classifier]
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"paper": {}})
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    sampling: Literal["uniform", "repeat-factor", "tail-only", "class-balanced", "bi-level"] = "uniform"
+    sampling: Literal[
+        "uniform", "repeat-factor", "instance-repeat-factor", "tail-only", "class-balanced", "bi-level"
+    ] = "uniform"
     schedule: Callable[[Schedule], Schedule] = lambda schedule: schedule
     family: Family = "plain"
     year: int = 2020
@@ -78,6 +81,16 @@ class Method:
     mended: str | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     corrected: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_on_arxiv(self) -> bool:
+        """Whether its source is an arXiv number."""
+        return not self.source.startswith("https://")
+
+    @property
+    def address(self) -> str:
+        """Where its source is read."""
+        return f"https://arxiv.org/abs/{self.source}" if self.is_on_arxiv else self.source
 
     @cached_property
     def training_options(self) -> dict[str, Option]:

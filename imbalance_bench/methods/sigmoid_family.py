@@ -26,6 +26,20 @@ def _bce(
     )
 
 
+def _cls_pw(
+    categories: CategoryTable,
+    dims: Mapping[str, int],
+    base: LinearClassifier,
+    *,
+    power: float = 1.0,
+    cosine: float = 0.0,
+) -> Classifier:
+    weights = classifiers.inverse_power_weights(categories.instance_counts, power)
+    return classifiers.sigmoid_start(
+        classifiers.ClassWeightedSigmoidClassifier(categories.num_classes, dims["fc"], weights, cosine or None), base
+    )
+
+
 def _eqlv2(
     categories: CategoryTable,
     dims: Mapping[str, int],
@@ -150,6 +164,9 @@ METHODS = (
     Method("bce", "Sigmoid", None, "classifier", "baseline", _bce,
            {"plain": {}, "objectness": {"background": "objectness"}, "own": {"background": "own"}},
            schedule=classifier_schedule, family="sigmoid loss"),
+    Method("cls-pw", "Class-weighted sigmoid", None, "classifier", "baseline", _cls_pw, schedule=classifier_schedule,
+           family="sigmoid loss", year=2026, source="https://github.com/ultralytics/ultralytics/pull/23565",
+           tune={"power": (0.25, 0.5, 1.0)}),
     Method("eql", "EQL", None, "classifier", "baseline", _eql, schedule=classifier_schedule, family="sigmoid loss",
            source="2003.05176", tune={"images": (30, 100, 300)}),
     Method("droploss", "DropLoss", None, "classifier", "baseline", _droploss, schedule=classifier_schedule,

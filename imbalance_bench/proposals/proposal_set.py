@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
+from imbalance_bench.proposals.blocks import expand, width
+from imbalance_bench.proposals.postprocess import DEFAULT, BoxesOfPairs, Postprocess
 from imbalance_bench.proposals.shards import ShardedRows
 from imbalance_bench.runtime.arrays import as_array
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
 
 CHUNK_ROWS, CHUNK_VALUES = 16384, 1 << 26
-
-BoxesOfPairs = Callable[[Tensor, Tensor], Tensor]
-"""((K,) proposals, (K,) labels) -> (K, 4) boxes in the original image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,10 @@ class ProposalSet(ByValue):
         manifest: what made it.
         relu: whether a ReLU is applied to each tap on reading.
         boxes_of_pairs: where each class has a box regressor, what decodes the boxes of an image, by its position.
+        postprocess: what the detector makes of the scores of an image's proposals.
+        block: (P,) uint8, the block that the features of each proposal are put into (``blocks``); None: there is one.
+        num_blocks: B.
+        quality: (P,) float32, what the detector combines the scores of each proposal with; None: nothing.
 
     Example:
         >>> import numpy as np
@@ -56,6 +60,10 @@ class ProposalSet(ByValue):
     manifest: dict[str, Any]
     relu: tuple[bool, ...] = (False,)
     boxes_of_pairs: Callable[[int], BoxesOfPairs] | None = None
+    postprocess: Postprocess = DEFAULT
+    block: np.ndarray | None = None
+    num_blocks: int = 1
+    quality: np.ndarray | None = None
 
     @classmethod
     def from_arrays(
@@ -119,6 +127,11 @@ class ProposalSet(ByValue):
         """Images, counted once a view."""
         return len(self.image_ids)
 
+    @property
+    def width(self) -> int:
+        """Width of the features of ``batch``."""
+        return width(sum(stored.dim for stored in self.features), self.num_blocks)
+
     def rows(self, first: int, last: int | None = None) -> slice:
         """Return the rows of the images at positions ``first`` to ``last`` (exclusive; one image without it)."""
         return slice(int(self.offsets[first]), int(self.offsets[first + 1 if last is None else last]))
@@ -130,6 +143,9 @@ class ProposalSet(ByValue):
             tap = stored.tensor(spans, device).float()
             taps.append(tap.relu_() if relu else tap)
         features = taps[0] if len(taps) == 1 else torch.cat(taps, dim=1)
+        if self.block is not None:
+            block = np.concatenate([self.block[span] for span in spans])
+            features = expand(features, torch.from_numpy(block), self.num_blocks)
         labels = np.concatenate([self.labels[span] for span in spans])
         return features, torch.from_numpy(labels).to(device).long()
 
@@ -137,7 +153,7 @@ class ProposalSet(ByValue):
         self, size: int = CHUNK_ROWS, device: torch.device | str = "cpu", ground_truth_only: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all proposals in order, or only the added ground-truth boxes, at most ``size`` at a time."""
-        size = max(1, min(size, CHUNK_VALUES // sum(stored.dim for stored in self.features)))
+        size = max(1, min(size, CHUNK_VALUES // self.width))
         for start in range(0, len(self), size):
             rows = slice(start, min(start + size, len(self)))
             features, labels = self.batch([rows], device)
@@ -161,6 +177,29 @@ class ProposalSet(ByValue):
             return self.boxes_of_pairs(position)
         return self.stored_boxes.tensor([self.rows(position)])
 
+    def combined(self, rows: slice, scores: Tensor) -> Tensor:
+        """Return the (n, C + 1) scores that detections are made of: those of the classifier, combined with quality."""
+        if self.quality is None:
+            return scores
+        return self.postprocess.combined(scores, torch.from_numpy(self.quality[rows]).to(scores))
+
+    def detect(
+        self, position: int, scores: Tensor, boxes: Tensor | BoxesOfPairs | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (D, 4) boxes, (D,) scores and (D,) labels of an image.
+
+        Args:
+            position: of the image.
+            scores: (P, C + 1) of its proposals.
+            boxes: in the place of those of ``boxes_of``.
+        """
+        placed = self.boxes_of(position) if boxes is None else boxes
+        found, values, labels = self.postprocess(self.combined(self.rows(position), scores), placed)
+        if self.postprocess.clips:
+            height, width, *scale = torch.from_numpy(self.frames[position])
+            found = clip_boxes_to_image(found, (float(height / scale[1]), float(width / scale[0])))
+        return found, values, labels
+
     def on(self, device: str, share: float = 0.7) -> ProposalSet:
         """Move the features to a GPU if they take at most ``share`` of its free memory; else return them unchanged."""
         if not device.startswith("cuda"):
@@ -183,6 +222,8 @@ class ImageProposals(ByValue):
             proposals themselves in the network's image.
         ground_truth: (P,) bool, the proposal is an added ground-truth box.
         frame: (4,) height and width of the network's image, and its scale in x and y relative to the original.
+        block: (P,) of ``ProposalSet``.
+        quality: (P,) of ``ProposalSet``.
     """
 
     image_id: int
@@ -191,6 +232,8 @@ class ImageProposals(ByValue):
     boxes: Tensor
     ground_truth: Tensor
     frame: Tensor
+    block: Tensor | None = None
+    quality: Tensor | None = None
 
 
 def join(parts: Sequence[ProposalSet], relu: Sequence[bool]) -> ProposalSet:
@@ -220,7 +263,15 @@ def concatenate(parts: Sequence[ProposalSet]) -> ProposalSet:
         stored_boxes=ShardedRows.concatenate([part.stored_boxes for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         ground_truth=np.concatenate([part.ground_truth for part in parts]),
+        block=_concatenated([part.block for part in parts]),
+        quality=_concatenated([part.quality for part in parts]),
         frames=np.concatenate([part.frames for part in parts]),
         image_ids=np.concatenate([part.image_ids for part in parts]),
         offsets=np.concatenate([*offsets, starts[-1:]]),
     )
+
+
+def _concatenated(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Return an optional column of all parts."""
+    given = [column for column in columns if column is not None]
+    return np.concatenate(given) if given else None

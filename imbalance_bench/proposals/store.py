@@ -30,6 +30,8 @@ IMAGES_PER_SHARD = 2048
 """At 512 RoIs of 1,024 features in half precision, two gigabytes; what an interruption loses at most."""
 COLUMNS = {"labels": np.int32, "ground_truth": bool, "frames": np.float32, "counts": np.int64, "image_ids": np.int64}
 """What is held in memory of a part; features and boxes are not."""
+OPTIONAL = {"block": np.uint8, "quality": np.float32}
+"""What a part has besides where its detector's proposals have it; its shards name it."""
 
 
 class Writer:
@@ -87,7 +89,7 @@ class Writer:
         for folder in self._partial.iterdir():
             if folder.is_dir() and folder.name not in {shard["name"] for shard in self._shards}:
                 shutil.rmtree(folder)
-        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
+        self._columns: dict[str, list[np.ndarray]] = {}
         self._files: dict[str, Any] = {}
 
     def add(self, image: ImageProposals) -> None:
@@ -97,12 +99,13 @@ class Writer:
             folder.mkdir()
             self._files = {name: (folder / f"{name}.bin").open("wb") for name in ("features", "boxes")}
             self._digest = hashlib.sha256()
+            self._columns = {name: [] for name in (*COLUMNS, *_given(image))}
         features = image.features.cpu().numpy().astype(self.dtype)
         for name, block in (("features", features), ("boxes", image.boxes.cpu().numpy().astype(np.float32))):
             self._files[name].write(block.tobytes())
         self._digest.update(features.tobytes())
         self._dim = features.shape[1]
-        for name in ("labels", "ground_truth"):
+        for name in ("labels", "ground_truth", *_given(image)):
             self._columns[name].append(getattr(image, name).cpu().numpy())
         self._columns["frames"].append(image.frame.cpu().numpy()[None])
         self._columns["counts"].append(np.array([len(features)]))
@@ -115,7 +118,8 @@ class Writer:
         if not self._files:
             return
         name, folder = self._sync()
-        columns = {key: np.concatenate(parts).astype(COLUMNS[key]) for key, parts in self._columns.items()}
+        dtypes = COLUMNS | OPTIONAL
+        columns = {key: np.concatenate(parts).astype(dtypes[key]) for key, parts in self._columns.items()}
         for key, column in columns.items():
             np.save(folder / f"{key}.npy", column)
             self._digest.update(column.tobytes())
@@ -126,10 +130,11 @@ class Writer:
             "proposals": int(columns["counts"].sum()),
             "dim": self._dim,
             "sha256": self._digest.hexdigest(),
+            **({"optional": optional} if (optional := [key for key in columns if key in OPTIONAL]) else {}),
         }
         write_json(folder / "shard.json", shard)
         self._shards.append(shard)
-        self._columns = {key: [] for key in COLUMNS}
+        self._columns = {}
 
     def _sync(self) -> tuple[str, Path]:
         """Close the files of the open shard; return its name and folder."""
@@ -148,6 +153,16 @@ class Writer:
                     file.close()
         else:
             self.end_shard()
+
+
+def _given(image: ImageProposals) -> list[str]:
+    """Return the optional columns that an image's proposals have."""
+    return [name for name in OPTIONAL if getattr(image, name, None) is not None]
+
+
+def _columns_of(shard: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the columns of a shard."""
+    return (*COLUMNS, *(name for name in OPTIONAL if name in shard.get("optional", ())))
 
 
 def assemble(folder: Path, world: int = 1) -> None:
@@ -194,18 +209,19 @@ def read(folder: Path, verify: bool = True) -> ProposalSet:
             _check_size(path / "boxes.bin", shard["proposals"] * 16)
         columns = {
             name: np.concatenate([np.load(path / f"{name}.npy", allow_pickle=False) for path in folders])
-            for name in COLUMNS
+            for name in (_columns_of(shards[0]) if shards else COLUMNS)
         }
     except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder}: not a whole proposal cache ({error})") from error
     counts, rows = columns.pop("counts"), [shard["proposals"] for shard in shards]
-    if {len(columns["labels"]), len(columns["ground_truth"]), int(counts.sum())} != {sum(rows)}:
+    of_proposals = [column for name, column in columns.items() if name not in ("frames", "image_ids")]
+    if {*map(len, of_proposals), int(counts.sum())} != {sum(rows)}:
         raise InputError(f"{folder}: arrays differ in length, expected {sum(rows)} proposals")
     if verify:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            sums = pool.map(_sha256, folders, [_stamp(path) for path in folders])
+            sums = pool.map(_sha256, folders, map(_columns_of, shards), [_stamp(path) for path in folders])
             for path, shard, found in zip(folders, shards, sums, strict=True):
                 if found != shard["sha256"]:
                     raise InputError(f"{path}: field 'sha256' of the manifest does not match the arrays")
@@ -218,6 +234,8 @@ def read(folder: Path, verify: bool = True) -> ProposalSet:
         ground_truth=columns["ground_truth"],
         frames=columns["frames"],
         image_ids=columns["image_ids"],
+        block=columns.get("block"),
+        quality=columns.get("quality"),
     )
 
 
@@ -231,11 +249,11 @@ def _stamp(shard: Path) -> tuple[int, ...]:
 
 
 @cache
-def _sha256(shard: Path, stamp: tuple[int, ...]) -> str:
+def _sha256(shard: Path, columns: tuple[str, ...], stamp: tuple[int, ...]) -> str:
     """Compute the checksum of a shard's arrays, once for each state of its files."""
     digest = hashlib.sha256()
     feed(digest, shard / "features.bin")
-    for name in COLUMNS:
+    for name in columns:
         digest.update(np.load(shard / f"{name}.npy", allow_pickle=False).tobytes())
     feed(digest, shard / "boxes.bin")
     return digest.hexdigest()

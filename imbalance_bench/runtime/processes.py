@@ -67,9 +67,15 @@ def launched(launcher: str) -> Iterator[None]:
 
 def rank_and_world() -> tuple[int, int]:
     """Return this process's rank and the number of processes; (0, 1) inside ``on_main``."""
-    if _alone or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if _alone or world_size() == 1:
         return 0, 1
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return torch.distributed.get_rank(), world_size()
+
+
+def world_size() -> int:
+    """Return the number of processes, inside ``on_main`` too."""
+    joined = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if joined else 1
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:

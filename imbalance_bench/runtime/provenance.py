@@ -8,27 +8,39 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("imbalance-bench", "torch", "torchvision", "onedl-mmdetection", "onedl-mmcv", "onedl-mmengine",
-            "hotcoco", "numpy", "pillow")  # fmt: skip
+            "transformers", "ultralytics", "hotcoco", "numpy", "pillow")  # fmt: skip
+READERS = ("imbalance-bench", "hotcoco", "numpy", "pandas", "scipy")
 
 
 def provenance() -> dict[str, Any]:
-    """Collect versions, machine, date and command of this process."""
+    """Collect versions, machine, date and command of this process, and how many work with it."""
     import torch
-    from mmengine.dist import get_world_size
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    from imbalance_bench.runtime.processes import world_size
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {**reading(device, PACKAGES), "processes": world_size()}
+
+
+def reading(device: str | None = None, packages: Sequence[str] = READERS) -> dict[str, Any]:
+    """Collect the same of a process that only reads files, without torch.
+
+    Args:
+        device: what computes; None: the processor.
+        packages: whose versions.
+    """
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command(),
-        "machine": f"{device}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
-        "processes": get_world_size(),
+        "machine": f"{device or _processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in packages},
     }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import random
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,26 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet.models.detectors import TwoStageDetector
-from mmdet.registry import MODELS
 from mmengine import dist
 from mmengine.dataset import BaseDataset, DefaultSampler, pseudo_collate
 from mmengine.device import get_device
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, set_random_seed
-from torch import Tensor, nn
+from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader, Sampler
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.checkpoints import own as checkpoints
-from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.mmdet.detector import Detector
 from imbalance_bench.detectors.mmdet.hooks import ClassifierHook
 from imbalance_bench.detectors.mmdet.passes import box_heads
 from imbalance_bench.detectors.mmdet.precision import multiply_in
 from imbalance_bench.runtime.devices import check_precision, resolve_precision
-from imbalance_bench.runtime.errors import InputError, first, look_up
 from imbalance_bench.runtime.memory import keep_freed_memory
 from imbalance_bench.runtime.processes import log_file, on_main, per_process
 from imbalance_bench.runtime.progress import Advance, Reporter, logged_to
@@ -42,6 +35,7 @@ from imbalance_bench.runtime.signals import deferred
 from imbalance_bench.schedule import Schedule
 from imbalance_bench.training.divergence import check_losses, check_weights
 from imbalance_bench.training.resuming import WHOLE_FILES, ResumableLoop, StopHook, latest_checkpoint
+from imbalance_bench.training.trackers import TRACKERS
 
 _STEM = ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")
 SCOPES: dict[str, Callable[[str], bool]] = {
@@ -51,79 +45,6 @@ SCOPES: dict[str, Callable[[str], bool]] = {
     "classifier": checkpoints.is_classifier,
 }
 """Which parameters are trained, by their names."""
-
-
-def build_detector(
-    detector: Detector,
-    classifiers: Sequence[Classifier],
-    seed: int = 0,
-    *,
-    stuff: bool = False,
-    pretrained: bool = False,
-) -> TwoStageDetector:
-    """Build the detector, initialised from the seed; each stage hosts a classifier with the given parameters.
-
-    Args:
-        detector: its record.
-        classifiers: one a stage.
-        seed: of the initialisation.
-        stuff: the data has stuff maps.
-        pretrained: weights of a whole detector will be loaded, so that the stages it ships frozen stay frozen.
-    """
-    init_default_scope("mmdet")
-    set_random_seed(seed)
-    first = classifiers[0]
-    model = MODELS.build(detector.model(first.num_classes, first.config(), stuff=stuff, pretrained=pretrained))
-    _drop_closed_logs()
-    model.init_weights()
-    for head, classifier in zip(box_heads(model), classifiers, strict=True):
-        head.fc_cls.load_state_dict(classifier.state_dict())
-    return model
-
-
-def _drop_closed_logs() -> None:
-    """Remove closed log files (Ray closes them when it starts), to which mmengine would write about initial weights."""
-    logger = MMLogger.get_current_instance()
-    for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler) and h.stream is None]:
-        logger.removeHandler(handler)
-
-
-def load_features(model: TwoStageDetector, state_dict: Mapping[str, Tensor]) -> None:
-    """Load all parameters except those of the classifiers.
-
-    Raises:
-        RuntimeError: a parameter is missing or of another shape.
-    """
-    own = {name: value for name, value in model.state_dict().items() if checkpoints.is_classifier(name)}
-    others = {name: value for name, value in state_dict.items() if not checkpoints.is_classifier(name)}
-    model.load_state_dict({**others, **own})
-
-
-def load_pretrained(model: TwoStageDetector, path: Path) -> str:
-    """Load the weights of a detector trained on other classes, by parameter names (section 5.1).
-
-    Classifiers, box regressors and the class-specific last layer of masks stay as they are initialised.
-
-    Returns:
-        One line that says what was loaded, what is new, and what did not match.
-
-    Raises:
-        InputError: not a checkpoint, or not of this kind of detector: no backbone parameter matches.
-    """
-    theirs, own = checkpoints.load(path)["state_dict"], model.state_dict()
-    new = {name for name in own if checkpoints.is_new_in_training(name)}
-    wanted = own.keys() - new
-    matched = {name: theirs[name] for name in wanted & theirs.keys() if theirs[name].shape == own[name].shape}
-    if not any(name.startswith("backbone.") for name in matched):
-        raise InputError(f"{path}: field 'state_dict' has no 'backbone.*' that fits, expected a detector of this kind")
-    model.load_state_dict(matched, strict=False)
-    left_out = sorted(wanted - matched.keys())
-    unused = sorted(name for name in theirs.keys() - matched.keys() - new if name not in left_out)
-    parts = [f"{path.name}: {len(matched)} of {len(wanted)} tensors loaded, {len(new)} new (classifier, box regressor)"]
-    for what, names in (("not found or of another shape", left_out), ("not used", unused)):
-        if names:
-            parts.append(f"{len(names)} {what}: {first(names, 5)}")
-    return "; ".join(parts)
 
 
 def train_detector(
@@ -160,7 +81,7 @@ def train_detector(
         seed: of order, flips and sampled RoIs; each epoch has its own.
         sampler: order of images; uniform without one.
         scope: what is trained, of ``SCOPES``; the rest is frozen, its batch norm in evaluation mode.
-        precision: ``auto`` (fp16 on a GPU, else fp32), ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``bf16``, ``fp16`` or ``auto`` (``devices.resolve_precision``).
         track: one of ``TRACKERS``; takes the training curves beside the log file.
         reporter: shows progress.
         categories: of the training images; each epoch's checkpoint stores them and the classifier's configuration.
@@ -185,6 +106,8 @@ def train_detector(
         num_workers=detector.num_workers,
         collate_fn=pseudo_collate,
     )
+    # Some backbones freeze their first stages only here; processes must know before they agree on what is trained.
+    model.train()
     if scope != "all":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and SCOPES[scope](name))
@@ -228,26 +151,6 @@ def train_detector(
             )
             runner.train()
     return model.to("cpu", memory_format=torch.contiguous_format).eval()
-
-
-TRACKERS = {
-    "tensorboard": ("TensorboardVisBackend", "tensorboard"),
-    "wandb": ("WandbVisBackend", "wandb"),
-    "mlflow": ("MLflowVisBackend", "mlflow"),
-}
-"""mmengine's visualizer backends and the package that each needs."""
-
-
-def check_tracker(track: str | None) -> None:
-    """Check that the tracker is known and that its package is installed.
-
-    Raises:
-        InputError: an unknown one, or its package is not installed.
-    """
-    if track is not None:
-        _, package = look_up(TRACKERS, track, "tracker")
-        if importlib.util.find_spec(package) is None:
-            raise InputError(f"option '--track {track}' needs the package '{package}', which is not installed")
 
 
 def _distribution() -> dict[str, Any]:

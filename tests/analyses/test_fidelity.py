@@ -91,7 +91,7 @@ def test_by_hand() -> None:
     assert (row["equal"], row["signs"]) == (3, 3)
     assert math.isnan(row["spearman_low"]) and math.isnan(row["equal_high"]), "one seed has no interval"
     shown = fidelity.shown(pd.DataFrame([row])).iloc[0]
-    assert shown.tolist() == ["mAP", "3", "1", "+0.50", "+0.33", "3 of 3"]
+    assert shown.tolist() == ["mAP", "3", "1", "+0.50", "+0.33", "3 of 3", "-"]
     caption = fidelity.caption(frame_of(values), TABLE4)
     assert caption.startswith("Differences to the baseline against the paper's 6:")
     assert caption.endswith("Not measured: (2), (4), (5).")
@@ -106,7 +106,7 @@ def test_two_seeds_have_an_interval() -> None:
     assert (row["spearman"], row["spearman_low"], row["spearman_high"]) == pytest.approx((0.5, -0.5, 1.0))
     assert (row["kendall"], row["kendall_low"], row["kendall_high"]) == pytest.approx((1 / 3, -1 / 3, 1.0))
     assert (row["equal"], row["equal_low"], row["equal_high"], row["signs"]) == (2, 1, 3, 3)
-    assert fidelity.shown(pd.DataFrame([row])).iloc[0, 3:].tolist() == [
+    assert fidelity.shown(pd.DataFrame([row])).iloc[0, 3:6].tolist() == [
         "+0.50 [-0.50, +1.00]", "+0.33 [-0.33, +1.00]", "2 of 3 [1, 3]"
     ]  # fmt: skip
 
@@ -117,8 +117,19 @@ def test_equal_values_have_no_order_and_few_rows_no_correlation() -> None:
     assert (row["spearman"], row["kendall"], row["equal"], row["signs"]) == (0.0, 0.0, 0, 3)
     (row,) = fidelity.fidelity(frame_of(dict.fromkeys(rows[:3], 0.2)), TABLE4).to_dict("records")
     assert math.isnan(row["spearman"]) and row["rows"] == 2
-    assert fidelity.shown(pd.DataFrame([row])).iloc[0, 3:].tolist() == ["-", "-", "0 of 2"]
+    assert fidelity.shown(pd.DataFrame([row])).iloc[0, 3:].tolist() == ["-", "-", "0 of 2", "-"]
     assert fidelity.fidelity(frame_of({"baseline": 0.2}), TABLE4).empty
+
+
+def test_the_row_that_fits_least() -> None:
+    """Table 4 with the paper's own differences, but that of row (4), which is far below."""
+    printed = published.table(4).set_index("ID")["mAP"]
+    values = {str(row.run): 0.3 + printed[int(row.labels["row"].strip("()"))] / 1000 for row in TABLE4.representatives}
+    values["bags:groups=2"] = 0.0
+    (row,) = fidelity.fidelity(frame_of({"baseline": 0.3, **values}), TABLE4).to_dict("records")
+    assert row["rows"] == 6 and row["spearman"] < 1
+    assert (row["odd"], row["spearman_without"]) == ("(4)", pytest.approx(1.0))
+    assert fidelity.shown(pd.DataFrame([row])).iloc[0, -1] == "+1.00 (4)"
 
 
 def test_a_row_of_the_paper_counts_once_by_the_default_variant() -> None:

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import coco_lt, figures, report
+from analyses import coco_lt, figures, outputs
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets.coco_lt import sample_long_tail
 from imbalance_bench.datasets.emoji_profile import PROFILES, lvis_counts_by_rank
-from imbalance_bench.datasets.prepared import Split, prepare_splits
+from imbalance_bench.datasets.prepared import prepare_splits
 from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.datasets.split import Split
 from imbalance_bench.runtime.errors import InputError
 
 
@@ -52,7 +53,7 @@ def test_the_figure(tmp_path: Path) -> None:
     before, after = figure.axes[0].get_lines()
     assert before.get_xdata().tolist() == [1, 3, 5] and before.get_ydata().tolist() == [400, 50, 9]
     assert after.get_xdata().tolist() == [1, 3] and after.get_ydata().tolist() == [400, 7]
-    assert report.draw_figure6(tmp_path, tmp_path / "figure6.png").stat().st_size > 10_000
+    assert outputs.draw_figure6(tmp_path, tmp_path / "figure6.png").stat().st_size > 10_000
     with pytest.raises(InputError, match=r"record\.json"):
         (tmp_path / "coco-lt").mkdir()
         (tmp_path / "coco-lt" / "record.json").write_text("{}")

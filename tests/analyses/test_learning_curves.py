@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import figures, report
+from analyses import figures, outputs
 from imbalance_bench.runtime.errors import InputError
 
 
@@ -32,21 +32,21 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_epochs_go_on_from_the_run_before(root: Path) -> None:
-    curves = report.learning_curves(root)
+    curves = outputs.learning_curves(root)
     epochs = {key: part["epoch"].tolist() for key, part in curves.groupby(["run", "seed"])}
     assert epochs == {
         ("Softmax baseline", 0): [1, 2], ("Softmax baseline", 1): [1, 2], ("Baseline x2", 0): [3, 4],
         ("Baseline x2", 1): [3, 4], ("RFS", 0): [1, 2, 3],
     }  # fmt: skip
-    assert report.learning_curves(root, ["x2"])["run"].unique().tolist() == ["Baseline x2"]
+    assert outputs.learning_curves(root, ["x2"])["run"].unique().tolist() == ["Baseline x2"]
     with pytest.raises(InputError, match=r"no learning curve of focal, nothing, 'run-baseline --curve' makes one"):
-        report.learning_curves(root, ["nothing", "x2", "focal"])
+        outputs.learning_curves(root, ["nothing", "x2", "focal"])
     with pytest.raises(InputError, match="no learning curve of any run"):
-        report.learning_curves(root.parent)
+        outputs.learning_curves(root.parent)
 
 
 def test_lines_are_means_and_bands_deviations_over_seeds(root: Path) -> None:
-    figure = figures.learning_curves(report.learning_curves(root), ["a", "b", "c", "d"])
+    figure = figures.learning_curves(outputs.learning_curves(root), ["a", "b", "c", "d"])
     first = figure.axes[0]
     assert [line.get_label() for line in first.lines] == ["Softmax baseline, 2 seeds", "RFS", "Baseline x2, 2 seeds"]
     x2 = first.lines[2]

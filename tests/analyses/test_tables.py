@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import report, tables
+from analyses import latex, outputs, tables
 from analyses.studies import STUDIES
 from imbalance_bench.methods import METHODS
 from imbalance_bench.runtime.errors import InputError
@@ -116,17 +116,61 @@ def test_frameworks_are_compared_with_their_own_baseline(tmp_path: Path) -> None
     assert tables.study_runs(tmp_path / "d" / "mask-rcnn-r50", study)["mAP"].tolist() == [0.9]
 
 
-def test_markdown_and_latex(root: Path) -> None:
+def test_markdown_and_caption(root: Path) -> None:
     frame = tables.shown(tables.summary(tables.study_runs(root, STUDY), STUDY), STUDY, ["mAP"])
     lines = tables.markdown(frame).splitlines()
     assert len(lines) == 2 + len(frame)
     assert len({len(line) for line in lines}) == 1, "columns are aligned"
-    text = tables.latex(frame, 2)
-    assert r"\begin{tabular}{llrr}" in text and r"\midrule" in text
-    assert r"22.0$\pm$2.0 \\" in text
     runs = tables.study_runs(root, STUDY)
     assert "seeds 0, 1, 2" in tables.caption(runs)
-    assert "1: [0,5) (1 classes)" in tables.caption(runs)
+    assert "1: [0,5) (1 class)" in tables.caption(runs)
+
+
+def test_differences_to_a_row_are_seed_by_seed(root: Path) -> None:
+    runs = tables.study_runs(root, STUDY)
+    frame, base = tables.summary(runs, STUDY, "baseline"), tables.summary(runs, STUDY)
+    by_run = runs.pivot_table("mAP", "seed", "run")
+    for (_, one), (_, own) in zip(frame.iterrows(), base.iterrows(), strict=True):
+        if one["run"].startswith("baseline"):
+            assert not one["is_difference"] and one["mAP"] == own["mAP"]
+            continue
+        expected = (by_run[one["run"]] - by_run[frame["run"].iloc[0]]).dropna()
+        assert one["is_difference"] and one["seeds"] == len(expected)
+        assert one["mAP"] == pytest.approx(expected.mean())
+        if len(expected) > 1:
+            assert one["mAP_std"] == pytest.approx(expected.std())
+    cells = tables.shown(frame, STUDY, ["mAP"])["mAP"]
+    assert not cells[0].startswith("+") and all(cell[0] in "+-" for cell in cells[1:])
+    assert "of other rows the differences to baseline" in tables.caption(runs, "baseline")
+    with pytest.raises(InputError, match="no finished run 'ncm-conv' to compare with"):
+        tables.summary(runs, STUDY, "ncm-conv")
+
+
+def test_latex_as_papers_print_it(root: Path) -> None:
+    frame = tables.summary(tables.study_runs(root, STUDY), STUDY)
+    lines = latex.table(frame, STUDY, ("mAP", "AP1", "ACCbg", "mAP^m"), "50 % of a_b").splitlines()
+    assert lines[0] == r"\begin{table}[t]" and lines[-1] == r"\end{table}"
+    assert r"\caption{50 \% of a\_b}" in lines
+    start, end = lines.index(r"\begin{tabular}{lllrrr}"), lines.index(r"\bottomrule")
+    assert lines[start + 2] == r" &  &  & \multicolumn{2}{c}{AP} & \multicolumn{1}{c}{Proposal accuracy} \\"
+    assert lines[start + 3] == r"\cmidrule(lr){4-5}\cmidrule(lr){6-6}"
+    assert lines[start + 4] == r"row & method & seeds & mAP & AP1 & ACCbg \\"
+    body = [line.replace(r"{\scriptsize$\pm$", "{±") for line in lines[start + 6 : end]]
+    assert body == [
+        r"(1) & baseline & 3 & 22.0{±2.0} & 0.0{±0.0} & \textbf{90.0}{±0.0} \\",
+        r"\midrule",
+        r"(10) & ncm-fc (fixed) & 1 & 10.0 & 0.0 & \textbf{90.0} \\",
+        r"\midrule",
+        r"(12) & tau-norm (paper) & 3 & 18.0{±10.6} & 0.0{±0.0} & 10.0{±0.0} \\",
+        r"\midrule",
+        r"(14) & bags (released) & 3 & \textbf{28.0}{±2.0} & \textbf{5.0}{±0.0} & \textbf{90.0}{±0.0} \\",
+    ]
+
+
+def test_latex_escapes_what_it_is_given() -> None:
+    assert latex.escaped(r"a_b \x{y} 5 % #1 ~^ ±") == (
+        r"a\_b \textbackslash{}x\{y\} 5 \% \#1 \textasciitilde{}\textasciicircum{} $\pm$"
+    )
 
 
 def test_what_a_caption_says_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +200,13 @@ def test_the_caption_says_what_was_set_after_a_look_at_validation(tmp_path: Path
 
 
 def test_the_committed_tables_are_those_of_their_runs() -> None:
-    folder = Path(__file__).resolve().parents[2] / "results" / "measured" / "emoji-lt-small"
+    measured = Path(__file__).resolve().parents[2] / "results" / "measured"
     for number in range(1, 7):
+        folder = measured / ("emoji-lt-small" if number in (1, 4, 5) else "emoji-lt-small-v1")
         study, runs = STUDIES[f"table {number}"], pd.read_csv(folder / f"table{number}.csv")
         known = runs["run"].isin([str(row.run) for row in study.rows])
-        assert (folder / f"table{number}.md").read_text() == report.markdown(runs[known], study) + "\n"
+        runs = runs[known]
+        assert (folder / f"table{number}.md").read_text() == outputs.markdown(runs, study) + "\n"
+        caption = f"{study.title}. {tables.caption(runs)}"
+        text = latex.table(tables.summary(runs, study), study, tables.COLUMNS, caption)
+        assert (folder / f"table{number}.tex").read_text().count("textbf") == text.count("textbf")

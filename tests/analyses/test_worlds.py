@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analyses import published, report, worlds
+from analyses import outputs, published, worlds
 from analyses.studies import STUDIES
 from imbalance_bench.datasets.emoji_profile import WORLDS
 from imbalance_bench.runtime.errors import InputError
@@ -44,7 +44,7 @@ def test_gains_and_correlations(tmp_path: Path) -> None:
     found = worlds.fidelities(runs)
     assert found.loc[WORLDS[0], list(MEASURES)].tolist() == pytest.approx([1.0] * 5)
     assert found.loc[WORLDS[1], list(MEASURES)].tolist() == pytest.approx([-1.0] * 5)
-    for path in report.draw_worlds(tmp_path, "tiny", tmp_path / "worlds.png"):
+    for path in outputs.draw_worlds(tmp_path, "tiny", tmp_path / "worlds.png"):
         assert path.stat().st_size > 1000
 
 

@@ -14,8 +14,9 @@ from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import SoftmaxClassifier
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.detectors.mmdet.building import build_detector, load_pretrained
 from imbalance_bench.detectors.mmdet.hosting import heads, host, shipped
-from imbalance_bench.detectors.mmdet.passes import box_heads
+from imbalance_bench.detectors.mmdet.source import loader
 from imbalance_bench.evaluation import per_category
 from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
@@ -24,7 +25,6 @@ from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.methods import METHODS, parse, start_of
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
-from imbalance_bench.training.end_to_end import build_detector, load_pretrained
 
 SHORT = Schedule(epochs=1, lr=0.01, batch_size=4, warmup_iterations=3)
 
@@ -102,10 +102,10 @@ def bags_of(bench: Benchmark) -> dict[str, SoftmaxClassifier]:
 
 def test_evaluation_of_the_cache_is_mmdets_own(bench: Benchmark) -> None:
     run = bench.run("bags")
-    model = bench.setup.load_detector(run.checkpoint)
+    model = bench.setup.load_detector(run.checkpoint).model  # type: ignore[attr-defined]
     image_ids, images = [], []
     with torch.no_grad():
-        for batch in bench.setup.loader(bench.setup.validation_set()):
+        for batch in loader(bench.setup.detector, bench.setup.validation_set()):
             for sample in model.test_step(batch):
                 found = sample.pred_instances
                 image_ids.append(int(sample.img_id))
@@ -200,5 +200,5 @@ def test_paper_scale_models_train_as_the_study_did(name: str) -> None:
 
 
 def test_heads_of_a_cascade(bench: Benchmark) -> None:
-    model = bench.setup.load_detector(bench.run("baseline").checkpoint)
-    assert len(box_heads(model)) == bench.setup.detector.num_stages
+    source = bench.setup.load_detector(bench.run("baseline").checkpoint)
+    assert len(source.classifiers) == bench.setup.detector.num_stages

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.checkpoints.label_order import check_labels, class_names, label_order
+from imbalance_bench.checkpoints.label_order import check_labels, class_names, label_order, labels_by_id
 from imbalance_bench.runtime.errors import InputError
 
 PATH = Path("x.pth")
@@ -91,3 +91,23 @@ def test_a_data_sets_labels_are_checked() -> None:
 )
 def test_names_in_a_checkpoint(meta: dict[str, object], expected: tuple[str, ...] | None) -> None:
     assert class_names(meta) == expected
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows", "first", "expected"),
+    [
+        ([3, 7, 5], 7, 1, (1, 2, 3, 4, 5, 6, 7)),
+        ([3, 7, 5], 8, 0, (0, 1, 2, 3, 4, 5, 6, 7)),
+        ([3, 7, 5], 4, 0, (0, 3, 5, 7)),
+        ([0, 1, 2], 4, 0, (-1, 0, 1, 2)),
+        ([3, 7, 5], 3, 0, None),
+        ([3, 7, 5], 6, 1, None),
+        ([0, 1, 6], 6, 1, None),
+        ([3, 7, 5], 7, None, None),
+    ],
+)
+def test_labels_of_no_category(ids: list[int], rows: int, first: int | None, expected: tuple[int, ...] | None) -> None:
+    found = labels_by_id(ids, rows, first)
+    assert (found and found.ids) == expected
+    if found is not None:
+        assert f"{rows - 3} of {rows} labels are of no category" in found.notes[0]

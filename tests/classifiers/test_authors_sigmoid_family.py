@@ -217,6 +217,18 @@ class FCBL(Plain):
         return entropy(float(sigmoid(z[i, j] + margin)), y[i] == j)
 
 
+class ClassWeights(Plain):
+    """``compute_class_weights`` and ``v8DetectionLoss`` of Ultralytics: (1 / n)^p, mean 1, on all terms of a class."""
+
+    def __init__(self, power: float = 1.0) -> None:
+        counts = [float(n) if n else 1.0 for n in 2 * IMAGES]
+        raised = [(1 / n) ** power for n in counts]
+        self.of_class = [w / (sum(raised) / C) for w in raised]
+
+    def weights(self, z: Array, y: list[int], draws: list[Array]) -> Array:
+        return np.array([self.of_class for _ in y])
+
+
 class Equilibrium:
     """``boxes``: whose scores go into the mean of a class; the RoIs here, in LOCE drawn features as one beside them."""
 
@@ -240,6 +252,8 @@ AUTHORS: dict[str, tuple[Callable, Callable, Callable]] = {
     "bce": (Plain, alone, own_sigmoids),
     "bce:objectness": (Plain, beside_background, times_foreground),
     "bce:own": (Plain, beside_background, own_sigmoids),
+    "cls-pw": (ClassWeights, alone, own_sigmoids),
+    "cls-pw:power=0.25": (lambda: ClassWeights(0.25), alone, own_sigmoids),
     "gumbel": (Gumbel, constant, gumbel_scores),
     "eql": (EQL, alone, own_sigmoids),
     "droploss": (DropLoss, alone, own_sigmoids),

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from imbalance_bench.categories import LVIS_BIN_EDGES
+from imbalance_bench.bins import LVIS_BIN_EDGES
 from imbalance_bench.classifiers import GroupSoftmaxClassifier, group_edges, group_softmax, groups_by_count
 
 SIZES = (294, 453, 302, 181)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from imbalance_bench.classifiers import SoftmaxClassifier, class_balanced_weights
+from imbalance_bench.classifiers import (
+    DualHeadClassifier,
+    GroupSoftmaxClassifier,
+    LOCEClassifier,
+    SoftmaxClassifier,
+    class_balanced_weights,
+)
+from imbalance_bench.classifiers.softmax import is_linear_softmax
 
 
 def test_rows_are_the_categories() -> None:
@@ -52,3 +59,15 @@ def test_the_two_weightings_are_nearly_one_after_the_clip() -> None:
 def test_wrong_number_of_weights() -> None:
     with pytest.raises(ValueError, match="expected 4 loss weights"):
         SoftmaxClassifier(3, 5, [1.0, 2.0])
+
+
+def test_which_classifiers_a_detectors_own_head_computes() -> None:
+    """Those that keep more than W and b for their loss too, but not those that score by more."""
+    own = SoftmaxClassifier(3, 4, [1.0, 2.0, 3.0, 1.0]), LOCEClassifier(3, 4)
+    others = SoftmaxClassifier(3, 4, cosine=20.0), DualHeadClassifier(3, 4, [True, False, False])
+    features = torch.randn(5, 4)
+    for classifier in own:
+        expected = torch.nn.functional.linear(features, classifier.weight, classifier.bias).softmax(dim=1)
+        assert torch.allclose(classifier.eval().scores(classifier(features)), expected)
+    assert all(map(is_linear_softmax, own)) and not any(map(is_linear_softmax, others))
+    assert not is_linear_softmax(GroupSoftmaxClassifier(3, 4, [1, 1, 2]))

@@ -23,7 +23,8 @@ MINI = ("--dataset", "emoji-lt-mini")
     ["demo", "datasets list", "datasets prepare", "methods", "groups", "oracles", "run-baseline", "weight-norms",
      "evaluate", "errors", "per-category", "proposal-accuracy",
      "table", "figure weight-norms", "figure ap-by-bin", "figure detections", "figure learning-curves",
-     "figure 1", "figure 3", "figure 4", "figure 5", "figure 6", "run-all", "runs", "export", "compare", "doctor"],
+     "figure 1", "figure 3", "figure 4", "figure 5", "figure 6", "run-all", "report", "runs", "export", "compare",
+     "doctor"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     status, _, _ = run(*command.split(), "--help")
@@ -114,7 +115,7 @@ def test_what_a_check_found_is_said(run: Run, mini: DataSet, tmp_path: Path) -> 
     assert "train: 1 of 109 images of changed.json are missing: gone.jpg" in out
     what = "train: 1 boxes have no width or height, or negative ones, and are not trained on"
     assert f"{what}: annotations {content['annotations'][0]['id']}" in out
-    assert f"train: 1 classes without an instance: {mini.categories().names[6]}" in out
+    assert f"train: 1 class without an instance: {mini.categories().names[6]}" in out
 
 
 def test_weight_norms(run: Run, finished: Path, mini: DataSet, tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_weight_norms(run: Run, finished: Path, mini: DataSet, tmp_path: Path) -
     frame = pd.read_csv(tmp_path / "norms.csv")
     stored = pd.read_csv(checkpoint.parent / "per_category.csv")
     assert np.allclose(frame["weight_norm"], stored["weight_norm"])
-    _, out, _ = run("weight-norms", checkpoint, "--annotations", mini.train_annotations)
+    _, out, _ = run("weight-norms", checkpoint, "--train-annotations", mini.train_annotations)
     assert "GroupSoftmaxClassifier; 18 rows, background is row 0; 12 classes" in out
     assert sum(line.split()[:1] == ["background"] for line in out.splitlines()) == 1
 
@@ -153,7 +154,7 @@ def test_weight_norms_are_matched_by_name(run: Run, tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text(json.dumps(content))
     weights = {"roi_head.bbox_head.fc_cls.weight": torch.diag(torch.tensor([3.0, 1, 4, 2, 9]))}
     torch.save({"state_dict": weights, "meta": {"CLASSES": ("c", "a", "d", "b")}}, tmp_path / "x.pth")
-    status, out, err = run("weight-norms", tmp_path / "x.pth", "--annotations", tmp_path / "train.json",
+    status, out, err = run("weight-norms", tmp_path / "x.pth", "--train-annotations", tmp_path / "train.json",
                            "-o", tmp_path / "norms.csv")  # fmt: skip
     assert status == 0, err
     assert "1 categories that the checkpoint does not know are left out: more" in " ".join(out.split())
@@ -169,7 +170,7 @@ def test_weight_norms_of_other_frameworks(run: Run, tmp_path: Path) -> None:
     status, out, err = run("weight-norms", path, "-o", tmp_path / "norms.csv", "--background", "first")
     assert status == 0, err
     assert "7 rows, background is row 0; 6 classes" in out and "Spearman" not in out
-    assert out.count("roi_heads.box_predictor.1 ") == 1 and "--counts" in out
+    assert out.count("roi_heads.box_predictor.1\t") == 1 and "--counts" in out
     frame = pd.read_csv(tmp_path / "norms-roi_heads.box_predictor.1.csv")
     expected = np.roll(np.linalg.norm(weights[1].numpy(), axis=1), -1)
     assert np.allclose(frame["weight_norm"], expected)
@@ -190,6 +191,14 @@ def test_table_and_figures(run: Run, folders: tuple[str, ...], tmp_path: Path) -
     assert status == 0
     assert "(14)" in out and "baseline" in out and "[5,20) (2 classes)" in out
     assert (tmp_path / "table1.md").exists()
+    chosen = ("--columns", "mAP,AP4", "--delta", "baseline", "-o", tmp_path)
+    status, out, err = run("table", 1, *MINI, *folders[:2], *chosen)
+    assert status == 0, err
+    assert "Table 1, differences to baseline: average precision" in out and "AP3" not in out and "accuracy" not in out
+    assert r"row & method & mAP & AP4 \\" in (tmp_path / "table1.tex").read_text()
+    for wrong, said in ((("--columns", "mAP,AP9"), "AP9"), (("--delta", "crt"), "no finished run 'crt'")):
+        status, _, err = run("table", 1, *MINI, *folders[:2], *wrong)
+        assert status == 2 and said in err
     status, out, _ = run("table", 1, "--published")
     assert "25.96" in out and "misprint" in out
     for name in ("weight-norms", "ap-by-bin", "detections"):
@@ -266,12 +275,15 @@ def bad_inputs(
         "size": (("demo", "--size", "huge"), "expected mini or small"),
         "absent": (("weight-norms", tmp_path / "absent.pth"), "no such file"),
         "truncated": (("weight-norms", truncated), "truncated"),
-        "not JSON": (("weight-norms", checkpoint, "--annotations", text), "not readable as JSON"),
-        "field": (("weight-norms", checkpoint, "--annotations", field), "'categories' is missing"),
-        "width": (("weight-norms", foreign, "--annotations", other), "13 entries"),
-        "no categories": (("weight-norms", foreign, "--figure", tmp_path / "a.png"), "--annotations"),
+        "not JSON": (("weight-norms", checkpoint, "--train-annotations", text), "not readable as JSON"),
+        "field": (("weight-norms", checkpoint, "--train-annotations", field), "'categories' is missing"),
+        "width": (("weight-norms", foreign, "--train-annotations", other), "13 entries"),
+        "no categories": (("weight-norms", foreign, "--figure", tmp_path / "a.png"), "--train-annotations"),
         "no key": (("weight-norms", foreign, "--key", "fc_csl"), "no tensor has this name"),
-        "two tables": (("weight-norms", foreign, "--counts", text, "--annotations", text), "expected one of them"),
+        "two tables": (
+            ("weight-norms", foreign, "--counts", text, "--train-annotations", text),
+            "expected one of them",
+        ),
         "counts": (("weight-norms", foreign, "--counts", text), "column 'instance_count' is missing"),
         "figure": (("weight-norms", foreign, "--figure", tmp_path / "a.exe"), "option '--figure' is"),
         "another detector": (("evaluate", foreign, *MINI, *folders[2:]), "is not of detector tiny"),
@@ -279,7 +291,7 @@ def bad_inputs(
         "no detections": (("evaluate", tmp_path, *MINI, *folders[2:]), "record.json"),
         "results": (("evaluate", text, *MINI, *folders[2:]), "not readable as JSON"),
         "evaluator": (("evaluate", checkpoint, "--evaluator", "coco"), "expected hotcoco or lvis"),
-        "half": (("evaluate", checkpoint, "--annotations", text), "go together"),
+        "half": (("evaluate", checkpoint, "--val-annotations", text), "go together"),
         "no runs": (("table", 1, *MINI, "--work-dir", tmp_path), "no runs there yet"),
         "table": (("table", 7, *MINI), "Tables 1 to 6"),
         "tracker": (("run-baseline", *MINI, *folders, "--track", "wandbb"), "did you mean 'wandb'"),

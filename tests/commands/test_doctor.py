@@ -96,6 +96,15 @@ def test_without_what_trains(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "training: optional, pip install 'imbalance-bench[mmdet]'" in out
 
 
+def test_with_torchvision_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the extra of that name installs it: mmdet is not missed, and torch is looked at."""
+    monkeypatch.setattr(doctor, "find_spec", lambda name: name if name in ("torch", "torchvision") else None)
+    status, out = run()
+    assert status == 0
+    assert line(out, "torch with torchvision") and not line(out, "mmdet's operators")
+    assert not line(out, "onedl-mmdetection")
+
+
 def test_operators_that_fail(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("operator torchvision::nms does not exist\nat all")

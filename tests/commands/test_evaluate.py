@@ -33,7 +33,7 @@ def test_evaluate_and_accuracy(
         assert RULES in out and "95 % over classes" in out
     results = [{"image_id": 1, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.5}]
     (tmp_path / "results.json").write_text(json.dumps(results))
-    paths = ("--annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
+    paths = ("--val-annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
     status, out, err = run("evaluate", tmp_path / "results.json", *paths, "--evaluator", "lvis")
     assert status == 0, err
     assert "mAP" in out
@@ -62,7 +62,7 @@ def test_errors(run: Run, folders: tuple[str, ...], finished: Path, mini: DataSe
         "errors.png", "errors_best_detections.csv", "errors_boxes.csv", "errors_gains_in_AP50.csv",
         "errors_per_category.csv",
     }  # fmt: skip
-    paths = ("--annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
+    paths = ("--val-annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
     status, out, err = run("errors", bags / "detections.npz", *paths)
     assert status == 0, err
     assert "no detection" in out and "no proposal" not in out
@@ -75,30 +75,30 @@ def test_files_of_two_data_sets_are_refused(
     other = json.loads(mini.val_annotations.read_text())
     other["categories"][3]["name"] = "somebody else's"
     (tmp_path / "val.json").write_text(json.dumps(other))
-    paths = ("--annotations", tmp_path / "val.json", "--train-annotations", mini.train_annotations)
+    paths = ("--val-annotations", tmp_path / "val.json", "--train-annotations", mini.train_annotations)
     status, out, err = run(command, finished / "baseline" / "detections.npz", *paths)
     assert status == 2 and not out
     assert f"{tmp_path / 'val.json'}: field 'categories': id 4 is \"somebody else's\"" in err
 
 
 def test_a_file_is_looked_at_before_a_data_set_is_drawn(run: Run, mini: DataSet, tmp_path: Path) -> None:
-    torch.save([{"image_id": 1, "instances": []}], tmp_path / "instances_predictions.pth")
+    torch.save({"image_id": 1, "instances": []}, tmp_path / "neither.pth")
     (tmp_path / "cut.json").write_text('[{"image_id": 1')
     (tmp_path / "results.pkl").write_bytes(pickle.dumps([1]))
     empty = tmp_path / "data"
-    for name in ("instances_predictions.pth", "cut.json", "results.pkl", "absent.json"):
-        for command in ("evaluate", "errors"):
-            status, out, err = run(command, tmp_path / name, "--data-dir", empty)
+    for name in ("neither.pth", "cut.json", "results.pkl", "absent.json"):
+        for command in (("evaluate",), ("errors",), ("compare", tmp_path / name)):
+            status, out, err = run(*command, tmp_path / name, "--data-dir", empty)
             assert (status, out, err.count("\n")) == (2, "", 1)
-            assert f"{tmp_path / name}: " in err and "COCO results" in err
-    status, _, err = run("proposal-accuracy", tmp_path / "instances_predictions.pth", "--data-dir", empty)
+            assert f"{tmp_path / name}: " in err and "expected" in err
+    status, _, err = run("proposal-accuracy", tmp_path / "neither.pth", "--data-dir", empty)
     assert status == 2 and "must be a checkpoint" in err
     assert not empty.exists()
     stranger = [{"image_id": 10**9, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.5}]
     (tmp_path / "stranger.json").write_text(json.dumps(stranger))
-    paths = ("--annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
+    paths = ("--val-annotations", mini.val_annotations, "--train-annotations", mini.train_annotations)
     status, _, err = run("evaluate", tmp_path / "stranger.json", *paths)
-    assert status == 2 and f"{tmp_path / 'stranger.json'}: detections: field 'image_ids' has 1000000000" in err
+    assert status == 2 and "none of the images (1) is found in the annotations" in err and "found 1000000000" in err
 
 
 def test_per_category(run: Run, finished: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+import imbalance_bench
 from imbalance_bench.commands import options
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.methods import METHODS
@@ -120,11 +121,16 @@ def shown(monkeypatch: pytest.MonkeyPatch, width: int, terminal: bool) -> list[s
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
-def test_a_pipe_gets_every_column(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_gets_every_column_with_tabs_between(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(monkeypatch, 80, terminal=False)
-    (row,) = [line for line in lines if "a-very-long-method-name" in line]
-    assert "paper, effective-number" in row and row.count("12.34±0.56") == 12
-    assert "title [x]" in lines and not any("left out" in line for line in lines)
+    assert lines[0] == "# title [x]" and lines[-2:] == ["# caption", ""]
+    read = pd.read_csv(io.StringIO("\n".join(lines)), sep="\t", comment="#")
+    pd.testing.assert_frame_equal(read, FRAME, check_dtype=False)
+
+
+def test_the_version(run: Run) -> None:
+    status, out, _ = run("--version")
+    assert status == 0 and out == f"imbalance-bench {imbalance_bench.__version__}\n"
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])

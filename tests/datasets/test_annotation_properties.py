@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.datasets.annotations import AnnotationDataset
 from imbalance_bench.datasets.coco_format import check, check_same_categories, missing_images
 from imbalance_bench.datasets.coco_lt import sample_long_tail
 from imbalance_bench.datasets.held_out import hold_out
+from imbalance_bench.detectors.mmdet.annotation_dataset import AnnotationDataset
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.runtime.errors import InputError
 
@@ -148,7 +148,7 @@ def test_a_category_table_of_anything(changes: list[Any], stripped: bool) -> Non
         return
     assert table.ids.dtype == table.instance_counts.dtype == table.image_counts.dtype == np.int64
     assert (np.diff(table.ids.astype(object)) > 0).all() and (table.instance_counts >= 0).all()
-    assert set(table.frequencies) <= set("rcf") and table.bins.min() >= 1
+    assert set(table.frequencies) <= set("rcf") and table.bins.min() >= 0
     assert sorted(table.ids.tolist()) == sorted(c["id"] for c in content["categories"])
     if not content["annotations"] and all(c.get("instance_count") is not None for c in content["categories"]):
         stated = {c["id"]: c["instance_count"] for c in content["categories"]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from imbalance_bench.categories import are_bin_edges
+from imbalance_bench.bins import are_bin_edges
 from imbalance_bench.datasets.coco_format import (
     check,
     check_same_categories,

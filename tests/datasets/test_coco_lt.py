@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbalance_bench.categories import CategoryTable, bin_index
+from imbalance_bench.bins import bin_index
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets.coco_lt import aligned_targets, read_targets, sample_long_tail
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.runtime.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbalance_bench.categories import LVIS_BIN_EDGES, bin_index
+from imbalance_bench.bins import LVIS_BIN_EDGES, bin_index
 from imbalance_bench.datasets.emoji_profile import PROFILES, share_out
 
 LVIS = Path(__file__).resolve().parents[1] / "data" / "lvis_v0.5_train_counts.csv"

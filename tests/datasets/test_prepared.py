@@ -10,10 +10,12 @@ from PIL import Image
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets import prepared, registry
-from imbalance_bench.datasets.annotations import build_dataset, image_labels
 from imbalance_bench.datasets.coco_format import image_path
-from imbalance_bench.datasets.prepared import LAYOUTS, Split, prepare_layout, prepare_splits, read_table
+from imbalance_bench.datasets.layouts import LAYOUTS
+from imbalance_bench.datasets.prepared import prepare_layout, prepare_splits, read_table
 from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.datasets.split import Split
+from imbalance_bench.detectors.mmdet.annotation_dataset import build_dataset, image_labels
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import sha256
@@ -142,6 +144,15 @@ def test_the_embedded_set_as_ones_own(mini: DataSet, tmp_path: Path) -> None:
     assert same.lvis_style, "its file lists negatives"
     assert same.categories().frame().equals(mini.categories().frame())
     assert same.bin_edges == (5, 20, 80), "those of the file"
+
+
+@pytest.mark.parametrize(("images", "factor"), [(499, 3.3), (1666, 1), (100_000, 1)])
+def test_sets_of_few_images_have_more_epochs(own: dict[str, Split], tmp_path: Path, images: int, factor: float) -> None:
+    prepare_own(own, tmp_path / "data")
+    path = tmp_path / "data" / "my-set" / "record.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "train": {**record["train"], "images": images}}))
+    assert registry.get("my-set", tmp_path / "data").epoch_factor == factor
 
 
 def test_missing_images(own: dict[str, Split], tmp_path: Path) -> None:

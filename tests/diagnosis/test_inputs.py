@@ -13,15 +13,15 @@ from mmengine.config import Config
 from PIL import ExifTags, Image
 from their_detector import IDS, MISSING, NAMES, Theirs, plain_config
 
-from imbalance_bench.datasets.annotations import build_dataset
-from imbalance_bench.diagnosis.inputs import Given, Inputs, check, choose_bin_edges
-from imbalance_bench.diagnosis.trials import adopt
+from imbalance_bench.bins import choose_bin_edges
+from imbalance_bench.detectors.mmdet.annotation_dataset import build_dataset
+from imbalance_bench.diagnosis.inputs import Given, Inputs, check
 from imbalance_bench.runtime.errors import InputError
 
 
 def given(theirs: Theirs, **changes: Any) -> Given:
     arguments = {**theirs.arguments, "skip_missing": True, **changes}
-    return Given(**arguments)
+    return Given(**arguments | {"detector": str(arguments["detector"])})
 
 
 def checked(theirs: Theirs, folder: Path, **changes: Any) -> Inputs:
@@ -75,7 +75,7 @@ def test_images_are_looked_at_as_the_detector_reads_them(theirs: Theirs, tmp_pat
     config = Config.fromfile(theirs.config)
     config.test_dataloader.dataset.pipeline[0].color_type = "color_ignore_orientation"
     config.dump(tmp_path / "unturned.py")
-    notes = "\n".join(checked(theirs, tmp_path, val_images=tmp_path / "val", config=tmp_path / "unturned.py").notes)
+    notes = "\n".join(checked(theirs, tmp_path, val_images=tmp_path / "val", detector=tmp_path / "unturned.py").notes)
     assert "cannot be read" in notes and "size" not in notes
 
 
@@ -151,19 +151,19 @@ def test_bad_input_is_one_line(theirs: Theirs, tmp_path: Path) -> None:
     (bad / "renamed.json").write_text(json.dumps(renamed))
     torch.save({"state_dict": {"a": torch.zeros(1)}}, bad / "other.pth")
     cases: dict[str, dict[str, Any]] = {
-        "no such file, expected an mmdet configuration": {"config": bad / "none.py"},
-        "not an mmdet configuration": {"config": bad / "syntax.py"},
-        "old.py: a configuration of mmdet 2, expected mmdet 3": {"config": bad / "old.py"},
-        "older.py: a configuration of mmdet 1, expected mmdet 3": {"config": bad / "older.py"},
-        "is RetinaNet, expected a two-stage detector": {"config": bad / "retina.py"},
+        "no such file, expected an mmdet configuration": {"detector": bad / "none.py"},
+        "not an mmdet configuration": {"detector": bad / "syntax.py"},
+        "old.py: a configuration of mmdet 2, expected mmdet 3": {"detector": bad / "old.py"},
+        "older.py: a configuration of mmdet 1, expected mmdet 3": {"detector": bad / "older.py"},
+        "is RetinaNet, expected a two-stage detector": {"detector": bad / "retina.py"},
         "box head DoubleConvFCBBoxHead cannot host": {
-            "config": config("double", **{"model.roi_head.bbox_head.type": "DoubleConvFCBBoxHead"})
+            "detector": config("double", **{"model.roi_head.bbox_head.type": "DoubleConvFCBBoxHead"})
         },
         "is NormedLinear, expected Linear": {
-            "config": config("cosine", **{"model.roi_head.bbox_head.cls_predictor_cfg": {"type": "NormedLinear"}})
+            "detector": config("cosine", **{"model.roi_head.bbox_head.cls_predictor_cfg": {"type": "NormedLinear"}})
         },
-        "is OHEMSampler": {"config": config("ohem", **{"model.train_cfg.rcnn.sampler.type": "OHEMSampler"})},
-        "field 'num_classes' of": {"config": config("classes", **{"model.roi_head.bbox_head.num_classes": 5})},
+        "is OHEMSampler": {"detector": config("ohem", **{"model.train_cfg.rcnn.sampler.type": "OHEMSampler"})},
+        "field 'num_classes' of": {"detector": config("classes", **{"model.roi_head.bbox_head.num_classes": 5})},
         "has 0 box classifiers": {"checkpoint": bad / "other.pth"},
         "lacks 1 classes that": {"train_annotations": bad / "fewer.json", "val_annotations": bad / "fewer.json"},
         "none of its 8 class names": {
@@ -213,6 +213,6 @@ def test_wrapped_weights_are_the_same_detector(theirs: Theirs, tmp_path: Path, p
     state = {prefix + name: value for name, value in content["state_dict"].items()}
     torch.save({"net": state, "meta": content["meta"], "args": argparse.Namespace(lr=1)}, tmp_path / "wrapped.pth")
     inputs = checked(theirs, tmp_path, checkpoint=tmp_path / "wrapped.pth")
-    plain, wrapped = (adopt(inputs.detector, p).state_dict() for p in (theirs.checkpoint, tmp_path / "wrapped.pth"))
+    plain, wrapped = (inputs.detector.adopt(p).state_dict() for p in (theirs.checkpoint, tmp_path / "wrapped.pth"))
     assert plain.keys() == wrapped.keys()
     assert all(torch.equal(value, wrapped[name]) for name, value in plain.items())

@@ -36,7 +36,7 @@ class Theirs:
     @property
     def arguments(self) -> dict[str, Path]:
         return {
-            "config": self.config, "checkpoint": self.checkpoint, "train_annotations": self.root / "train.json",
+            "detector": self.config, "checkpoint": self.checkpoint, "train_annotations": self.root / "train.json",
             "val_annotations": self.root / "val.json", "images": self.root / "train",
             "val_images": self.root / "val",
         }  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from imbalance_bench.diagnosis import page
+from imbalance_bench.pages import html
 
 
 @contextmanager
@@ -19,5 +19,5 @@ def undrawn() -> Iterator[None]:
         return {"caption": caption, "source": "data:,"}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "_image", empty)
+        patch.setattr(html, "image", empty)
         yield

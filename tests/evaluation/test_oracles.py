@@ -12,7 +12,7 @@ from imbalance_bench.detectors.mmdet import catalogue
 from imbalance_bench.evaluation.oracles import ORACLES, no_background, oracle_ap, right_class, right_label
 from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.experiments.setup import Setup
-from imbalance_bench.proposals.proposal_set import BoxesOfPairs
+from imbalance_bench.proposals.postprocess import BoxesOfPairs
 from imbalance_bench.schedule import Schedule
 
 SCORES = torch.tensor([[0.6, 0.1, 0.3], [0.2, 0.1, 0.7], [0.5, 0.4, 0.1]])

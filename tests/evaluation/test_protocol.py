@@ -1,12 +1,13 @@
 """The description of an evaluation, against counts by hand and against what training uses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.datasets.annotations import AnnotationDataset
+from imbalance_bench.detectors.mmdet.annotation_dataset import AnnotationDataset
 from imbalance_bench.evaluation.average_precision import evaluate
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
@@ -121,21 +122,19 @@ def test_sides_below_zero_are_those_that_training_leaves_out(tmp_path):
     assert said(odd)[2] == f"look at: {4 - used} of 4 boxes have a side that is not above 0: no training uses them"
 
 
-@pytest.mark.parametrize("start", [0, 1])
-def test_category_ids_that_count_the_classes(start):
+def test_boxes_far_beyond_their_image():
     plain = content()
-    counted = {int(category): start + label for label, category in enumerate(IDS)}
-    # Ids that the annotations have too: 2 (a) is their number 0 or 1, and so on; others are refused when read.
-    entries = [e for e in plain["annotations"] * 3 if counted[e["category_id"]] in IDS.tolist()]
-    lines = said(plain, found(entries, counted))
-    assert lines[2].startswith(
-        f"look at: category ids seem to count the classes from {start}, not to be the annotations'"
-    )
-    assert f"so {len(entries)} boxes of a class meet, as they are 0" in lines[2]
-    assert len(said(plain, found(plain["annotations"] * 3))) == 2
-    # Detections that are simply bad say nothing.
-    bad = found(plain["annotations"] * 3, {2: 9, 3: 9, 5: 9})
-    assert len(said(plain, bad)) == 2
+    twice = found(plain["annotations"], change=lambda box: [9 * v for v in box])
+    assert said(plain, twice)[2].startswith("look at: 4 of 4 detections reach far beyond their image: are their boxes")
+    assert len(said(plain, found(plain["annotations"], change=lambda box: [v - 5 for v in box]))) == 2, "not far"
+    without = plain | {"images": [{"id": image} for image in BOXES]}
+    assert len(said(without, twice)) == 2, "their sizes are not known"
+
+
+def test_how_detections_were_read():
+    plain = content()
+    noted = replace(found(plain["annotations"]), notes=("a table (CSV)", "left out: 1 of 5"))
+    assert said(plain, noted)[2] == "read: a table (CSV); left out: 1 of 5"
 
 
 def test_categories_of_another_data_set_are_refused(tmp_path):

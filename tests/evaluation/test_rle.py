@@ -11,7 +11,6 @@ from pycocotools import mask as coco_mask
 
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.evaluation import average_precision as detection
-from imbalance_bench.evaluation import detections as reading
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.ground_truth import GroundTruth
 from imbalance_bench.evaluation.rle import Masks, to_rle
@@ -150,8 +149,12 @@ def test_a_mask_survives_its_file(tmp_path):
         for i in range(len(detections))
     ]  # fmt: skip
     (tmp_path / "results.json").write_text(json.dumps(results))
-    read = reading.read(tmp_path / "results.json", table())
+    read = Detections.from_coco(tmp_path / "results.json", table())
     assert [read.masks.rle(i) for i in range(3)] == [detections.masks.rle(i) for i in range(3)]
+    rows = np.array([5, 0, 0, 7])
+    taken = detections.masks.take(rows)
+    assert [taken.rle(i) for i in range(4)] == [detections.masks.rle(i) for i in rows]
+    assert len(taken.take(rows[:0])) == 0
 
 
 def test_run_lengths_are_checked_against_the_decoder():

@@ -11,11 +11,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from analyses import report, tables
+from analyses import outputs, tables
 from analyses.studies import STUDIES
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.detectors.mmdet.source import loader
 from imbalance_bench.evaluation import examples as detections
 from imbalance_bench.evaluation import per_category
 from imbalance_bench.evaluation.average_precision import evaluate
@@ -134,10 +135,10 @@ def test_a_folder_in_use_is_refused(bench: Benchmark, baseline: RunFolder) -> No
 
 def test_evaluation_of_the_cache_is_mmdets_own(bench: Benchmark, baseline: RunFolder) -> None:
     """AP of the cached proposals against AP of ``predict`` on the same checkpoint."""
-    model = bench.setup.load_detector(baseline.checkpoint)
+    model = bench.setup.load_detector(baseline.checkpoint).model  # type: ignore[attr-defined]
     image_ids, found = [], []
     with torch.no_grad():
-        for batch in bench.setup.loader(bench.setup.validation_set()):
+        for batch in loader(bench.setup.detector, bench.setup.validation_set()):
             for sample in model.test_step(batch):
                 image_ids.append(sample.img_id)
                 predicted = sample.pred_instances
@@ -264,15 +265,15 @@ def test_table_and_figures(bench: Benchmark, baseline: RunFolder, tmp_path: Path
     row = runs[runs["run"] == "bags"].iloc[0]
     assert row["row"] == "(14)"
     assert row["mAP"] == bench.folder("bags").record()["metrics"]["mAP"]
-    csv, markdown, latex, fidelity = report.write_study(root, study, tmp_path)
+    csv, markdown, latex, fidelity = outputs.write_study(root, study, tmp_path)
     assert pd.read_csv(fidelity)["rows"].min() >= 2
-    assert latex.read_text().count(r"\\") == len(runs) + 1
+    assert latex.read_text().count(r"\\") == len(runs) + 2, "two lines of headings"
     assert pd.read_csv(csv)["machine"].notna().all()
     assert "[5,20) (2 classes)" in markdown.read_text()
     for figure in (
-        report.draw_weight_norms(bench.root, tmp_path / "norms.png"),
-        report.draw_ap_by_bin(root, tmp_path / "ap.png"),
-        report.draw_detections(bench.root, bench.setup.dataset, tmp_path / "sheet.png", images=2),
+        outputs.draw_weight_norms(bench.root, tmp_path / "norms.png"),
+        outputs.draw_ap_by_bin(root, tmp_path / "ap.png"),
+        outputs.draw_detections(bench.root, bench.setup.dataset, tmp_path / "sheet.png", images=2),
     ):
         assert figure.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="no finished run"):

@@ -16,6 +16,7 @@ from analyses.commands.run_all import order
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.detectors.mmdet.building import drop_closed_logs
 from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.methods import parse
@@ -34,6 +35,7 @@ def two_workers() -> Iterator[None]:
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+    drop_closed_logs()  # those that Ray closed; tests after this one build models by mmdet alone
 
 
 @pytest.fixture
@@ -44,7 +46,8 @@ def bench(few: DataSet, tmp_path: Path) -> Benchmark:
 def kill_when(sign: Path, lock: Path, killed: list[int]) -> None:
     """Kill the process that holds a lock once a file is there."""
     deadline = time.monotonic() + 300
-    while not sign.exists() and time.monotonic() < deadline:
+    # A lock is empty for a moment while another process takes it.
+    while not (sign.exists() and len(lock.read_text().split()) > 1) and time.monotonic() < deadline:
         time.sleep(0.05)
     killed.append(int(lock.read_text().split()[1]))
     os.kill(killed[0], signal.SIGKILL)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from analyses import report
+from analyses import outputs
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
@@ -49,7 +49,7 @@ def test_each_epoch_is_measured_as_a_checkpoint_is(mini: DataSet, tmp_path: Path
     assert measured[names].iloc[0].tolist() == pytest.approx([first[name] for name in names], abs=1e-12)
     assert measured.loc[0, "mAP"] != measured.loc[1, "mAP"]
     assert not (run.path / "epochs").exists()
-    curves = report.learning_curves(bench.root.parent)
+    curves = outputs.learning_curves(bench.root.parent)
     assert curves[["run", "seed", "epoch"]].to_numpy().tolist() == [
         ["Softmax baseline", 0, 1],
         ["Softmax baseline", 0, 2],

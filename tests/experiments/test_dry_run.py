@@ -11,8 +11,8 @@ from imbalance_bench.classifiers import SoftmaxClassifier
 from imbalance_bench.datasets import coco_format
 from imbalance_bench.datasets.generated import OBJECTS, STUFF_CLASSES, generate
 from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.detectors.mmdet.building import build_detector, load_pretrained
 from imbalance_bench.experiments.dry_run import shipped_checkpoint, try_detector
-from imbalance_bench.training.end_to_end import build_detector, load_pretrained
 
 
 def test_generated_data_is_in_order(tmp_path: Path) -> None:

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file
 
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.datasets import emoji_profile
 from imbalance_bench.datasets.registry import DataSet
-from imbalance_bench.detectors.mmdet import catalogue, shipped
+from imbalance_bench.detectors.mmdet import backbones, catalogue, shipped
 from imbalance_bench.experiments.benchmark import Benchmark
+from imbalance_bench.experiments.first_weights import FirstWeights
 from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.methods import parse
 from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import sha256
 from imbalance_bench.schedule import Schedule
 
 SHORT = Schedule(epochs=1, lr=0.01, batch_size=16, warmup_iterations=0)
@@ -83,13 +86,46 @@ def test_the_package_brings_those_of_tiny(mini: DataSet, tmp_path: Path) -> None
     assert record["settings"]["dataset"] == emoji_profile.PRETRAINING
     assert record["settings"]["detector"] == "tiny"
     bench = Benchmark(Setup(mini, detector), tmp_path)
-    assert bench.pretraining is None and bench.start_file == path
-    assert Benchmark(Setup(mini, detector), tmp_path, from_scratch=True).start_file is None
-    with pytest.raises(InputError, match="option '--from-scratch': expected no checkpoint"):
+    assert bench.pretraining is None and bench.first_weights == FirstWeights(emoji_profile.PRETRAINING, path)
+    assert Benchmark(Setup(mini, detector), tmp_path, from_scratch=True).first_weights == FirstWeights()
+    with pytest.raises(InputError, match="options --pretrained and --from-scratch: expected one start"):
         Benchmark(Setup(mini, detector), tmp_path, from_scratch=True, pretrained=path)
 
 
 def test_photographs_have_none(mini: DataSet, tmp_path: Path) -> None:
     photographs = replace(mini, photographs=True, pretraining=None)
     bench = Benchmark(Setup(photographs, catalogue.get("tiny")), tmp_path)
-    assert bench.pretraining is None and bench.start_file is None
+    assert bench.pretraining is None and bench.first_weights == FirstWeights()
+
+
+def test_backbone_weights(mini: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found where there is no other start; named ones come before the pretraining; a tiny detector takes none."""
+    found = tmp_path / "mobilenet_v2-0.pth"
+    torch.manual_seed(0)
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), found)
+    photographs = replace(mini, name="my-set", photographs=True, pretraining=None)
+    small, tiny = (Setup(photographs, catalogue.get(name)) for name in ("small", "tiny"))
+    monkeypatch.setattr(backbones, "find", lambda name: None)
+    bench = Benchmark(small, tmp_path)
+    assert bench.first_weights == FirstWeights()
+    assert "--backbone-weights FILE takes torchvision's mobilenet_v2" in str(bench.random_start)
+    monkeypatch.setattr(backbones, "find", lambda name: found if name == "mobilenet_v2" else None)
+    assert bench.first_weights == FirstWeights("backbone", found) and bench.random_start is None
+    assert Benchmark(tiny, tmp_path).first_weights == FirstWeights()
+    assert Benchmark(small, tmp_path, pretrained=found).first_weights == FirstWeights("checkpoint", found)
+    drawn = Setup(mini, catalogue.get("small"))
+    assert Benchmark(drawn, tmp_path).pretraining is not None
+    named = Benchmark(drawn, tmp_path, backbone_weights=found, schedule=SHORT)
+    assert named.pretraining is None and named.first_weights == FirstWeights("backbone", found)
+    with pytest.raises(InputError, match="'--backbone-weights': there are none for the backbone of 'tiny'"):
+        Benchmark(tiny, tmp_path, backbone_weights=found)
+    with pytest.raises(InputError, match=r"absent\.pth: no such file, expected weights \('--backbone-weights'\)"):
+        Benchmark(small, tmp_path, backbone_weights=tmp_path / "absent.pth")
+    run = named.run("baseline")
+    settings = run.record()["settings"]
+    assert (settings["start"], settings["pretrained_sha256"]) == ("backbone", sha256(found))
+    trained, theirs = checkpoints.load(run.checkpoint)["state_dict"], torch.load(found)
+    assert torch.equal(trained["backbone.conv1.conv.weight"], theirs["features.0.0.weight"])  # frozen
+    last = trained["backbone.conv2.conv.weight"]
+    assert not torch.equal(last, theirs["features.18.0.weight"])
+    assert torch.allclose(last, theirs["features.18.0.weight"], atol=0.01)

@@ -117,6 +117,17 @@ def test_a_finished_run_is_only_read(run: RunFolder, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["settings.json"]
 
 
+def test_a_run_from_before_an_option_came_is_still_its_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "focal")
+    before = {"method": "focal", "variant": "fixed", "options": {"released": False}}
+    folder.begin(before)
+    assert not folder.begin(before | {"options": {"released": False, "gamma": 2.0}})
+    with pytest.raises(InputError, match="was run with options"):
+        folder.begin(before | {"options": {"released": True, "gamma": 2.0}})
+    with pytest.raises(InputError, match="was run with options"):
+        folder.begin(before | {"options": {"gamma": 2.0}})
+
+
 def test_a_metric_of_nothing_is_nan_again(run: RunFolder) -> None:
     run.finish({"method": "bags"}, {"mAP": 0.5, "AP1": float("nan")}, {"train": 1.0})
     assert '"AP1": null' in (run.path / "record.json").read_text()

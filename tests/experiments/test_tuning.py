@@ -12,6 +12,8 @@ from imbalance_bench.classifiers import SoftmaxClassifier
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.held_out import hold_out
 from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.evaluation.detections import Detections
+from imbalance_bench.evaluation.uncertainty import paired
 from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.experiments.tuning import run_tuned, tune, tuning_folder
@@ -106,6 +108,14 @@ def test_the_table_of_all_methods(bench: Benchmark) -> None:
     control = by_method.loc["cosine"]
     assert cosine["mAP_fixed_over_control"] == pytest.approx(own["mAP_fixed"] - control["mAP_fixed"])
     assert 0 <= own["mAP_fixed"] <= 1
+    assert set(frame["over"]) == {"-"}
+    drawn = beyond.over_images(frame, runs, bench.root.parent, bench.setup.ground_truth)
+    assert set(drawn["over"]) == {"images"} and drawn["mAP_gain"].equals(frame["mAP_gain"])
+    limits = paired(*(Detections.load(bench.root / name / "detections.npz") for name in ("x2-cls", "eqlv2")),
+                    bench.setup.ground_truth)  # fmt: skip
+    found = drawn.set_index(["method", "kind"]).loc[("eqlv2", "default")]
+    ends = found[["mAP_over_control_low", "mAP_over_control_high"]].tolist()
+    assert ends == pytest.approx(limits.loc["mAP", ["images_low", "images_high"]].tolist())
     assert len(beyond.shown(frame)) == len(frame)
     assert len(beyond.points(frame)) == runs["method"].nunique()
 
@@ -121,5 +131,5 @@ def test_the_cosine_option_reaches_the_classifier(bench: Benchmark) -> None:
 
 
 def test_intervals_over_seeds() -> None:
-    assert beyond.half_width(pd.Series([1.0, 2.0, 3.0])) == pytest.approx(4.302653 / np.sqrt(3))
-    assert np.isnan(beyond.half_width(pd.Series([1.0])))
+    assert beyond.half_width(1.0, 3) == pytest.approx(4.302653 / np.sqrt(3))
+    assert np.isnan(beyond.half_width(np.nan, 1))

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from imbalance_bench.categories import parse_edges
+from imbalance_bench.bins import parse_edges
 from imbalance_bench.methods import METHODS
+from imbalance_bench.methods.settings import WORDS
 from imbalance_bench.runtime.errors import InputError
 
 NAMES = sorted(METHODS)
@@ -28,6 +29,7 @@ SETTINGS = st.lists(st.tuples(st.sampled_from(OPTIONS), TEXTS), min_size=1, max_
 @example("bags", "groups=" + "9" * 5000)
 @example("tau-norm", "tau=n")
 @example("tau-norm", "tau=-0.0")
+@example("rfs", "threshold=0")
 def test_a_variant_is_refused_or_names_itself(name: str, variant: str) -> None:
     method = METHODS[name]
     try:
@@ -38,8 +40,9 @@ def test_a_variant_is_refused_or_names_itself(name: str, variant: str) -> None:
     assert (again, again.settings) == (run, run.settings), "the name is read as the same options"
     assert "/" not in run.folder and run.folder.isprintable()
     for option, value in run.settings.items():
-        default = method.options[option].default
-        assert type(value) is type(default) or value in ("n", "all")
+        takes = method.options[option]
+        kinds = (float, str) if takes.takes_words else (type(takes.default),)
+        assert type(value) in kinds and (not takes.takes_words or isinstance(value, float) or value in WORDS)
         assert not isinstance(value, float) or math.isfinite(value)
 
 

@@ -1,10 +1,12 @@
 """Files for the commands that read."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from reading import MEASURED
 from safetensors.numpy import save_file
 
 from imbalance_bench.categories import read_json
@@ -14,8 +16,11 @@ from imbalance_bench.evaluation.detections import Detections
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the checkpoint of a detector of LVIS's classes."""
+    """A folder with the checkpoint of a detector of LVIS's classes, and with a study as 'export' copies it."""
     folder = tmp_path_factory.mktemp("light")
+    for name in ("baseline", "x2-cls", "bags"):
+        place = Path("emoji-lt-small", "tiny", "seed0", name)
+        shutil.copytree(MEASURED / place, folder / "study" / place)
     random = np.random.default_rng(0)
     tensors = {
         "roi_head.bbox_head.fc_cls.weight": random.normal(size=(1231, 8)).astype(np.float32),

@@ -11,9 +11,9 @@ READING = {
     "weight-norms": [
         "weight-norms", "{folder}/detector.safetensors", "--counts", str(LVIS.parent / "lvis_v0.5_train_counts.csv"),
     ],
-    "evaluate": ["evaluate", str(LVIS / "perturbed_results_100_seed0.json"), "--annotations",
+    "evaluate": ["evaluate", str(LVIS / "perturbed_results_100_seed0.json"), "--val-annotations",
                  str(LVIS / "lvis_val_100.json"), "--train-annotations", str(LVIS / "lvis_val_100.json")],
-    "errors": ["errors", str(LVIS / "perturbed_results_100_seed0.json"), "--annotations",
+    "errors": ["errors", str(LVIS / "perturbed_results_100_seed0.json"), "--val-annotations",
                str(LVIS / "lvis_val_100.json"), "--train-annotations", str(LVIS / "lvis_val_100.json")],
     "published": ["table", "1", "--published"],
     "methods": ["methods"],
@@ -22,9 +22,15 @@ READING = {
     "groups": ["groups", "--counts", str(LVIS.parent / "lvis_v0.5_train_counts.csv")],
     "runs": ["runs", "--work-dir", str(MEASURED)],
     "table": ["table", "1", "--work-dir", str(MEASURED)],
+    "report": ["report", "{folder}/study", "-o", "{folder}/study.html"],
     "per-category": ["per-category", str(MEASURED / "emoji-lt-small/tiny/seed0/baseline")],
     "figure": ["figure", "weight-norms", "--work-dir", str(MEASURED), "-o", "{folder}/norms.png"],
-    "compare": ["compare", "{folder}/runs/a", "{folder}/runs/b", "--data-dir", "{data}", "--resamples", "10"],
+    "diagnose": ["diagnose", "--predictions", str(LVIS / "perturbed_results_100_seed0.json"), "--val-annotations",
+                 str(LVIS / "lvis_val_100.json"), "--train-annotations",
+                 str(LVIS.parent / "lvis_v0.5_train_counts.csv"), "--output", "{folder}/diagnosis"],
+    "diagnose example": ["diagnose", "--example", "--output", "{folder}/example"],
+    "compare": ["compare", "{folder}/runs/a", "{folder}/runs/b", "--data-dir", "{data}", "--resamples", "10", "-o",
+                "{folder}/compared.html"],
 }  # fmt: skip
 """Commands that only read, by name; ``{folder}`` and ``{data}`` are filled in."""
 

@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PROVIDERS = metadata.packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
+NOT_INSTALLED = ("ultralytics",)
+"""In no extra that tests are run with, for its licence."""
+
 
 def plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -31,8 +34,8 @@ def packages(requirements: list[str]) -> set[str]:
 
 
 def providers(module: str) -> set[str]:
-    """Distributions that bring what is imported by a name."""
-    return {plain(name) for name in PROVIDERS.get(module, [])}
+    """Distributions that bring what is imported by a name; one that is not installed here has its own name."""
+    return {plain(name) for name in PROVIDERS.get(module, [module] if module in NOT_INSTALLED else [])}
 
 
 def imported(folder: Path) -> set[str]:

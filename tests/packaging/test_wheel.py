@@ -12,7 +12,7 @@ from reading import ROOT, arguments
 
 pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 
-FROM_A_WHEEL = ("help", "weight-norms", "evaluate", "errors", "published", "methods")
+FROM_A_WHEEL = ("help", "weight-norms", "evaluate", "errors", "published", "methods", "report")
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
 

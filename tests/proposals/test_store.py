@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from imbalance_bench.proposals import proposal_set
 from imbalance_bench.proposals import store as proposals
+from imbalance_bench.proposals.blocks import expand
+from imbalance_bench.proposals.postprocess import Postprocess, detect
 from imbalance_bench.proposals.proposal_set import ProposalSet
 from imbalance_bench.proposals.shards import ahead
 from imbalance_bench.runtime.errors import InputError
@@ -26,6 +28,8 @@ class Image:
     boxes: Tensor
     ground_truth: Tensor
     frame: Tensor
+    block: Tensor | None = None
+    quality: Tensor | None = None
 
 
 def images(count: int = 6, views: int = 1, dim: int = 5) -> list[Image]:
@@ -278,3 +282,37 @@ def test_arrays_are_proposals_too() -> None:
     assert alone.num_images == 6 and alone.features[0].to("cpu").tensor([slice(1, 3)]).tolist() == [[2, 3], [4, 5]]
     both = proposal_set.concatenate([found, alone])
     assert torch.equal(both.batch([slice(0, 12)])[0][6:], alone.batch([slice(0, 6)])[0])
+
+
+def test_blocks_and_quality_are_kept(tmp_path: Path) -> None:
+    made = images(6)
+    for number, image in enumerate(made):
+        image.block = (torch.arange(len(image.labels)) + number) % 3
+        image.quality = torch.rand(len(image.labels), generator=torch.Generator().manual_seed(number))
+    write(tmp_path / "a", iter(made[:4]), {}, "float32")
+    write(tmp_path / "b", iter(made[4:]), {}, "float32")
+    whole = replace(
+        proposal_set.concatenate([proposals.read(tmp_path / name) for name in "ab"]), num_blocks=3,
+        postprocess=Postprocess(power=0.5),
+    )  # fmt: skip
+    assert whole.width == 3 * 6
+    features = torch.cat([features for features, _ in whole.chunks(size=7)])
+    block = torch.cat([image.block for image in made if image.block is not None])
+    assert torch.equal(features, expand(torch.cat([image.features for image in made]), block, 3))
+    scores, quality = torch.rand(len(made[5].labels), 5), made[5].quality
+    assert quality is not None
+    boxes, found, labels = whole.detect(5, scores)
+    expected = detect((scores * quality[:, None]).sqrt(), made[5].boxes)
+    assert all(map(torch.equal, (boxes, found, labels), expected))
+    damaged = next((tmp_path / "a").glob("*/quality.npy"))
+    np.save(damaged, np.load(damaged) / 2)
+    with pytest.raises(InputError, match="does not match"):
+        proposals.read(tmp_path / "a")
+
+
+def test_parts_without_them_are_as_before(tmp_path: Path) -> None:
+    write(tmp_path / "a", iter(images()), {})
+    whole = proposals.read(tmp_path / "a")
+    assert whole.block is None and whole.quality is None
+    assert not any("optional" in shard for shard in whole.manifest["shards"])
+    assert not list((tmp_path / "a").glob("*/block.npy"))

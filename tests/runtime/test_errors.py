@@ -10,9 +10,12 @@ import pytest
 from imbalance_bench.evaluation import per_category
 from imbalance_bench.runtime.errors import EXTRAS, MissingDependency, naming_extras
 
+FIRST = {package: extra for extra, names in reversed(EXTRAS.items()) for package in names}
+"""The first extra that brings each package."""
 
-@pytest.mark.parametrize(("extra", "package"), [(extra, names[0]) for extra, names in EXTRAS.items()])
-def test_the_extra_of_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, extra: str, package: str) -> None:
+
+@pytest.mark.parametrize(("package", "extra"), FIRST.items())
+def test_the_extra_of_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, package: str, extra: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     line = f"this needs the extra '{extra}' ('{package}' is not installed): pip install 'imbalance-bench[{extra}]'"
     with pytest.raises(MissingDependency) as caught, naming_extras():

@@ -16,9 +16,11 @@ from mmdet.models.detectors import TwoStageDetector
 from mmengine.config import ConfigDict
 
 from imbalance_bench.classifiers import CLASSIFIERS
-from imbalance_bench.datasets.prepared import Split, prepare_splits
+from imbalance_bench.datasets.prepared import prepare_splits
 from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.datasets.split import Split
 from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.detectors.mmdet.building import build_detector
 from imbalance_bench.detectors.mmdet.detector import Detector
 from imbalance_bench.evaluation import per_category
 from imbalance_bench.experiments.benchmark import Benchmark
@@ -28,7 +30,7 @@ from imbalance_bench.runtime import processes as distributed
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.seeds import epoch_seed
 from imbalance_bench.schedule import Schedule
-from imbalance_bench.training.end_to_end import build_detector, train_detector
+from imbalance_bench.training.end_to_end import train_detector
 
 ROOT = Path(__file__).parents[2]
 SHORT = Schedule(epochs=1, lr=0.01, batch_size=4, warmup_iterations=3)
@@ -108,7 +110,7 @@ def trained(data: DataSet, folder: Path, kind: str) -> dict[str, torch.Tensor]:
     setup, model = untrained(data, kind)
     images = setup.training_set(flip=0.0)
     images.get_subset_(10)
-    return train_detector(setup.detector, model, images, STEPS, folder / kind, seed=0).state_dict()
+    return train_detector(setup.detector, model, images, STEPS, folder / kind, seed=0, precision="fp32").state_dict()
 
 
 SLURM = """

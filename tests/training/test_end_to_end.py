@@ -1,10 +1,12 @@
 """Every loss trains a detector end to end in mmdet too, from the baseline."""
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from torch import nn
 
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.datasets.generated import generate
@@ -14,6 +16,7 @@ from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.methods import METHODS, needs, parse
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.schedule import Schedule
+from imbalance_bench.training import end_to_end
 
 SHORT = Schedule(epochs=1, lr=0.02, batch_size=4, warmup_iterations=2)
 TRAINED = [method.name for method in METHODS.values() if "trains" in method.training_options]
@@ -77,3 +80,20 @@ def test_a_log_that_was_closed_is_not_written_to(bench: Benchmark) -> None:
         handler.close()
     assert bench.setup.load_detector(bench.folder("baseline").checkpoint)
     assert not set(files) & set(logger.handlers)
+
+
+def test_processes_share_what_is_trained_and_nothing_else(
+    bench: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mmdet's MobileNetV2 freezes its first stages when it is set to training, and processes agree before that."""
+
+    def stop(model: nn.Module, **_: object) -> None:
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        model.train()
+        again = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        raise InputError(f"{trained == again} {'backbone.conv1.conv.weight' in trained}")
+
+    monkeypatch.setattr(end_to_end, "Runner", stop)
+    other = Benchmark(Setup(bench.setup.dataset, catalogue.get("small")), tmp_path, schedule=SHORT)
+    with pytest.raises(InputError, match="True False"):
+        other.run("baseline")

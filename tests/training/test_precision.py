@@ -14,12 +14,13 @@ from imbalance_bench import methods
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.detectors.mmdet.building import build_detector
 from imbalance_bench.detectors.mmdet.precision import multiply_in
 from imbalance_bench.experiments.setup import Setup
+from imbalance_bench.runtime import devices
 from imbalance_bench.runtime.devices import check_precision, resolve_precision
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.signals import Stopped, stoppable
-from imbalance_bench.training.end_to_end import build_detector
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +74,8 @@ def test_a_run_in_bf16_is_recorded_resumed_and_not_mixed(
     settings = {name: whole.run(name).record()["settings"] for name in ("baseline", "bags")}
     assert [settings[name]["precision"] for name in settings] == ["bf16", None], "the cache and BAGS are in fp32"
     with pytest.raises(InputError, match="was run with precision = 'bf16', now it is 'fp32'"):
-        replace(whole, precision="auto").run("baseline")
-    single = weights(bench_of(data, tmp_path / "single"))
+        replace(whole, precision="fp32").run("baseline")
+    single = weights(replace(bench_of(data, tmp_path / "single"), precision="fp32"))
     assert not equal(single, expected)
 
     stopped = replace(whole, work_dir=tmp_path / "stopped")
@@ -86,12 +87,17 @@ def test_a_run_in_bf16_is_recorded_resumed_and_not_mixed(
 
 
 def test_what_there_is_not_is_said(data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [resolve_precision("auto", device) for device in ("cpu", "cuda", "cuda:1")] == ["fp32", "fp16", "fp16"]
+    assert [resolve_precision("auto", device) for device in ("cuda", "cuda:1")] == ["fp16", "fp16"]
+    for multiplies, precision in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(devices, "_multiplies_bf16", lambda found=multiplies: found)
+        assert resolve_precision("auto", "cpu") == precision
+    monkeypatch.undo()
     with pytest.raises(InputError, match="precision: 'half', expected auto, fp32, bf16 or fp16"):
         replace(bench_of(data, tmp_path), precision="half")
     with pytest.raises(InputError, match="'fp16' needs a GPU"):
         replace(bench_of(data, tmp_path), precision="fp16").run("baseline")
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    for instructions in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, instructions, lambda: False)
     assert "expect fp32 to be faster" in str(check_precision("bf16", "cpu"))
     assert check_precision("fp32", "cpu") is None
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)

@@ -3,7 +3,7 @@
 import pytest
 
 from imbalance_bench.runtime.errors import InputError
-from imbalance_bench.training import end_to_end as detector
+from imbalance_bench.training import trackers as detector
 
 
 def test_a_tracker_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,6 +16,7 @@ def test_a_tracker_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_backends_of_mmengine_exist() -> None:
+    import mmengine.visualization  # noqa: F401 - registers them
     from mmengine.registry import VISBACKENDS
 
     for backend, _ in detector.TRACKERS.values():

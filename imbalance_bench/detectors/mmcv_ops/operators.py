@@ -125,14 +125,19 @@ def _sigmoid_focal_loss_backward(
     grad_input.copy_(grad)
 
 
+def _single(tensor: Tensor) -> Tensor:
+    """Return bf16, which torchvision's operator lacks on a CPU, in single precision."""
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+
+
 def _deform_conv_gradients(
     grad_output: Tensor, tensors: dict[str, Tensor], geometry: dict[str, tuple[int, int]]
 ) -> dict[str, Tensor]:
     """Compute the gradients of the tensors, by the argument names of torchvision's ``deform_conv2d``."""
     with torch.enable_grad():
-        leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
+        leaves = {name: _single(tensor).detach().requires_grad_() for name, tensor in tensors.items()}
         output = deform_conv2d(**leaves, **geometry)
-    return dict(zip(leaves, torch.autograd.grad(output, list(leaves.values()), grad_output), strict=True))
+    return dict(zip(leaves, torch.autograd.grad(output, list(leaves.values()), _single(grad_output)), strict=True))
 
 
 def _geometry(options: dict[str, Any]) -> dict[str, tuple[int, int]]:
@@ -148,7 +153,7 @@ def _geometry(options: dict[str, Any]) -> dict[str, tuple[int, int]]:
 def _deform_conv_forward(
     x: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor, ones: Tensor, **options: Any
 ) -> None:
-    output.copy_(deform_conv2d(x, offset, weight, **_geometry(options)))
+    output.copy_(deform_conv2d(_single(x), _single(offset), _single(weight), **_geometry(options)))
 
 
 def _deform_conv_backward_input(
@@ -196,7 +201,9 @@ def _modulated_deform_conv_forward(
     with_bias: bool,
     **options: Any,
 ) -> None:
-    output.copy_(deform_conv2d(x, offset, weight, bias if with_bias else None, mask=mask, **_geometry(options)))
+    x, offset, weight, mask = _single(x), _single(offset), _single(weight), _single(mask)
+    shift = _single(bias) if with_bias else None
+    output.copy_(deform_conv2d(x, offset, weight, shift, mask=mask, **_geometry(options)))
 
 
 def _modulated_deform_conv_backward(

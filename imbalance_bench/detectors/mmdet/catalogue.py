@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imbalance_bench.detectors.mmdet import paper, tiny
+from imbalance_bench.detectors.mmdet import paper, small, tiny
 from imbalance_bench.detectors.mmdet.detector import Detector
 from imbalance_bench.runtime.errors import InputError, look_up
 
@@ -19,7 +19,9 @@ BOXES = {
 }
 """Box regressors: arguments of the head, and a description."""
 
-DETECTORS: dict[str, Detector] = {record.name: record for record in (*tiny.DETECTORS, *paper.DETECTORS)}
+DETECTORS: dict[str, Detector] = {
+    record.name: record for record in (*tiny.DETECTORS, *small.DETECTORS, *paper.DETECTORS)
+}
 
 
 def get(name: str) -> Detector:
@@ -49,6 +51,19 @@ def plain(detector: Detector) -> Detector:
     return DETECTORS.get(detector.name.partition("-boxes=")[0], detector)
 
 
+def for_photographs(framework: str) -> Detector:
+    """Return the smallest detector of a framework that is made for photographs."""
+    return next(d for d in DETECTORS.values() if d.framework == framework and d.scale != "tiny")
+
+
 def of(framework: str, scale: str) -> Detector:
-    """Return the detector of a framework (``Detector.framework``) at a scale."""
-    return next(d for d in DETECTORS.values() if (d.framework, d.scale) == (framework, scale))
+    """Return the detector of a framework (``Detector.framework``) at a scale.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = [d for d in DETECTORS.values() if (d.framework, d.scale) == (framework, scale)]
+    if not found:
+        others = ", ".join(d.name for d in DETECTORS.values() if d.framework == framework)
+        raise InputError(f"framework '{framework}': no detector at the scale '{scale}', expected that of {others}")
+    return found[0]

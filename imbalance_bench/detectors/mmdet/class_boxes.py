@@ -8,7 +8,7 @@ from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from imbalance_bench.proposals.proposal_set import BoxesOfPairs
+from imbalance_bench.proposals.postprocess import BoxesOfPairs
 
 
 class ClassBoxes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,17 +11,25 @@ from imbalance_bench.detectors.mmdet import hosting, pipelines
 from imbalance_bench.schedule import Schedule
 
 if TYPE_CHECKING:
+    import numpy as np
     from mmengine.config import ConfigDict
+    from torch import Tensor
+
+    from imbalance_bench.classifiers import Classifier
+    from imbalance_bench.datasets.registry import DataSet
+    from imbalance_bench.detectors.mmdet.annotation_dataset import AnnotationDataset
+    from imbalance_bench.detectors.mmdet.source import TwoStageSource
+    from imbalance_bench.proposals.postprocess import Postprocess
 
 
 @dataclass(frozen=True)
 class Detector:
-    """A detector as mmdet configures it, with its training schedule.
+    """A detector as mmdet configures it, with its training schedule (``port.HostsClassifier``).
 
     Attributes:
         name: on the command line.
         framework: as the paper's tables call it; a tiny and a paper-scale detector share one.
-        scale: ``tiny`` (minutes on a CPU) or ``paper``.
+        scale: ``tiny`` (minutes on a CPU), ``small`` (an hour or two) or ``paper``.
         description: one line.
         config: name of the configuration that mmdet ships.
         change: function that changes the shipped model in place.
@@ -28,11 +37,12 @@ class Detector:
         train_resize: mmdet transform of training images.
         test_resize: mmdet transform of validation images.
         num_workers: data loading processes.
+        backbone: torchvision's name of the backbone, whose ImageNet weights may be loaded.
     """
 
     name: str
     framework: str
-    scale: Literal["tiny", "paper"]
+    scale: Literal["tiny", "small", "paper"]
     description: str
     config: str
     change: hosting.Change
@@ -40,6 +50,7 @@ class Detector:
     train_resize: dict[str, Any]
     test_resize: dict[str, Any]
     num_workers: int = 0
+    backbone: str | None = None
 
     def model(
         self, num_classes: int, classifier: dict[str, Any], *, stuff: bool = False, pretrained: bool = False
@@ -50,7 +61,7 @@ class Detector:
             num_classes: C.
             classifier: configuration of the Classifier that every box head hosts.
             stuff: the data has stuff maps, which Hybrid Task Cascade trains on.
-            pretrained: the weights of a detector are loaded, so that its first stages stay frozen as shipped.
+            pretrained: weights will be loaded, so that the first stages stay frozen as shipped.
         """
         model = self._changed()
         hosting.host(model, num_classes, classifier)
@@ -69,32 +80,37 @@ class Detector:
 
     @cached_property
     def _shape(self) -> ConfigDict:
-        return self._changed().roi_head
+        return self._changed()
 
     @property
     def num_stages(self) -> int:
         """The number of classifiers: 3 for a cascade, else 1."""
-        return len(hosting.heads(self._shape.bbox_head))
+        return len(hosting.heads(self._shape.roi_head.bbox_head))
 
     @property
     def has_class_boxes(self) -> bool:
         """Whether each class has its own box regressor."""
-        return not hosting.heads(self._shape.bbox_head)[0].reg_class_agnostic
+        return not hosting.heads(self._shape.roi_head.bbox_head)[0].reg_class_agnostic
 
     @property
     def has_masks(self) -> bool:
         """Whether the detector predicts masks."""
-        return "mask_head" in self._shape
+        return "mask_head" in self._shape.roi_head
 
     @property
     def takes_stuff(self) -> bool:
         """Whether the detector has a semantic branch, used if the data has stuff maps."""
-        return "semantic_head" in self._shape
+        return "semantic_head" in self._shape.roi_head
+
+    @property
+    def anchor_generator(self) -> ConfigDict:
+        """The configuration of the RPN's anchors."""
+        return self._shape.rpn_head.anchor_generator
 
     @property
     def tap_dims(self) -> dict[str, int]:
         """The width of each feature that a classifier may read."""
-        head = hosting.heads(self._shape.bbox_head)[0]
+        head = hosting.heads(self._shape.roi_head.bbox_head)[0]
         fc = head.fc_out_channels
         return {"fc": fc, "fc_pre_relu": fc, "conv": head.in_channels * head.roi_feat_size**2}
 
@@ -111,3 +127,49 @@ class Detector:
     def test_pipeline(self) -> pipelines.Transforms:
         """The transforms of validation images."""
         return pipelines.test_pipeline(self.test_resize)
+
+    @property
+    def num_blocks(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def postprocess(self) -> Postprocess:
+        """The paper's protocol for all rows, whatever the configuration has: ``hosting.evaluate_as_lvis``."""
+        from imbalance_bench.proposals.postprocess import DEFAULT
+
+        return DEFAULT
+
+    def images(
+        self,
+        dataset: DataSet,
+        category_ids: Sequence[int] | np.ndarray,
+        *,
+        training: bool,
+        flip: float = 0.0,
+        keep_labels: Sequence[int] | None = None,
+        stuff: bool = False,
+    ) -> AnnotationDataset:
+        """Open the images of a split through the detector's pipeline."""
+        from imbalance_bench.detectors.mmdet.annotation_dataset import build_dataset
+
+        if not training:
+            annotations, images = dataset.val_annotations, dataset.val_images
+            return build_dataset(annotations, images, category_ids, self.test_pipeline, training=False)
+        return build_dataset(
+            dataset.train_annotations,
+            dataset.train_images,
+            category_ids,
+            self.train_pipeline(flip, stuff),
+            training=True,
+            keep_labels=keep_labels,
+            stuff_maps=dataset.stuff_maps if stuff else None,
+        )
+
+    def host(
+        self, classifiers: Sequence[Classifier], state: Mapping[str, Tensor], *, stuff: bool = False
+    ) -> TwoStageSource:
+        """Load the detector with the given classifiers (``source.host``)."""
+        from imbalance_bench.detectors.mmdet import source
+
+        return source.host(self, classifiers, state, stuff=stuff)

@@ -6,8 +6,8 @@ The configuration is Python code and is executed, as in mmdet; no code in a chec
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,22 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
-from imbalance_bench.classifiers import LinearClassifier, SigmoidClassifier, SoftmaxClassifier
-from imbalance_bench.detectors.mmdet import hosting, pipelines
+from imbalance_bench.classifiers import Classifier, LinearClassifier, SigmoidClassifier, SoftmaxClassifier
+from imbalance_bench.datasets.images import Reader
+from imbalance_bench.detectors.mmdet import adoption, config_file, hosting, pipelines
 from imbalance_bench.detectors.mmdet.detector import Detector
+from imbalance_bench.detectors.mmdet.export import export
 from imbalance_bench.detectors.mmdet.passes import box_heads, check_cacheable
+from imbalance_bench.detectors.mmdet.source import TwoStageSource
+from imbalance_bench.detectors.port import PIXELS_AT_ONCE, Export
 from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import sha256
 from imbalance_bench.runtime.progress import logged_to
-from imbalance_bench.schedule import Schedule
-
-SCHEDULE = Schedule(epochs=12, milestones=(8, 11), lr=0.01, batch_size=16)
-"""Schedule of classifiers on cached proposals, if the configuration's optimizer is not SGD (section 5.1)."""
-
-_PIXELS_AT_ONCE = 1 << 21
-"""Pixels in one pass of the network; limits memory."""
 
 
 @dataclass(frozen=True)
 class ForeignDetector(Detector):
-    """A detector from a user's mmdet configuration; only its classifiers are exchanged.
+    """A detector from a user's mmdet configuration; only its classifiers are exchanged (``port.UserDetector``).
 
     Attributes:
         user_config: the whole configuration.
@@ -55,7 +53,7 @@ class ForeignDetector(Detector):
             InputError: not one, one of mmdet 1 or 2, or of a detector whose proposals cannot be cached or whose heads
                 cannot host a classifier; the message names what it is.
         """
-        config = read_config(path)
+        config = config_file.read_config(path)
         model = config.get("model")
         if "test_dataloader" not in config and isinstance(config.get("data"), Mapping):
             old = 2 if isinstance(model, Mapping) and "roi_head" in model else 1
@@ -71,10 +69,10 @@ class ForeignDetector(Detector):
         if not model.get("train_cfg"):
             raise InputError(f"{path}: field 'model.train_cfg' is missing, expected the settings of training proposals")
         try:
-            transforms = tuple(_of_image(get_test_pipeline_cfg(config)))
+            transforms = tuple(config_file.image_transforms(get_test_pipeline_cfg(config)))
         except (AttributeError, KeyError, RuntimeError, TypeError) as error:
             raise InputError(f"{path}: field 'test_dataloader.dataset.pipeline' is not found ({error})") from error
-        _without_downloads(model)
+        config_file.remove_downloads(model)
         try:
             hosting.host(copy.deepcopy(model), 1, {"type": "SoftmaxClassifier"})
         except (ValueError, AttributeError, KeyError) as error:
@@ -86,12 +84,12 @@ class ForeignDetector(Detector):
             description=str(path),
             config=str(path),
             change=lambda model: None,
-            schedule=_schedule(config),
+            schedule=config_file.schedule_of(config),
             train_resize={},
             test_resize={},
             user_config=config,
             transforms=transforms,
-            pixels=_pixels(transforms),
+            pixels=config_file.pixels_of(transforms),
         )
         detector.check()
         return detector
@@ -155,6 +153,48 @@ class ForeignDetector(Detector):
         """The number of classes C in the configuration."""
         return int(box_heads(self._stock)[0].num_classes)
 
+    @property
+    def reader(self) -> Reader:
+        """How the configured pipeline decodes images."""
+        loading = self.transforms[0] if self.transforms else {}
+        return Reader(str(loading.get("imdecode_backend", "cv2")), str(loading.get("color_type", "color")))
+
+    @property
+    def source(self) -> str:
+        """Path of the configuration."""
+        return self.config
+
+    @property
+    def identity(self) -> str:
+        """Checksum of the configuration file."""
+        return sha256(Path(self.config))
+
+    @property
+    def first_label(self) -> int | None:
+        """None: mmdet numbers categories in the order of the file."""
+        return None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def refusal(self, classifier: Classifier) -> str | None:
+        """None: a box head hosts any classifier."""
+        return None
+
+    def check_weights(self, path: Path) -> Mapping[Any, Any]:
+        """Check the classifiers of a checkpoint (``adoption.check_weights``)."""
+        return adoption.check_weights(self, path)
+
+    def adopt(self, path: Path) -> TwoStageSource:
+        """Load the user's checkpoint (``adoption.adopt``)."""
+        return adoption.adopt(self, path)
+
+    def export(self, checkpoint: Path, class_names: Sequence[str], folder: Path) -> Export:
+        """Write configuration and checkpoint (``export.export``)."""
+        return export(self, checkpoint, class_names, folder)
+
     def model(
         self, num_classes: int, classifier: dict[str, Any], *, stuff: bool = False, pretrained: bool = False
     ) -> ConfigDict:
@@ -191,7 +231,7 @@ class ForeignDetector(Detector):
     @property
     def images_at_once(self) -> int:
         """The number of images in one pass of the network."""
-        return max(1, min(self.schedule.batch_size, _PIXELS_AT_ONCE // self.pixels))
+        return max(1, min(self.schedule.batch_size, PIXELS_AT_ONCE // self.pixels))
 
     def train_pipeline(self, flip: float, stuff: bool = False) -> pipelines.Transforms:
         """Return the test transforms with boxes added, and a flip with probability ``flip``."""
@@ -203,68 +243,3 @@ class ForeignDetector(Detector):
     def test_pipeline(self) -> pipelines.Transforms:
         """The configured test transforms; boxes stay in the coordinates of the original image."""
         return [*self.transforms, {"type": "LoadAnnotations", "with_bbox": True}, pipelines.PACK]
-
-
-def read_config(path: Path) -> Config:
-    """Read an mmdet configuration file.
-
-    Raises:
-        InputError: missing, or it does not run.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file, expected an mmdet configuration")
-    try:
-        with logged_to(None):
-            return Config.fromfile(path)
-    except Exception as error:
-        raise InputError(f"{path}: not an mmdet configuration: {' '.join(str(error).split())[:200]}") from error
-
-
-def _of_image(pipeline: Any) -> list[dict[str, Any]]:
-    """Return the transforms of the image, without those that load annotations or pack."""
-    names = [transform["type"] if isinstance(transform["type"], str) else transform["type"].__name__
-             for transform in pipeline]  # fmt: skip
-    if "TestTimeAug" in names or "MultiScaleFlipAug" in names:
-        raise InputError("the test pipeline augments images, expected the plain one")
-    return [
-        dict(transform)
-        for name, transform in zip(names, pipeline, strict=True)
-        if not name.startswith(("LoadAnnotations", "PackDetInputs", "LoadPanopticAnnotations"))
-    ]
-
-
-def _pixels(transforms: tuple[dict[str, Any], ...]) -> int:
-    """Return the approximate number of pixels after the transforms; that of the paper's scale if it is unknown."""
-    for transform in transforms:
-        scale = transform.get("scale")
-        if isinstance(scale, (list, tuple)) and len(scale) == 2 and all(isinstance(side, int) for side in scale):
-            return max(1, scale[0] * scale[1])
-    return 800 * 1333
-
-
-def _without_downloads(part: Any) -> None:
-    """Remove, in place, the sources of initial weights, and batch norm over several processes."""
-    if isinstance(part, dict):
-        for name in ("init_cfg", "pretrained"):
-            part.pop(name, None)
-        if part.get("type") in ("SyncBN", "MMSyncBN"):
-            part["type"] = "BN"
-        part = part.values()
-    elif not isinstance(part, (list, tuple)):
-        return
-    for value in part:
-        _without_downloads(value)
-
-
-def _schedule(config: Config) -> Schedule:
-    """Return 12 epochs with the learning rate of the configuration's SGD, else with the paper's."""
-    optimizer = (config.get("optim_wrapper") or {}).get("optimizer") or config.get("optimizer") or {}
-    loader = config.get("train_dataloader") or {}
-    rate, images = optimizer.get("lr"), loader.get("batch_size")
-    if optimizer.get("type") != "SGD" or not isinstance(rate, float):
-        return SCHEDULE
-    scaling = config.get("auto_scale_lr") or {}
-    images = scaling.get("base_batch_size") or images
-    if not isinstance(images, int) or images < 1:
-        return SCHEDULE
-    return replace(SCHEDULE, lr=rate * SCHEDULE.batch_size / images)

@@ -53,6 +53,7 @@ def _detector(name: str, framework: str, description: str, config: str, **option
         "train_resize": SHORT_800,
         "test_resize": SHORT_800,
         "num_workers": WORKERS,
+        "backbone": "resnet50" if "r50" in name else "resnext101_64x4d",
         **options,
     }
     return Detector(name, framework, "paper", description, config, protocol, **options)  # type: ignore[arg-type]

@@ -9,6 +9,9 @@ Transforms = list[dict[str, Any]]
 OWN_SIZE: dict[str, Any] = {"type": "Resize", "scale_factor": 1.0, "keep_ratio": True}
 """Images in their own size; mmdet needs the scale factor that this transform sets."""
 
+LONG_320: dict[str, Any] = {"type": "Resize", "scale": (320, 320), "keep_ratio": True}
+"""Longer side 320."""
+
 SHORT_800: dict[str, Any] = {"type": "Resize", "scale": (1333, 800), "keep_ratio": True}
 """Shorter side 800, longer at most 1333 (section 5.1)."""
 

@@ -188,3 +188,30 @@ def test_a_compiled_module_comes_first() -> None:
         assert len(finders) == 1 and sys.meta_path[-1] is finders[0]
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)
+
+
+def test_deformable_convolution_in_bf16() -> None:
+    """Under autocast: values and gradients are those of the same numbers in single precision, rounded."""
+    torch.manual_seed(0)
+
+    def rounded(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.bfloat16().float()
+
+    images = rounded(torch.randn(2, 4, 9, 9))
+    for layer, of_offsets in (
+        (DeformConv2d(4, 6, 3, padding=1), ()),
+        (ModulatedDeformConv2d(4, 6, 3, padding=1), (1,)),
+    ):
+        offset = rounded(torch.randn(2, 18, 9, 9))
+        layer.weight.data = rounded(layer.weight.data)
+        more = [rounded(torch.rand(2, 9, 9, 9)) for _ in of_offsets]
+        found = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            inputs = [tensor.detach().to(dtype, copy=True).requires_grad_() for tensor in (images, offset, *more)]
+            layer.to(dtype).zero_grad()
+            output = layer(*inputs)
+            output.float().square().sum().backward()
+            found[dtype] = [output.detach(), *(tensor.grad for tensor in inputs), layer.weight.grad.clone()]
+        for single, half in zip(found[torch.float32], found[torch.bfloat16], strict=True):
+            assert half.dtype == torch.bfloat16
+            torch.testing.assert_close(half.float(), single, rtol=0.05, atol=0.05 * float(single.abs().max()))

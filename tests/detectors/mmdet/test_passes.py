@@ -12,16 +12,17 @@ from mmengine.config import ConfigDict
 from imbalance_bench.classifiers import Classifier, GroupSoftmaxClassifier, SoftmaxClassifier
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors.mmdet import catalogue
+from imbalance_bench.detectors.mmdet.building import build_detector
 from imbalance_bench.detectors.mmdet.class_boxes import ClassBoxes
 from imbalance_bench.detectors.mmdet.hosting import heads
 from imbalance_bench.detectors.mmdet.masks import predict_masks
 from imbalance_bench.detectors.mmdet.passes import box_heads, check_cacheable, inference_proposals, training_proposals
+from imbalance_bench.detectors.mmdet.source import loader
 from imbalance_bench.detectors.mmdet.tiny import shrink
-from imbalance_bench.evaluation.postprocess import detect
 from imbalance_bench.experiments.benchmark import Benchmark
 from imbalance_bench.experiments.setup import Setup
+from imbalance_bench.proposals.postprocess import detect
 from imbalance_bench.runtime.errors import InputError
-from imbalance_bench.training.end_to_end import build_detector
 
 Built = tuple[Benchmark, torch.nn.Module]
 IMAGES = 4
@@ -66,7 +67,7 @@ def batches(bench: Benchmark, training: bool = False) -> list[dict]:
     """A single batch of a few images."""
     dataset = bench.setup.training_set(flip=0.0) if training else bench.setup.validation_set()
     few = torch.utils.data.Subset(dataset, range(IMAGES))  # type: ignore[arg-type]
-    return list(bench.setup.loader(few))
+    return list(loader(bench.setup.detector, few))
 
 
 def test_predictions_come_out_of_cached_proposals(built: Built) -> None:
@@ -171,11 +172,13 @@ def test_sampling_does_not_depend_on_the_batch(built: Built) -> None:
     bench, detector = built
     dataset = bench.setup.training_set(flip=0.0)
     data = batches(bench, training=True)
-    alone = bench.setup.loader(torch.utils.data.Subset(dataset, [3]))  # type: ignore[arg-type]
+    alone = loader(bench.setup.detector, torch.utils.data.Subset(dataset, [3]))  # type: ignore[arg-type]
     together = list(training_proposals(detector, data, "fc", seed=0))[3][0]
     ((single, *_),) = training_proposals(detector, alone, "fc", seed=0)
     assert torch.equal(together.labels, single.labels)
-    assert torch.allclose(together.features, single.features, atol=1e-4)
+    # Convolutions of one image and of several round differently, which may tip a proposal at NMS' threshold.
+    other = ~torch.isclose(together.features, single.features, atol=1e-4).all(dim=1)
+    assert other.sum() <= 1
 
 
 def test_what_cannot_be_cached(built: Built) -> None:
@@ -214,7 +217,13 @@ def test_detectors_build(name: str) -> None:
 def test_a_scale_has_every_framework() -> None:
     for record in catalogue.DETECTORS.values():
         assert catalogue.of(record.framework, record.scale) is record
-    assert len({record.framework for record in catalogue.DETECTORS.values()}) * 2 == len(catalogue.DETECTORS)
+    frameworks = {record.framework for record in catalogue.DETECTORS.values()}
+    for scale in ("tiny", "paper"):
+        assert {record.framework for record in catalogue.DETECTORS.values() if record.scale == scale} == frameworks
+    with pytest.raises(InputError, match="no detector at the scale 'small', expected that of tiny-htc, htc-x101"):
+        catalogue.of("HTC X101", "small")
+    assert catalogue.for_photographs("Faster R50").name == "small"
+    assert catalogue.for_photographs("HTC X101").name == "htc-x101"
 
 
 def test_other_boxes() -> None:

@@ -1,0 +1,57 @@
+"""Export of a fixed detector as an mmdet configuration and a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmengine.config import Config
+
+from imbalance_bench.checkpoints import own as checkpoints
+from imbalance_bench.classifiers.softmax import is_linear_softmax
+from imbalance_bench.detectors.mmdet.hosting import evaluate_as_lvis, heads
+from imbalance_bench.detectors.port import Export
+from imbalance_bench.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from imbalance_bench.detectors.mmdet.from_config import ForeignDetector
+
+HOST = "imbalance_bench"
+
+
+def export(detector: ForeignDetector, checkpoint: Path, class_names: Sequence[str], folder: Path) -> Export:
+    """Write ``config.py`` and ``checkpoint.pth``, with the test settings measured with: 300 per image, all scores.
+
+    Args:
+        detector: the detector as its user configured it.
+        checkpoint: checkpoint of a run on this detector.
+        class_names: names in label order.
+        folder: folder for both files.
+
+    Returns:
+        What was written, and whether plain mmdet runs it; otherwise this package must be importable
+        (``custom_imports``).
+    """
+    content = checkpoints.load(checkpoint)
+    classifiers = list(checkpoints.classifiers_of(content, checkpoint).values())
+    plain, state = all(map(is_linear_softmax, classifiers)), content["state_dict"]
+    config = copy.deepcopy(detector.user_config)
+    if plain:
+        # What else a classifier keeps is of its loss.
+        own = ("fc_cls.weight", "fc_cls.bias")
+        state = {n: v for n, v in state.items() if not checkpoints.is_classifier(n) or n.endswith(own)}
+        for head in heads(config.model.roi_head.bbox_head):
+            head.loss_cls = {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0}
+    else:
+        config.model = detector.model(len(class_names), classifiers[0].config())
+        imports = config.get("custom_imports") or {"imports": []}
+        imports["imports"] = [*imports["imports"], HOST]
+        config.custom_imports = {**imports, "allow_failed_imports": False}
+    evaluate_as_lvis(config.model)
+    meta = {"dataset_meta": {"classes": tuple(class_names)}}
+    checkpoints.write(folder / "checkpoint.pth", {"state_dict": state, "meta": meta})
+    write_text(folder / "config.py", Config(config.to_dict()).pretty_text + "\n")
+    needs = "plain mmdet runs it" if plain else "it needs this package where it runs (custom_imports)"
+    return Export(("config.py", "checkpoint.pth"), plain, needs)

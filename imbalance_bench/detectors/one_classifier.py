@@ -1,0 +1,92 @@
+"""What a user's detector answers behind the port if it has one classifier, boxes alone, and images read by Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imbalance_bench.datasets.images import Reader
+from imbalance_bench.datasets.registry import DataSet
+from imbalance_bench.detectors.pillow_images import READER, Images, open_images
+from imbalance_bench.detectors.port import CLASSIFIER_SCHEDULE, PIXELS_AT_ONCE
+from imbalance_bench.proposals.postprocess import BoxesOfPairs
+from imbalance_bench.schedule import Schedule
+
+
+class OneClassifier:
+    """A user's detector, of which only the classifier is exchanged."""
+
+    pixels = torch.float32
+    """Type of the pixels that it reads (``pillow_images.Images``)."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The paper's."""
+        return CLASSIFIER_SCHEDULE
+
+    @property
+    def num_stages(self) -> int:
+        """One."""
+        return 1
+
+    def at_once(self, pixels: int) -> int:
+        """Return how many images of a size are in one pass of the network."""
+        return max(1, min(self.schedule.batch_size, PIXELS_AT_ONCE // pixels))
+
+    @property
+    def first_label(self) -> int:
+        """Zero."""
+        return 0
+
+    @property
+    def has_class_boxes(self) -> bool:
+        """False: a proposal has one box."""
+        return False
+
+    @property
+    def has_masks(self) -> bool:
+        """False: only boxes are measured."""
+        return False
+
+    @property
+    def takes_stuff(self) -> bool:
+        """False."""
+        return False
+
+    @property
+    def reader(self) -> Reader:
+        """Plain Pillow."""
+        return READER
+
+    def images(
+        self,
+        dataset: DataSet,
+        category_ids: Sequence[int] | np.ndarray,
+        *,
+        training: bool,
+        flip: float = 0.0,
+        keep_labels: Sequence[int] | None = None,
+        stuff: bool = False,
+    ) -> Images:
+        """Open the images of a split (``pillow_images.open_images``)."""
+        return open_images(
+            dataset, category_ids, training=training, flip=flip, keep_labels=keep_labels, dtype=self.pixels
+        )
+
+
+class BoxSource:
+    """The passes of such a detector (``port.ProposalSource``); what it has no part for, nobody asks for."""
+
+    def class_boxes(self, features: Tensor, proposals: Tensor, frame: Tensor) -> BoxesOfPairs:
+        """Not asked for where ``has_class_boxes`` is False."""
+        raise NotImplementedError
+
+    def masks(
+        self, images: Images, detections_of: Callable[[int], tuple[Tensor, Tensor]]
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Not asked for, as ``has_masks`` is False."""
+        raise NotImplementedError

@@ -1,0 +1,47 @@
+"""What to do next after a diagnosis with a checkpoint: the fix that its trials recommend."""
+
+from __future__ import annotations
+
+import shlex
+
+from imbalance_bench.diagnosis.advice import Advice, paper
+from imbalance_bench.diagnosis.result import Diagnosis
+from imbalance_bench.diagnosis.tables import interval
+from imbalance_bench.methods import METHODS
+
+CONTROL = "x2-cls"
+"""Control method: the unchanged classifier, trained longer by as much as the methods train theirs."""
+
+
+def advise(diagnosis: Diagnosis) -> Advice:
+    """Return the recommended fix with its gains, or that none helps."""
+    name, fixes, exported = diagnosis.recommended, diagnosis.fixes, diagnosis.summary["exported"]
+    if name is None:
+        return Advice(
+            do="Leave the classifier as it is: no method gains on the tail beyond chance without losing overall. What "
+            "becomes of tail objects, below, shows whether proposals miss them.",
+            why=f"{len(fixes) - 1} methods were tried on this detector.",
+        )
+    method, row = METHODS[name], fixes.loc[name]
+    gains = {group: interval(*(row[f"{group}_{end}"] for end in ("gain", "low", "high"))) for group in ("tail", "head")}
+    named = f"{method.title} ({row['settings']})"
+    do = f"Train the classifier anew as {named}, and leave the rest of the detector as it is."
+    if method.candidate.trains_nothing:
+        do = f"Apply {named} to the classifier; nothing is trained."
+    why = f"It gives {gains['tail']} AP on tail classes and {gains['head']} on head classes."
+    if CONTROL in fixes.index and name != CONTROL:
+        longer = f"{100 * fixes.loc[CONTROL, 'tail_gain']:+.1f}"
+        why += f" Training the same classifier as much longer gives {longer} on tail classes by itself."
+    done = exported is not None and exported["method"] == name
+    runs = "the files that are exported say whether the framework alone runs them, or with this package"
+    if done:
+        runs = f"{exported['folder']}/ holds {' and '.join(exported['files'])}; {exported['needs']}"
+    command = "" if done else _exporting(diagnosis.summary["called"], name)
+    return Advice(do, why, paper(method.source) if method.is_on_arxiv else method.address, command, runs)
+
+
+def _exporting(called: str, name: str) -> str:
+    """Return the call of a diagnosis, on a command line or in Python, that also exports a method; the runs are kept."""
+    if called.startswith("imbalance_bench."):
+        return f"{called.removesuffix(')')}, export={name!r})"
+    return f"{called} --export {shlex.quote(name)}"
