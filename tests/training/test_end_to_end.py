@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from mmengine.logging import MMLogger
 from torch import nn
 
@@ -94,6 +95,9 @@ def test_processes_share_what_is_trained_and_nothing_else(
         raise InputError(f"{trained == again} {'backbone.conv1.conv.weight' in trained}")
 
     monkeypatch.setattr(end_to_end, "Runner", stop)
-    other = Benchmark(Setup(bench.setup.dataset, catalogue.get("small")), tmp_path, schedule=SHORT)
+    weights = tmp_path / "mobilenet_v2.pth"
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), weights)
+    setup = Setup(bench.setup.dataset, catalogue.get("small"))
+    other = Benchmark(setup, tmp_path, schedule=SHORT, backbone_weights=weights)
     with pytest.raises(InputError, match="True False"):
         other.run("baseline")

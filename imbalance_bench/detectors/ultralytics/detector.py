@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from imbalance_bench.detectors.ultralytics.source import KEPT, PointSource
 from imbalance_bench.proposals import blocks
 from imbalance_bench.proposals.postprocess import Postprocess
 from imbalance_bench.runtime.errors import InputError
+from imbalance_bench.runtime.files import json_text
 
 NMS_IOU, MIN_STRIDE = 0.7, 32
 """ultralytics' own: of suppression, and of the padding of images, where a model's is less."""
@@ -129,7 +129,7 @@ class Yolo(OneClassifier):
     @property
     def identity(self) -> str:
         """Checksum of yaml, head and size of images."""
-        text = json.dumps([self.file.yaml, self.head, self.file.image_size], sort_keys=True)
+        text = json_text([self.file.yaml, self.head, self.file.image_size])
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
