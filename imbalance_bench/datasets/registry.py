@@ -17,6 +17,8 @@ from imbalance_bench.runtime.progress import Reporter
 
 FEWEST_SEEN = 20_000
 """Images that twelve epochs see at least, in sets on disk: fewer do not finish a detector that starts from ImageNet."""
+MANY_IMAGES = 20_000
+"""Training images of which one view is cached: two would take twice the time and the disk, as on LVIS's 57,623."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class DataSet:
         val_images: folder of the validation images.
         lvis_style: whether evaluation is federated.
         epoch_factor: factor for the epochs of every schedule (above 1 for sets of few images, below for many).
+        views: cached views of each training image: as it is and flipped, or one (``MANY_IMAGES``).
         attribution: authors of the images.
         stuff_maps: folder of the training images' stuff maps, if there are any.
         bin_edges: edges of the bins; None: those of the training file, else LVIS's.
@@ -50,6 +53,7 @@ class DataSet:
     lvis_style: bool
     attribution: str
     epoch_factor: float = 1
+    views: int = 2
     stuff_maps: Path | None = None
     bin_edges: tuple[int, ...] | None = None
     counted: Path | None = None
@@ -121,6 +125,7 @@ def get(name: str, root: Path) -> DataSet:
         lvis_style=record["federated"],
         attribution=record["attribution"],
         epoch_factor=_epoch_factor(train.get("images")),
+        views=_views(train.get("images")),
         bin_edges=tuple(record["bin_edges"]),
         stuff_maps=Path(record["stuff_maps"]) if record.get("stuff_maps") else None,
         untrained_in_bins=record.get("untrained_in_bins") is True,
@@ -133,6 +138,11 @@ def get(name: str, root: Path) -> DataSet:
 def _epoch_factor(images: object) -> float:
     """Return the factor of a set of few images: so many epochs that twelve of a schedule see ``FEWEST_SEEN`` images."""
     return max(1.0, round(FEWEST_SEEN / 12 / max(images, 1), 1)) if isinstance(images, int) else 1.0
+
+
+def _views(images: object) -> int:
+    """Return how often a training image is cached."""
+    return 1 if isinstance(images, int) and images >= MANY_IMAGES else 2
 
 
 def describe(name: str, root: Path) -> tuple[str, str]:
@@ -208,6 +218,7 @@ def _drawn(profile: Profile, folder: Path) -> DataSet:
         lvis_style=profile.negatives is not None,
         attribution=ATTRIBUTION,
         epoch_factor=profile.epoch_factor,
+        views=_views(profile.train_images()),
         photographs=False,
         pretraining=None if profile.name == PRETRAINING else PRETRAINING,
     )

@@ -64,7 +64,7 @@ class Benchmark:
         finished: where the baseline is no training but a detector that is finished: what makes it of ``pretrained``.
         track: tracker of end-to-end training curves (``training.trackers.TRACKERS``).
         curve: measure end-to-end runs after every epoch too (``RunFolder.curve``); the run itself is the same.
-        views: cached views of each training image; odd ones are flipped.
+        views: cached views of each training image, if not the data set's own; odd ones are flipped.
         also: runs on the same detector, whose training images classifiers are fitted to as well.
         fixed: measure AP_fixed and AP_pool too.
 
@@ -85,7 +85,7 @@ class Benchmark:
     finished: Callable[[Path], ProposalSource] | None = None
     track: str | None = None
     curve: bool = False
-    views: int = 2
+    views: int | None = None
     also: Benchmark | None = None
     fixed: bool = True
 
@@ -121,7 +121,11 @@ class Benchmark:
         """
         on_main(lambda: folder.verified(folder.checkpoint))
         also = () if self.also is None else (self.also.cache(self.also.folder(BASELINE)),)
-        return ProposalCache(self.setup, folder.checkpoint, folder.path / "proposals", self.views, also)
+        return ProposalCache(self.setup, folder.checkpoint, folder.path / "proposals", self._cached_views, also)
+
+    @property
+    def _cached_views(self) -> int:
+        return self.views or self.setup.dataset.views
 
     def detector_folder(self, run: Run) -> RunFolder:
         """Return the folder of the run whose detector a run uses: the baseline's, or its own."""
@@ -280,7 +284,7 @@ class Benchmark:
             "seed": setup.seed,
             "schedule": None if run.trains_nothing else self.schedule_of(run).as_dict(),
             "precision": self.training_precision if self._trains_detector(run) else None,
-            "views": self.views if run.keeps_detector else None,
+            "views": self._cached_views if run.keeps_detector else None,
             "start_sha256": folder and sha256(folder.verified(folder.checkpoint)),
             "start": first_weights.name,
             "pretrained_sha256": first_weights.file and sha256(first_weights.file),

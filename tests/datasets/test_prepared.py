@@ -146,13 +146,16 @@ def test_the_embedded_set_as_ones_own(mini: DataSet, tmp_path: Path) -> None:
     assert same.bin_edges == (5, 20, 80), "those of the file"
 
 
-@pytest.mark.parametrize(("images", "factor"), [(499, 3.3), (1666, 1), (100_000, 1)])
-def test_sets_of_few_images_have_more_epochs(own: dict[str, Split], tmp_path: Path, images: int, factor: float) -> None:
+@pytest.mark.parametrize(("images", "factor", "views"), [(499, 3.3, 2), (1666, 1, 2), (20_000, 1, 1)])
+def test_epochs_and_views_by_the_number_of_images(
+    own: dict[str, Split], tmp_path: Path, images: int, factor: float, views: int
+) -> None:
     prepare_own(own, tmp_path / "data")
     path = tmp_path / "data" / "my-set" / "record.json"
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "train": {**record["train"], "images": images}}))
-    assert registry.get("my-set", tmp_path / "data").epoch_factor == factor
+    found = registry.get("my-set", tmp_path / "data")
+    assert (found.epoch_factor, found.views) == (factor, views)
 
 
 def test_missing_images(own: dict[str, Split], tmp_path: Path) -> None:
