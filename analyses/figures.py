@@ -10,8 +10,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from imbalance_bench.bins import number_of_classes
 from imbalance_bench.evaluation.weight_norms import correlation_text
-from imbalance_bench.plotting import BIN_COLOURS, CORRECT, OKABE_ITO, WRONG, bin_colour, use_style
+from imbalance_bench.plotting import BIN_COLOURS, CORRECT, OKABE_ITO, WRONG, bin_colour, reach, use_style
+
+from .beyond import half_width
 
 
 def _deviation(table: pd.DataFrame, measure: str) -> np.ndarray:
@@ -20,19 +23,17 @@ def _deviation(table: pd.DataFrame, measure: str) -> np.ndarray:
 
 
 def ap_by_bin(
-    table: pd.DataFrame,
-    names: Sequence[str],
-    bin_names: Sequence[str],
-    classes: Sequence[int] | np.ndarray,
-    title: str = "",
+    gains: pd.DataFrame, compared: pd.Series, bin_names: Sequence[str], classes: Sequence[int], title: str = ""
 ) -> Figure:
-    """Draw the AP of each method, one panel for each bin, with the first method's value as a line and whiskers.
+    """Draw what each method gains over one row, a panel with its own scale for each bin.
 
-    Whiskers are the standard deviation over seeds.
+    Whiskers are 95 % intervals over seeds (Student's t), where there are several. A panel reaches as far as most
+    methods do; what lies further out is an arrow at its end.
 
     Args:
-        table: one row for each method; columns ``AP1``.., ``mAP`` (fractions) and their ``_std``.
-        names: names of the rows.
+        gains: one row for each method; ``method``, ``seeds``, differences ``AP1``.., ``mAP`` (fractions) and their
+            ``_std``.
+        compared: the row that they are compared with; ``method``, ``AP1``.., ``mAP`` (fractions).
         bin_names: intervals of the bins.
         classes: number of classes of each bin.
         title: title of the figure.
@@ -40,30 +41,38 @@ def ap_by_bin(
     use_style()
     panels = ["mAP", *(f"AP{number}" for number in range(1, len(bin_names) + 1))]
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(2.0 * len(panels), 0.28 * len(names) + 1.3), sharey=True, sharex=True,
-        layout="constrained",
-    )  # fmt: skip
-    positions = np.arange(len(names))
-    widest = 100 * max(table[panel].max() for panel in panels)
-    for axis, panel in zip(axes, panels, strict=True):
-        values, deviations = 100 * table[panel].to_numpy(dtype=float), _deviation(table, panel)
-        colour = "0.45" if panel == "mAP" else bin_colour(int(panel[2:]))
-        axis.barh(positions, np.nan_to_num(values), xerr=deviations, color=colour, height=0.72, error_kw={"lw": 0.8})
-        axis.axvline(values[0], color="black", lw=0.8, ls="--")
-        for position, value, deviation in zip(positions, values, deviations, strict=True):
-            text = "no class" if np.isnan(value) else f"{value:.1f}"
-            axis.text(
-                np.nan_to_num(value) + deviation + 0.02 * widest, position, text, va="center", fontsize=7,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-            )  # fmt: skip
-        interval = "all" if panel == "mAP" else bin_names[int(panel[2:]) - 1]
-        number = sum(classes) if panel == "mAP" else classes[int(panel[2:]) - 1]
-        axis.set_title(f"{panel}  {interval}\n{number} classes", fontsize=8)
-        axis.set_xlabel("AP (%)")
-    axes[0].set_yticks(positions, names)
+        1, len(panels), figsize=(1.65 * len(panels) + 1.2, 0.2 * len(gains) + 1.5), sharey=True, layout="constrained"
+    )
+    rows = np.arange(len(gains))
+    for axis, panel, name, number in zip(
+        axes, panels, ("all", *bin_names), (sum(classes), *classes), strict=True
+    ):  # fmt: skip
+        values = 100 * gains[panel].to_numpy(dtype=float)
+        halves = 100 * half_width(gains[f"{panel}_std"], gains["seeds"].where(gains["seeds"] > 1)).to_numpy(dtype=float)
+        places = values.clip(-reach(-values), reach(values))
+        inside = places == values
+        colour = "0.3" if panel == "mAP" else bin_colour(int(panel[2:]))
+        axis.axvline(0, color="0.6", lw=0.8)
+        axis.errorbar(
+            places[inside], rows[inside], xerr=np.nan_to_num(halves[inside]), fmt="o", ms=3.5, color=colour,
+            elinewidth=0.8,
+        )  # fmt: skip
+        for marker, some in (("<", places > values), (">", places < values)):
+            axis.plot(places[some], rows[some], marker, ms=4, color=colour)
+        for row, value in zip(rows, values, strict=True):
+            text = "-" if np.isnan(value) else f"{value:+.1f}"
+            axis.text(1.02, row, text, transform=axis.get_yaxis_transform(), va="center", fontsize=6.5)
+        axis.set_title(f"{panel}  {name}\n{number_of_classes(number)}", fontsize=8)
+        axis.set_xlabel(f"points over {100 * compared[panel]:.1f}")
+        axis.margins(x=0.08)
+        axis.set_xlim(min(axis.get_xlim()[0], -1), max(axis.get_xlim()[1], 1))
+        axis.tick_params(axis="y", length=0)
+        axis.xaxis.set_major_locator(MaxNLocator(3))
+        axis.grid(axis="y", color="0.93", lw=0.6)
+    axes[0].set_yticks(rows, gains["method"])
     axes[0].invert_yaxis()
-    axes[0].set_xlim(0, 1.2 * widest)
-    figure.suptitle(title)
+    seeds = "" if gains["seeds"].max() == 1 else ", 95 % intervals over seeds"
+    figure.suptitle(f"{title + ': ' if title else ''}AP over {compared['method']}{seeds}")
     return figure
 
 

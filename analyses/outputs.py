@@ -19,6 +19,7 @@ from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 
 from . import coco_lt, fidelity, figures, latex, tables, worlds
+from .beyond import CONTROL
 from .studies import STUDIES, Study
 
 if TYPE_CHECKING:
@@ -87,13 +88,23 @@ def draw_weight_norms(seed: Path, path: Path, runs: Sequence[str] = COMPARED) ->
 
 
 def draw_ap_by_bin(root: Path, path: Path) -> Path:
-    """Draw the AP of every finished run of Table 1 in every bin (mean over seeds)."""
-    study = STUDIES["table 1"]
-    runs = tables.study_runs(root, study)
-    frame, names = tables.summary(runs, study), tables.run_bin_names(runs)
+    """Draw ``ap_by_bin`` of the finished runs of Table 1."""
+    runs = tables.study_runs(root, STUDIES["table 1"])
+    return plotting.save(ap_by_bin(runs, root.parent.name), path)
+
+
+def ap_by_bin(runs: pd.DataFrame, title: str = "") -> Figure:
+    """Draw what each row of Table 1 gains in every bin over the control, or over its first row without one.
+
+    Args:
+        runs: of ``tables.study_runs``.
+        title: title of the figure.
+    """
+    over = CONTROL if CONTROL in set(runs["run"]) else runs["run"].iloc[0]
+    frame, names = tables.summary(runs, STUDIES["table 1"], over), tables.run_bin_names(runs)
     classes = [int(runs[f"AP{number}_classes"].iloc[0]) for number in range(1, len(names) + 1)]
-    figure = figures.ap_by_bin(frame, frame["method"].tolist(), names, classes, root.parent.name)
-    return plotting.save(figure, path)
+    gains, compared = frame[frame["is_difference"]], frame[~frame["is_difference"]].iloc[0]
+    return figures.ap_by_bin(gains, compared, names, classes, title)
 
 
 def draw_worlds(work_dir: Path, detector: str, path: Path) -> list[Path]:
@@ -188,7 +199,7 @@ def draw_figure6(data_dir: Path, path: Path) -> Path:
     return plotting.save(figures.aligned_profiles(frame, lvis_counts_by_rank(LVIS_V05[-1][0]), names, text), path)
 
 
-def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str] = COMPARED, images: int = 6) -> Path:
+def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str] = COMPARED, images: int = 2) -> Path:
     """Draw ``contact_sheet``."""
     return plotting.save(contact_sheet(seed, dataset, runs, images), path, dpi=130)
 
@@ -222,7 +233,7 @@ def contact_sheet(seed: Path, dataset: DataSet, runs: Sequence[str], images: int
     text = (
         f"{dataset.name}: the {images} validation images with most objects of tail bins "
         f"({', '.join(map(str, categories.tail_bins))}); of each run the best "
-        "detections,\nas many as there are objects: blue where class and place (IoU >= .5) are right, orange where not"
+        "detections,\nas many as there are objects: blue where class and place (IoU >= .5) are right, dashed where not"
     )
     return plotting.contact_sheet(pictures, of_image, best, text)
 

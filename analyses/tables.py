@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imbalance_bench.bins import bin_names, parse_edges
+from imbalance_bench.bins import bin_names, number_of_classes, parse_edges
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS, parse
 from imbalance_bench.runtime.errors import InputError
@@ -256,7 +256,7 @@ def caption(runs: pd.DataFrame, over: str | None = None) -> str:
     """
     first, seeds, detectors = runs.iloc[0], sorted(set(runs["seed"])), list(dict.fromkeys(runs["detector"]))
     bins = ", ".join(
-        f"{number}: {name} ({_classes(int(first[f'AP{number}_classes']))})"
+        f"{number}: {name} ({number_of_classes(int(first[f'AP{number}_classes']))})"
         for number, name in enumerate(run_bin_names(runs), start=1)
     )
     frameworks = {}
@@ -270,10 +270,6 @@ def caption(runs: pd.DataFrame, over: str | None = None) -> str:
         f"Bins by train instances: {bins}. Row numbers are those of the paper's table; {_on_validation(runs)}.{places} "
         f"{remarks(zip(runs['run'], runs['date'], strict=True))}"
     ).rstrip()
-
-
-def _classes(number: int) -> str:
-    return f"{number} class{'' if number == 1 else 'es'}"
 
 
 def _on_validation(runs: pd.DataFrame) -> str:

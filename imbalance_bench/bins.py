@@ -99,3 +99,8 @@ def fitting_edges(counts: np.ndarray) -> tuple[tuple[int, ...], str | None]:
         f"with the paper's bins (edges {', '.join(map(str, LVIS_BIN_EDGES))}) {empty} of {len(LVIS_BIN_EDGES) + 1} "
         f"would be empty; chosen from the counts: {', '.join(map(str, edges))}"
     )
+
+
+def number_of_classes(number: int) -> str:
+    """Write how many classes: ``1 class``, ``16 classes``."""
+    return f"{number:,} class{'' if number == 1 else 'es'}"

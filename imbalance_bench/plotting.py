@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -22,6 +23,8 @@ BIN_COLOURS = ("#b2182b", "#ef8a62", "#67a9cf", "#2166ac")
 """Colours of bins, from fewest to most train instances."""
 CORRECT, WRONG = "#0072b2", "#d55e00"
 """Colours of detections: blue and vermilion, which colour-blind readers can distinguish."""
+OBJECT = "#333333"
+"""Colour of ground truth."""
 
 
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -147,45 +150,74 @@ def _mark_bins(axes: Sequence[Axes], bins: np.ndarray, bin_names: Sequence[str])
                 axis.axvline(inside.max() + 0.5, color="0.5", lw=0.8, ls="--")
 
 
+def reach(values: np.ndarray) -> float:
+    """Return how far an axis reaches: to the largest value, or where this is far beyond the others, to theirs.
+
+    Args:
+        values: (N,) in the axis' direction; those against it do not count.
+    """
+    ascending = np.sort(values[values > 0])
+    if not len(ascending):
+        return 0.0
+    while len(ascending) > 3 and ascending[-1] > 2 * ascending[-2]:
+        ascending = ascending[:-1]
+    return float(ascending[-1])
+
+
 def contact_sheet(
     images: Sequence[np.ndarray],
     ground_truth: Sequence[pd.DataFrame],
     detections: Mapping[str, Sequence[pd.DataFrame]],
     title: str = "",
 ) -> Figure:
-    """Draw validation images, one row each: ground truth, then the detections of each run.
+    """Draw validation images, one row each: ground truth, then the detections of each run; boxes are numbered.
+
+    The key of the numbers stands below each image.
 
     Args:
         images: (h, w, 3) RGB.
-        ground_truth: boxes of each image; columns ``x1 y1 x2 y2 name bin``; coloured by bin.
-        detections: detections of each image, by run; columns ``x1 y1 x2 y2 name correct``; blue if correct.
+        ground_truth: boxes of each image; columns ``x1 y1 x2 y2 name bin``.
+        detections: detections of each image, by run; columns ``x1 y1 x2 y2 name correct``; dashed if not correct.
         title: title of the figure.
     """
     use_style()
     columns = 1 + len(detections)
     figure, axes = plt.subplots(
-        len(images), columns, figsize=(3.1 * columns, 3.1 * len(images)), squeeze=False, layout="constrained"
-    )
-    for row, image in enumerate(images):
-        _draw(axes[row, 0], image, ground_truth[row], [bin_colour(b) for b in ground_truth[row]["bin"]])
+        len(images), columns, figsize=(2.6 * columns, 3.5 * len(images)), squeeze=False,
+        layout=ConstrainedLayoutEngine(h_pad=0.1),
+    )  # fmt: skip
+    for row, (image, objects) in enumerate(zip(images, ground_truth, strict=True)):
+        named = objects.assign(name=objects["name"].str[:18] + " (bin " + objects["bin"].astype(str) + ")")
+        _draw(axes[row, 0], image, named, [OBJECT] * len(objects))
         for column, of_run in enumerate(detections.values(), start=1):
             colours = [CORRECT if correct else WRONG for correct in of_run[row]["correct"]]
             _draw(axes[row, column], image, of_run[row], colours)
-    for axis, name in zip(axes[0], ["ground truth (colour: bin, red is rarest)", *detections], strict=True):
+    for axis, name in zip(axes[0], ["objects", *detections], strict=True):
         axis.set_title(name, fontsize=9)
     figure.suptitle(title, fontsize=9)
     return figure
 
 
 def _draw(axis: Axes, image: np.ndarray, boxes: pd.DataFrame, colours: Sequence[str]) -> None:
+    """Draw an image with numbered boxes, and their key in two columns below it."""
     axis.imshow(image)
     axis.set_axis_off()
-    for box, colour in zip(boxes.itertuples(index=False), colours, strict=True):
-        axis.add_patch(Rectangle((box.x1, box.y1), box.x2 - box.x1, box.y2 - box.y1, fill=False, ec=colour, lw=1.4))
+    lines = -(-len(boxes) // 2)
+    for number, (box, colour) in enumerate(zip(boxes.itertuples(index=False), colours, strict=True)):
+        axis.add_patch(
+            Rectangle(
+                (box.x1, box.y1), box.x2 - box.x1, box.y2 - box.y1, fill=False, ec=colour, lw=1.4,
+                ls="--" if colour == WRONG else "-",
+            )
+        )  # fmt: skip
         axis.text(
-            box.x1, box.y1, box.name.replace("_", " ")[:18], fontsize=5.5, color="white", va="bottom", clip_on=True,
-            parse_math=False,  # a category may be called "$"
-            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
+            box.x1, box.y1, str(number + 1), fontsize=6, color="white", va="center", ha="center", clip_on=True,
+            bbox={"facecolor": colour, "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
+        column, line = divmod(number, lines)
+        axis.text(
+            0.5 * column, -0.03 - 0.055 * line, f"{number + 1}  {box.name.replace('_', ' ')[:26]}", fontsize=6.5,
+            color=colour, va="top", transform=axis.transAxes, parse_math=False,  # a category may be called "$"
         )  # fmt: skip
 
 

@@ -243,7 +243,7 @@ def figure_worlds(
 @figures.command("detections")
 def figure_detections(
     runs: Annotated[list[str] | None, typer.Argument(help="Run folders by name, e.g. baseline bags.")] = None,
-    images: Annotated[int, typer.Option("--images", min=1, help="How many images.")] = 6,
+    images: Annotated[int, typer.Option("--images", min=1, help="How many images.")] = 2,
     dataset: DatasetOption = DATASET,
     detector: DetectorOption = DETECTOR,
     seed: SeedOption = 0,

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from imbalance_bench.pages.pictures import pareto
-from imbalance_bench.plotting import CORRECT, bin_colour, draw_shares, use_style
+from imbalance_bench.plotting import CORRECT, bin_colour, draw_shares, reach, use_style
 
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
 """Where a name may stand beside its point: right, left, above, below, between."""
@@ -40,7 +40,7 @@ def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "", over: s
     axis.axhline(0, color="0.7", lw=0.8)
     axis.axvline(0, color="0.7", lw=0.8)
     values = shown[["head_gain", "tail_gain"]].to_numpy(dtype=float)
-    low, high = (np.apply_along_axis(_reach, 0, end * values) for end in (-1, 1))
+    low, high = (np.apply_along_axis(reach, 0, end * values) for end in (-1, 1))
     places = values.clip(-low, high)
     names = []
     for (method, row), value, (x, y) in zip(shown.iterrows(), values, places, strict=True):
@@ -73,16 +73,6 @@ def _errors(row: pd.Series, group: str) -> list[list[float]]:
     """Return the lengths of an interval below and above a gain."""
     value, low, high = (row[f"{group}_{end}"] for end in _ENDS)
     return [[max(0, value - low)], [max(0, high - value)]]
-
-
-def _reach(values: np.ndarray) -> float:
-    """Return how far an axis reaches: to the largest value, or where this is far beyond the others, to theirs."""
-    ascending = np.sort(values[values > 0])
-    if not len(ascending):
-        return 0.0
-    while len(ascending) > 3 and ascending[-1] > 2 * ascending[-2]:
-        ascending = ascending[:-1]
-    return float(ascending[-1])
 
 
 def _name(figure: Figure, axis: Axes, places: np.ndarray, names: Sequence[str]) -> list[str]:

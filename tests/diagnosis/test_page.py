@@ -156,6 +156,8 @@ def test_figures_survive_names_that_look_like_formulas() -> None:
         [np.zeros((16, 16, 3), np.uint8)], [boxes], {"run": [boxes.assign(correct=True)]}
     )  # fmt: skip
     figure.savefig(io.BytesIO())
+    texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert texts == [["1", "1  $x ^$ (bin 1)"], ["1", "1  $x ^$"]], "a number at the box, and its key"
 
 
 @pytest.mark.parametrize("width", [1280, 400])
