@@ -51,6 +51,8 @@ app.command("proposal-accuracy", rich_help_panel="Experiments")(evaluate.proposa
 app.command(rich_help_panel="Experiments")(evaluate.oracles)
 app.command(rich_help_panel="Experiments")(compare.compare)
 app.command(rich_help_panel="Experiments")(run_folders.export)
+app.command("check-runs", rich_help_panel="Experiments")(run_folders.check_runs)
+app.command("model-index", rich_help_panel="Experiments")(run_folders.model_index)
 app.command(rich_help_panel="This machine")(doctor.doctor)
 
 

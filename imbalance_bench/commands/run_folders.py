@@ -68,6 +68,44 @@ def export(
     say(f"{len(finished)} runs copied to {output}")
 
 
+def check_runs(
+    folder: Annotated[Path, typer.Argument(help="Folder with runs or their exported copies, at any depth.")],
+) -> None:
+    """Check records and per-category tables of finished runs: fields, ranges, metrics against the table, private paths.
+
+    Runs in results/contributed pass it. Exit status 1 if something is wrong.
+
+    Example: imbalance-bench check-runs results/contributed
+    """
+    from imbalance_bench.experiments.record_check import problems
+
+    runs = sorted(path.parent for path in folder.rglob("record.json"))
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found = [problem for run in runs for problem in problems(run)]
+    for problem in found:
+        say(problem)
+    say(f"{len(runs)} runs checked, {len(found)} problems")
+    if found:
+        raise typer.Exit(1)
+
+
+def model_index(
+    run: Annotated[Path, typer.Argument(help="Run folder, or its exported copy.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="YAML file.")] = Path("model_index.yml"),
+) -> None:
+    """Write the results of a run as Hugging Face model cards have them ('model-index'), to paste into a README.md.
+
+    Example: imbalance-bench model-index work_dirs/my-set/small/seed0/bags
+    """
+    from imbalance_bench.experiments.model_index import model_index as index
+    from imbalance_bench.experiments.run_folder import RunFolder
+    from imbalance_bench.runtime.files import write_text
+
+    write_text(output, index(RunFolder(run)))
+    written(output)
+
+
 def per_category(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or their per-category tables (.csv, .parquet).")],
     measure: Annotated[

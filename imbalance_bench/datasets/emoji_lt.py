@@ -19,6 +19,7 @@ import numpy as np
 from hotcoco import mask as coco_mask
 
 from imbalance_bench.categories import lvis_frequency
+from imbalance_bench.datasets import croissant
 from imbalance_bench.datasets.emoji_concepts import concepts
 from imbalance_bench.datasets.emoji_drawing import draw_image
 from imbalance_bench.datasets.emoji_profile import Profile, share_out
@@ -44,7 +45,8 @@ def draw(
     """Draw a data set into ``root/<name>``, completely or not at all.
 
     The files are ``annotations/{train,val}.json`` (LVIS format, masks as RLE of the visible part), the folders
-    ``train`` and ``val`` of JPEG files, and ``record.json``: seed, versions, attribution and checksums.
+    ``train`` and ``val`` of JPEG files, ``record.json``: seed, versions, attribution and checksums, and
+    ``croissant.json``, the same as a data card.
 
     Args:
         profile: classes, counts and sizes of the data set.
@@ -96,6 +98,7 @@ def draw(
     files = sorted(path for path in partial.rglob("*") if path.is_file())
     record = {**info, "sha256": {str(path.relative_to(partial)): sha256(path) for path in files}}
     write_json(partial / "record.json", record)
+    write_json(partial / "croissant.json", croissant.card(profile.name, record))
     partial.rename(target)
     return target
 

@@ -18,6 +18,7 @@ EXTRAS = {
     "references": ("lvis",),
     "cluster": ("ray",),
     "parquet": ("pyarrow",),
+    "contribute": ("jsonschema",),
 }
 """The extras of this package that its own code needs, and what each brings, by the names that are imported."""
 

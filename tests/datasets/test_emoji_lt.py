@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,26 @@ def test_record(mini: Path) -> None:
     assert record["sha256"][name] == hashlib.sha256((mini / name).read_bytes()).hexdigest()
     with pytest.raises(FileExistsError):
         emoji_lt.draw(MINI, mini.parent)
+
+
+def test_data_card(mini: Path) -> None:
+    """Its files have their checksums, and each field is where it says in the annotations."""
+    card = json.loads((mini / "croissant.json").read_text())
+    record = json.loads((mini / "record.json").read_text())
+    assert card["conformsTo"] == "http://mlcommons.org/croissant/1.0" and card["creditText"] == record["attribution"]
+    assert len(card["license"]) == 2 and card["version"] == "3.0.0"
+    files = {part["@id"]: part for part in card["distribution"]}
+    for part in files.values():
+        if part["@type"] == "cr:FileObject":
+            assert part["sha256"] == hashlib.sha256((mini / part["contentUrl"]).read_bytes()).hexdigest()
+        else:
+            assert list(mini.glob(part["includes"]))
+    for records in card["recordSet"]:
+        for field in records["field"]:
+            content = json.loads((mini / files[field["source"]["fileObject"]["@id"]]["contentUrl"]).read_text())
+            name, key = re.fullmatch(r"\$\.(\w+)\[\*\]\.(\w+)", field["source"]["extract"]["jsonPath"]).groups()
+            kinds = {"sc:Integer": int, "sc:Text": str, "cr:BoundingBox": list}
+            assert content[name] and all(isinstance(entry[key], kinds[field["dataType"]]) for entry in content[name])
 
 
 def test_a_set_of_an_earlier_version_is_refused(mini: Path, tmp_path: Path) -> None:
