@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,12 @@ def brief(frame: pd.DataFrame) -> pd.DataFrame:
     chosen = frame[frame["kind"] == "default"].sort_values("tail", ascending=False, kind="stable")
     columns = ["method", "mAP", "tail", "head", "tail_fixed", "tail over control", "head over control"]
     return shown(chosen).loc[chosen.index, columns].assign(year=chosen["year"].astype(str))
+
+
+def short(frame: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Return some rows of ``brief``, index ``method``: AP of all, tail and head classes, and gains over the control."""
+    columns = ["mAP", "tail", "head", "tail over control", "head over control"]
+    return brief(frame).set_index("method").loc[list(methods), columns]
 
 
 def points(frame: pd.DataFrame) -> pd.DataFrame:

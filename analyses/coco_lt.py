@@ -3,37 +3,70 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from imbalance_bench.bins import LVIS_BIN_EDGES, bin_index, bin_names
 from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets import prepared
 from imbalance_bench.datasets.coco_lt import aligned_targets, sample_long_tail
-from imbalance_bench.datasets.emoji_profile import PROFILES, Profile
+from imbalance_bench.datasets.emoji_profile import LVIS_V05, PROFILES, Profile, lvis_counts_by_rank
 
 EMBEDDED = "emoji-balanced-small"
 
 
-def profiles(data_dir: Path) -> tuple[pd.DataFrame, tuple[str, str], str]:
+class Profiles(NamedTuple):
+    """Train instances of a balanced set and of its long-tailed sample.
+
+    Attributes:
+        frame: one row for each category; columns ``available``, ``target``, ``instance_count``.
+        names: of the two sets.
+        title: of the figure.
+    """
+
+    frame: pd.DataFrame
+    names: tuple[str, str]
+    title: str
+
+
+def profiles(data_dir: Path) -> Profiles:
     """Return the counts of COCO and COCO-LT if coco-lt is prepared, else of the embedded balanced set and its sample.
 
     Args:
         data_dir: folder of data sets.
-
-    Returns:
-        One row for each category (columns ``available``, ``target``, ``instance_count``), the names of the two sets, a
-        title.
 
     Raises:
         InputError: coco-lt exists, but is damaged.
     """
     folder = data_dir / "coco-lt"
     if prepared.read_record(folder) is not None:
-        return prepared.read_table(folder), ("COCO train2017", "COCO-LT"), ""
+        return Profiles(prepared.read_table(folder), ("COCO train2017", "COCO-LT"), "")
     title = f"the recipe of COCO-LT on {EMBEDDED} (COCO itself is not prepared here)"
-    return sampled_profile(PROFILES[EMBEDDED]), (EMBEDDED, "its sample"), title
+    return Profiles(sampled_profile(PROFILES[EMBEDDED]), (EMBEDDED, "its sample"), title)
+
+
+def reference() -> np.ndarray:
+    """Return the train instances of LVIS v0.5's categories, descending."""
+    return lvis_counts_by_rank(LVIS_V05[-1][0])
+
+
+def classes_by_bin(found: Profiles) -> pd.DataFrame:
+    """Count the categories in each of LVIS's bins: of the balanced set, of its sample, and of LVIS v0.5."""
+    columns = zip(found.names, ("available", "instance_count"), strict=True)
+    counts = {name: found.frame[column].to_numpy() for name, column in columns} | {"LVIS v0.5": reference()}
+    names = bin_names(LVIS_BIN_EDGES)
+    classes = {name: np.bincount(bin_index(c, LVIS_BIN_EDGES), minlength=len(names) + 1) for name, c in counts.items()}
+    frame = pd.DataFrame({name: own[1:] for name, own in classes.items()}, index=names)
+    return frame.rename_axis("train instances")
+
+
+def reached(found: Profiles) -> str:
+    """Say how many categories have as many instances as their target and the set allow."""
+    frame = found.frame
+    exact = (frame["instance_count"] == frame[["target", "available"]].min(axis=1)).sum()
+    return f"{exact} of {len(frame)} classes have min(target, available) instances exactly"
 
 
 def sampled_profile(profile: Profile, seed: int = 0) -> pd.DataFrame:

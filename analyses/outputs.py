@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ import pandas as pd
 
 from imbalance_bench import plotting
 from imbalance_bench.bins import bin_names
-from imbalance_bench.datasets.emoji_profile import LVIS_V05, lvis_counts_by_rank
-from imbalance_bench.evaluation import per_category
+from imbalance_bench.evaluation import error_views
+from imbalance_bench.evaluation.weight_norms import correlation_text
 from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS, start_of
 from imbalance_bench.runtime.errors import InputError
@@ -29,6 +29,21 @@ if TYPE_CHECKING:
 
 COMPARED = ("baseline", "bags")
 """Runs that the weight-norm figure and the contact sheet show, if not others are named."""
+PICTURED = {"as it is": "baseline", "trained longer": "x2-cls", "BAGS": "bags", "re-weighted": "reweight-cls"}
+"""Methods of ``overview``, by what its legend calls them."""
+
+
+def overview(folder: str | Path) -> Figure:
+    """Draw why rare classes are missed, and what helps, on one data set: the README's first picture.
+
+    Args:
+        folder: of results, with ``beyond.csv`` and the exported baseline of seed 0.
+    """
+    frame = pd.read_csv(Path(folder) / "beyond.csv")
+    default = frame[frame["kind"] == "default"].set_index("method")
+    means = default.loc[list(PICTURED.values())].set_axis(list(PICTURED))
+    baseline = RunFolder(next(iter(sorted(Path(folder).glob("*/seed0/baseline")))))
+    return figures.overview(baseline.table(), means, _bin_names(baseline), "a plain Faster R-CNN")
 
 
 def write_study(
@@ -81,30 +96,81 @@ def draw_weight_norms(seed: Path, path: Path, runs: Sequence[str] = COMPARED) ->
         path: path of the figure.
         runs: names of run folders.
     """
-    frames = {title(name): _per_category(seed / name) for name in runs}
-    return plotting.save(
-        plotting.weight_norms(frames, _bin_names(RunFolder(seed / runs[0])), seed.parents[1].name), path
-    )
+    return plotting.save(weight_norms({title(name): seed / name for name in runs}, seed.parents[1].name), path)
+
+
+def weight_norms(folders: Mapping[str, str | Path], text: str = "") -> Figure:
+    """Draw weight norm against rank by train instances (Figures 1 and 3).
+
+    Args:
+        folders: run folders by what the legend calls them; of several data sets, each is ranked by its own train
+            instances, and bins are those of the first.
+        text: title of the figure.
+    """
+    runs = {name: RunFolder(Path(folder)) for name, folder in folders.items()}
+    first = next(iter(runs.values()))
+    return plotting.weight_norms({name: run.table() for name, run in runs.items()}, _bin_names(first), text)
+
+
+def norms_by_bin(folders: Mapping[str, str | Path]) -> pd.DataFrame:
+    """Compute mean and deviation of the weight norms of each bin's classes, for readers.
+
+    Args:
+        folders: run folders by name, on the same classes; a class is in its bin of the first.
+
+    Returns:
+        Index: the names; columns ``background``, the bins (``mean±deviation`` over classes), and ``rank correlation``
+        of norm and train instances (``-`` where all classes have equally many).
+    """
+    runs = {name: RunFolder(Path(folder)) for name, folder in folders.items()}
+    names = _bin_names(next(iter(runs.values())))
+    tables = {name: run.table() for name, run in runs.items()}
+    bins = next(iter(tables.values()))["bin"].iloc[:-1]
+    rows = {}
+    for name, frame in tables.items():
+        by_bin = frame["weight_norm"].iloc[:-1].groupby(bins)
+        cells = [f"{mean:.2f}±{std:.2f}" for mean, std in zip(by_bin.mean(), by_bin.std(ddof=0), strict=True)]
+        own = dict(zip((names[int(number) - 1] for number in by_bin.groups), cells, strict=True))
+        rows[name] = {
+            "background": f"{frame['weight_norm'].iloc[-1]:.2f}", **own, "rank correlation": correlation_text(frame, 2)
+        }  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def errors(folder: str | Path, text: str = "") -> Figure:
+    """Draw the kinds of errors by bin that ``errors -o`` wrote into a folder."""
+    return plotting.errors(error_views.read(Path(folder)), text)
 
 
 def draw_ap_by_bin(root: Path, path: Path) -> Path:
-    """Draw ``ap_by_bin`` of the finished runs of Table 1."""
-    runs = tables.study_runs(root, STUDIES["table 1"])
-    return plotting.save(ap_by_bin(runs, root.parent.name), path)
+    """Draw what every finished run of Table 1 gains in every bin (mean over seeds)."""
+    return plotting.save(study_figure(tables.study_runs(root, STUDIES["table 1"]), STUDIES["table 1"]), path)
 
 
-def ap_by_bin(runs: pd.DataFrame, title: str = "") -> Figure:
+def study_figure(runs: pd.DataFrame, study: Study) -> Figure:
+    """Draw the figure of Table 1 (AP by bin), of Figure 4 or of Figure 5.
+
+    Args:
+        runs: result of ``tables.study_runs``.
+        study: one of ``DRAWN``.
+    """
+    if study.name == "table 1":
+        return ap_by_bin(runs)
+    frame, text = tables.summary(runs, study), runs["dataset"].iloc[0]
+    return {"figure 4": figures.sample_ratio, "figure 5": figures.settings_tried}[study.name](frame, text)
+
+
+def ap_by_bin(runs: pd.DataFrame) -> Figure:
     """Draw what each row of Table 1 gains in every bin over the control, or over its first row without one.
 
     Args:
         runs: of ``tables.study_runs``.
-        title: title of the figure.
     """
     over = CONTROL if CONTROL in set(runs["run"]) else runs["run"].iloc[0]
     frame, names = tables.summary(runs, STUDIES["table 1"], over), tables.run_bin_names(runs)
     classes = [int(runs[f"AP{number}_classes"].iloc[0]) for number in range(1, len(names) + 1)]
     gains, compared = frame[frame["is_difference"]], frame[~frame["is_difference"]].iloc[0]
-    return figures.ap_by_bin(gains, compared, names, classes, title)
+    return figures.ap_by_bin(gains, compared, names, classes, runs["dataset"].iloc[0])
 
 
 def draw_worlds(work_dir: Path, detector: str, path: Path) -> list[Path]:
@@ -176,16 +242,13 @@ def draw_figure1(balanced: Path, long_tailed: Path, path: Path) -> Path:
         path: path of the figure.
     """
     runs = {RunFolder(folder).record()["settings"]["dataset"]: folder for folder in (long_tailed, balanced)}
-    frames = {dataset: _per_category(folder) for dataset, folder in runs.items()}
-    title = "one detector, each data set's classes by its own train instances"
-    return plotting.save(plotting.weight_norms(frames, _bin_names(RunFolder(long_tailed)), title), path)
+    text = "one detector, each data set's classes by its own train instances"
+    return plotting.save(weight_norms(runs, text), path)
 
 
 def draw_study(root: Path, study: Study, path: Path) -> Path:
     """Draw Figure 4 or 5 from the runs of its sweep."""
-    frame = tables.summary(tables.study_runs(root, study), study)
-    draw = {"figure 4": figures.sample_ratio, "figure 5": figures.settings_tried}[study.name]
-    return plotting.save(draw(frame, root.parent.name), path)
+    return plotting.save(study_figure(tables.study_runs(root, study), study), path)
 
 
 def draw_figure6(data_dir: Path, path: Path) -> Path:
@@ -195,8 +258,16 @@ def draw_figure6(data_dir: Path, path: Path) -> Path:
         data_dir: folder of data sets; if it has no ``coco-lt``, the embedded balanced set replaces COCO.
         path: path of the figure.
     """
-    frame, names, text = coco_lt.profiles(data_dir)
-    return plotting.save(figures.aligned_profiles(frame, lvis_counts_by_rank(LVIS_V05[-1][0]), names, text), path)
+    return plotting.save(figure6(coco_lt.profiles(data_dir)), path)
+
+
+def figure6(profiles: coco_lt.Profiles) -> Figure:
+    """Draw Figure 6.
+
+    Args:
+        profiles: result of ``coco_lt.profiles``.
+    """
+    return figures.aligned_profiles(profiles.frame, coco_lt.reference(), profiles.names, profiles.title)
 
 
 def draw_detections(seed: Path, dataset: DataSet, path: Path, runs: Sequence[str] = COMPARED, images: int = 2) -> Path:
@@ -236,11 +307,6 @@ def contact_sheet(seed: Path, dataset: DataSet, runs: Sequence[str], images: int
         "detections,\nas many as there are objects: blue where class and place (IoU >= .5) are right, dashed where not"
     )
     return plotting.contact_sheet(pictures, of_image, best, text)
-
-
-def _per_category(folder: Path) -> pd.DataFrame:
-    run = RunFolder(folder)
-    return per_category.read(run.verified(run.per_category))
 
 
 def _bin_names(run: RunFolder) -> list[str]:

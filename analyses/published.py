@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from imbalance_bench.runtime.errors import InputError
@@ -18,6 +19,17 @@ VAL_CLASSES: dict[str, dict[str, tuple[int, ...]]] = {
     "COCO-LT": {"bins": (4, 24, 32, 20)},
 }
 """Categories with validation ground truth, by bin of training instances and by r, c, f."""
+
+
+MEASURED_ON = {
+    1: "Faster R-CNN R50-FPN on LVIS v0.5 val",
+    2: "Faster and Cascade R-CNN on LVIS v0.5 val",
+    3: "Mask R-CNN and HTC on LVIS v0.5 val; * are results of other papers",
+    4: "Faster R-CNN R50-FPN on LVIS v0.5 val",
+    5: "Faster R-CNN R50-FPN on LVIS v0.5 val",
+    6: "Faster and Mask R-CNN R50-FPN on COCO-LT",
+}
+"""Where the paper measured each table."""
 
 
 def table(number: int) -> pd.DataFrame:
@@ -64,7 +76,7 @@ def figure4() -> pd.DataFrame:
 def printed(number: int) -> pd.DataFrame:
     """Return ``table`` as strings: two decimals, ``-`` if the paper has no value; empty columns are left out."""
     frame = table(number)
-    frame = frame.drop(columns=[column for column in frame if frame[column].isna().all()])
+    frame = frame.drop(columns=[column for column in frame if frame[column].isin(["", np.nan]).all()])
     numbers = [column for column in frame if frame[column].dtype == float]
     frame[numbers] = frame[numbers].map("{:.2f}".format)
-    return frame.astype(str).replace(["nan", "<NA>"], "-")
+    return frame.astype(object).where(frame.notna(), "-").astype(str).replace("nan", "-")

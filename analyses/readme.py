@@ -6,39 +6,22 @@ import re
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from imbalance_bench import plotting
-from imbalance_bench.bins import bin_names
-from imbalance_bench.evaluation import per_category
-from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.methods import METHODS
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 
-from . import beyond, figures, tables
+from . import beyond, outputs, tables
 
 SHOWN = ("baseline", "x2-cls", "bags", "reweight-cls", "ldam-drw", "tau-norm")
 """Methods of the short table: the detector as it is, the control, and four remedies."""
-PICTURED = {"as it is": "baseline", "trained longer": "x2-cls", "BAGS": "bags", "re-weighted": "reweight-cls"}
-"""Methods of the picture, by what its legend calls them."""
 
 
 def table(folder: Path) -> str:
     """Write the short table from a data set's ``beyond.csv``, in Markdown."""
     frame = pd.read_csv(folder / "beyond.csv")
-    brief = beyond.brief(frame).set_index("method").loc[list(SHOWN)].reset_index()
-    return tables.markdown(brief[["method", "mAP", "tail", "head", "tail over control", "head over control"]])
-
-
-def picture(folder: Path) -> Figure:
-    """Draw the first picture from a data set's ``beyond.csv`` and the exported baseline of its first seed."""
-    frame = pd.read_csv(folder / "beyond.csv")
-    default = frame[frame["kind"] == "default"].set_index("method")
-    means = default.loc[list(PICTURED.values())].set_axis(list(PICTURED))
-    baseline = RunFolder(next(iter(sorted(folder.glob("*/seed0/baseline")))))
-    names = bin_names(baseline.record()["settings"]["bin_edges"])
-    return figures.overview(per_category.read(baseline.per_category), means, names, "a plain Faster R-CNN")
+    return tables.markdown(beyond.short(frame, SHOWN).reset_index())
 
 
 def families() -> str:
@@ -71,4 +54,4 @@ if __name__ == "__main__":
     RESULTS = ROOT / "results" / "measured" / "emoji-lt-small"
     readme = (ROOT / "README.md").read_text()
     write_text(ROOT / "README.md", rewritten(readme, RESULTS))
-    plotting.save(picture(RESULTS), ROOT / "docs" / "overview.png", dpi=150)
+    plotting.save(outputs.overview(RESULTS), ROOT / "docs" / "overview.png", dpi=150)

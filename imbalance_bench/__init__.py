@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         TauNormSelectClassifier,
     )
     from imbalance_bench.diagnosis.call import diagnose
+    from imbalance_bench.diagnosis.predictions.example import example_files
     from imbalance_bench.diagnosis.predictions.result import PredictionDiagnosis
     from imbalance_bench.diagnosis.result import Diagnosis
     from imbalance_bench.evaluation.average_precision import evaluate
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from imbalance_bench.evaluation.error_analysis import analyse as analyse_errors
     from imbalance_bench.evaluation.fixed_ap import fixed_ap
     from imbalance_bench.evaluation.ground_truth import GroundTruth
+    from imbalance_bench.evaluation.uncertainty import compare
     from imbalance_bench.evaluation.weight_norms import weight_norms
     from imbalance_bench.experiments.benchmark import Benchmark
     from imbalance_bench.experiments.run_folder import RunFolder
@@ -116,8 +118,10 @@ __all__ = [
     "TauNormSelectClassifier",
     "__version__",
     "analyse_errors",
+    "compare",
     "diagnose",
     "evaluate",
+    "example_files",
     "fit",
     "fixed_ap",
     "weight_norms",
@@ -135,8 +139,10 @@ _HOMES = {
     "ProposalSet": "proposals.proposal_set",
     "RunFolder": "experiments.run_folder",
     "analyse_errors": "evaluation.error_analysis:analyse",
+    "compare": "evaluation.uncertainty",
     "diagnose": "diagnosis.call",
     "evaluate": "evaluation.average_precision",
+    "example_files": "diagnosis.predictions.example",
     "fit": "training.fit",
     "fixed_ap": "evaluation.fixed_ap",
     "weight_norms": "evaluation.weight_norms",

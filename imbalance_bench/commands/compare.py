@@ -56,7 +56,7 @@ def compare(
 
     Example: imbalance-bench compare a.json b.json --val-annotations val.json --train-annotations train.json -o a.html
     """
-    from imbalance_bench.evaluation.uncertainty import paired, paired_classes
+    from imbalance_bench.evaluation import uncertainty
 
     check_pair(annotations, train_annotations)
     if output is not None and output.suffix != ".html":
@@ -68,10 +68,8 @@ def compare(
     truth = ground_truth(next(iter(datasets), dataset), annotations, train_annotations, data_dir)
     found = {path: checked(read, truth, path) for path, (read, _) in parsed.items()}
     pair = found[run_a], found[run_b]
-    with console.status("drawing validation images"):
-        groups = paired(*pair, truth, resamples=resamples, seed=seed)
-    with console.status("swapping validation images"):
-        classes = paired_classes(*pair, truth, resamples=resamples, seed=seed)
+    with console.status("drawing and swapping validation images"):
+        groups, classes = uncertainty.compare(*pair, truth, resamples=resamples, seed=seed)
     names = _names(run_a, run_b)
     _show_groups(groups, names, resamples)
     _show_classes(classes)

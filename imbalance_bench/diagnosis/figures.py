@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,30 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from imbalance_bench.evaluation.calibration import calibration_error
 from imbalance_bench.pages.pictures import pareto
-from imbalance_bench.plotting import CORRECT, bin_colour, draw_shares, reach, use_style
+from imbalance_bench.plotting import CORRECT, bin_colour, draw_shares, reach, use_style, weight_norms
+from imbalance_bench.runtime.errors import look_up
+
+if TYPE_CHECKING:
+    from imbalance_bench.diagnosis.result import Diagnosis
 
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7))
 """Where a name may stand beside its point: right, left, above, below, between."""
+
+
+def of(diagnosis: Diagnosis, name: str) -> Figure:
+    """Draw a figure of a diagnosis by its name, as ``Diagnosis.figure``."""
+    d = diagnosis
+    draw = {
+        "gains": lambda: gains(d.fixes, d.recommended, "up and to the right is better"),
+        "norms": lambda: weight_norms({"as it is": d.per_category.rename(columns=str)}, d.summary["bin_names"]),
+        "bins": lambda: by_bin(d.bins),
+        "proposals": lambda: stacked(d.destinations, "proposals (%)"),
+        "boxes": lambda: stacked(d.boxes, "validation boxes, by the best detection on each (%)"),
+        "reliability": lambda: reliability(d.reliability, calibration_error(d.reliability)),
+    }
+    return look_up(draw, name, "figure")()
 
 
 def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "", over: str = "baseline") -> Figure:

@@ -12,11 +12,10 @@ from PIL import Image
 
 from imbalance_bench import plotting
 from imbalance_bench.categories import CategoryTable
-from imbalance_bench.diagnosis import figures
 from imbalance_bench.diagnosis.next_step import CONTROL, advise
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.tables import interval
-from imbalance_bench.evaluation.calibration import INTERVALS, calibration_error
+from imbalance_bench.evaluation.calibration import INTERVALS
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.evaluation.examples import best, ground_truth
 from imbalance_bench.evaluation.views import percent
@@ -82,25 +81,24 @@ def render(diagnosis: Diagnosis) -> str:
 
 def _images(diagnosis: Diagnosis) -> dict[str, dict[str, str] | None]:
     """Draw the figures of the page, with their captions; None for the norms if the classifier has no weights."""
-    table = diagnosis.per_category.rename(columns=str)
     norms = None
-    if table["weight_norm"].iloc[:-1].notna().any():
+    if diagnosis.per_category["weight_norm"].iloc[:-1].notna().any():
         norms = html.image(
-            plotting.weight_norms({"as it is": table}, diagnosis.summary["bin_names"]),
+            diagnosis.figure("norms"),
             "Norm of each class's row of the classifier, by train instances.",
         )
     return {
         "norms": norms,
         "destinations": html.image(
-            figures.stacked(diagnosis.destinations, "proposals (%)"),
+            diagnosis.figure("proposals"),
             "Where the proposals on each bin's objects go.",
         ),
         "boxes": html.image(
-            figures.stacked(diagnosis.boxes, "validation boxes (%)"),
+            diagnosis.figure("boxes"),
             "Whose detection is the best on each bin's objects, however low its score.",
         ),
         "reliability": html.image(
-            figures.reliability(diagnosis.reliability, calibration_error(diagnosis.reliability)),
+            diagnosis.figure("reliability"),
             "Accuracy of predictions against their confidence, by bin of the predicted class. A bin without a curve is "
             f"never predicted. Calibration error: over {INTERVALS}.",
         ),

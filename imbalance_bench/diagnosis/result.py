@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from imbalance_bench.diagnosis import saved
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.files import numbers_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TABLES = {
     "per_category": "label", "bins": "bin", "destinations": "bin", "boxes": "bin", "losses": "label",
@@ -65,6 +68,33 @@ class Diagnosis(ByValue):
     def recommended(self) -> str | None:
         """The name of the recommended method; None if no method helps."""
         return self.summary["recommended"]
+
+    @property
+    def ranking(self) -> pd.DataFrame:
+        """The fixes for readers, in percent: gains on tail and head with intervals, and mAP."""
+        from imbalance_bench.diagnosis.tables import ranking
+
+        return ranking(self)
+
+    def figure(self, name: str) -> Figure:
+        """Draw a figure of the diagnosis.
+
+        Args:
+            name: ``gains`` (of the fixes, tail against head), ``norms`` (of the classifier's weights), ``bins`` (AP and
+                accuracy), ``proposals`` or ``boxes`` (whom they are lost to), ``reliability`` (of the scores).
+
+        Raises:
+            InputError: an unknown name.
+        """
+        from imbalance_bench.diagnosis.figures import of
+
+        return of(self, name)
+
+    def write_page(self) -> Path:
+        """Write ``report.html`` into the folder, and return its path."""
+        from imbalance_bench.diagnosis import page
+
+        return page.write(self)
 
     def save(self) -> None:
         """Write one CSV file per table, then the summary."""

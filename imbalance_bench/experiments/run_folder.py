@@ -6,13 +6,16 @@ import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imbalance_bench.categories import read_json
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import json_text, numbers_of, sha256, write_json
 from imbalance_bench.runtime.locks import is_locked, locked
 from imbalance_bench.runtime.provenance import provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,16 @@ class RunFolder:
     def per_category(self) -> Path:
         """The per-category table, of which every figure is a view."""
         return self.path / "per_category.csv"
+
+    def table(self) -> pd.DataFrame:
+        """Read the per-category table of a finished run: measures and weight norm of each class, background last.
+
+        Raises:
+            InputError: it is missing, damaged, or no such table.
+        """
+        from imbalance_bench.evaluation import per_category
+
+        return per_category.read(self.verified(self.per_category))
 
     @property
     def curve(self) -> Path:

@@ -34,7 +34,7 @@ def runs(seeds: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_gains_over_the_control(seeds: int) -> None:
-    figure = outputs.ap_by_bin(runs(seeds), "any")
+    figure = outputs.ap_by_bin(runs(seeds))
     panels = figure.axes
     names = [label.get_text().split(" ")[0] for label in panels[0].get_yticklabels()]
     assert sorted(names) == ["bags", "baseline", "finetune-tail", "focal", "reweight-cls", "x2"], (

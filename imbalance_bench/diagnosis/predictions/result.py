@@ -92,6 +92,12 @@ class PredictionDiagnosis(ByValue):
         sides = {"tail": tail & set(single), "head": set(single) - tail}
         return bins.drop(index=[side for side, own in sides.items() if len(own) < 2], errors="ignore")
 
+    def write_page(self) -> Path:
+        """Write ``report.html`` into the folder, and return its path."""
+        from imbalance_bench.diagnosis.predictions import page
+
+        return page.write(self)
+
     def save(self) -> None:
         """Write one CSV file per table, then the summary."""
         saved.save(self.folder, SUMMARY, self.summary, {name: getattr(self, name) for name in TABLES})
