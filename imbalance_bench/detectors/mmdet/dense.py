@@ -44,7 +44,8 @@ class DenseDetector(SingleHead):
 
     def _unserved(self) -> list[tuple[str, str, str]]:
         """Return the fields that are not served: their name, what they are, and what is expected."""
-        head, found = self.head, []
+        head = self.head
+        found: list[tuple[str, str, str]] = []
         sigmoids = head.use_sigmoid_cls and not getattr(head.loss_cls, "custom_cls_channels", False)
         if not sigmoids:
             found.append(("bbox_head.loss_cls", type(head.loss_cls).__name__, "a sigmoid of each class"))

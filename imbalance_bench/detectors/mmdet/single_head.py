@@ -54,6 +54,12 @@ class SingleHead(OneClassifier):
         return {name: self.model.get_submodule(name) for name in hosted.layer_names(self.model)}
 
     @property
+    def _own_rows(self) -> dict[str, Tensor]:
+        """Weight and bias of these layers, by their names in a checkpoint."""
+        return {f"{name}.{part}": getattr(layer, part) for name, layer in self.layers.items()
+                for part in ("weight", "bias")}  # fmt: skip
+
+    @property
     def source(self) -> str:
         """Path of the configuration."""
         return str(self.path)
@@ -150,13 +156,13 @@ class SingleHead(OneClassifier):
             InputError: it has none, or one of another shape than configured.
         """
         content = self._read(path)
-        for name, layer in self.layers.items():
-            weight = content["state_dict"].get(f"{name}.weight")
-            if weight is None:
-                raise InputError(f"{path}: field 'state_dict' has no '{name}.weight', expected that of {self.path}")
-            if weight.shape != layer.weight.shape:
+        for name, expected in self._own_rows.items():
+            found = content["state_dict"].get(name)
+            if found is None:
+                raise InputError(f"{path}: field 'state_dict' has no '{name}', expected that of {self.path}")
+            if found.shape != expected.shape:
                 raise InputError(
-                    f"{path}: its classifier has shape {tuple(weight.shape)}, expected {tuple(layer.weight.shape)}: "
+                    f"{path}: its classifier has shape {tuple(found.shape)}, expected {tuple(expected.shape)}: "
                     f"field 'num_classes' of {self.path} is {self.num_classes}"
                 )
         meta: Mapping[Any, Any] = content["meta"]
@@ -167,14 +173,15 @@ class SingleHead(OneClassifier):
         self.check_weights(path)
         state: dict[str, Tensor] = self._read(path)["state_dict"]
         state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+        rows = {name: state.pop(name) for name in self._own_rows}
+        if not all(value.isfinite().all() for value in rows.values()):
+            raise InputError(f"{path}: the classifier holds values that are NaN or infinite, expected numbers")
+        classifier = self.stock_classifier(self.num_classes, self.tap_dims["fc"])
+        weights, biases = ([rows[f"{name}.{part}"] for name in self.layers] for part in ("weight", "bias"))
+        classifier.load_state_dict(hosted.joined(weights, biases, self.num_classes))
         try:
-            rows = [[state.pop(f"{name}.{part}") for name in self.layers] for part in ("weight", "bias")]
-            if not all(value.isfinite().all() for part in rows for value in part):
-                raise InputError("the classifier holds values that are NaN or infinite, expected numbers")
-            classifier = self.stock_classifier(self.num_classes, self.tap_dims["fc"])
-            classifier.load_state_dict(hosted.joined(*rows, self.num_classes))
             return self.host([classifier], state)
-        except (InputError, KeyError) as error:
+        except InputError as error:
             reason = f"{path}: field 'state_dict' is not of the model of {self.path}: {str(error)[:300]}"
             raise InputError(reason) from error
 

@@ -167,11 +167,14 @@ SIDE = {"fcos": 2.5, "rtmdet": 1.5}
 """With which boxes are about as large as objects, where they are coded by their sides."""
 
 
-def save(model: nn.Module, settings: Config, folder: Path) -> tuple[Path, Path]:
+NAMES = tuple(f"class {1 + 2 * number}" for number in range(CLASSES))
+"""Of generated data."""
+
+
+def save(model: nn.Module, settings: Config, folder: Path, names: tuple[str, ...] = NAMES) -> tuple[Path, Path]:
     """Save configuration and checkpoint as mmdet does."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.py").write_text(settings.pretty_text)
-    names = tuple(f"class {1 + 2 * number}" for number in range(CLASSES))
     state = {"state_dict": model.state_dict(), "meta": {"dataset_meta": {"classes": names}}}
     torch.save(state, folder / "model.pth")
     return folder / "config.py", folder / "model.pth"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from little_mmdet import CLASSES, DENSE, KINDS, OF_QUERIES, QUERIES, config, make, save
+from little_mmdet import CLASSES, DENSE, KINDS, NAMES, OF_QUERIES, QUERIES, config, make, save
 from mmdet.apis import inference_detector, init_detector
 from mmdet.models.dense_heads import DeformableDETRHead
 from mmdet.structures import DetDataSample
@@ -38,7 +38,6 @@ from imbalance_bench.experiments.setup import Setup
 from imbalance_bench.runtime.errors import InputError
 
 IMAGES = 2
-NAMES = [f"class {1 + 2 * number}" for number in range(CLASSES)]
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +220,7 @@ def test_an_export_predicts_as_the_hosted_detector(
     assert done.plain == (change == "linear" and kind != "two_stage")
     assert ("imbalance_bench" not in (tmp_path / "out" / "config.py").read_text()) == done.plain
     model = init_detector(tmp_path / "out" / "config.py", str(tmp_path / "out" / "checkpoint.pth"), device="cpu")
-    assert tuple(model.dataset_meta["classes"]) == tuple(NAMES)
+    assert tuple(model.dataset_meta["classes"]) == NAMES
     images = opened(data, detector)
     hosted = copy.deepcopy(run.model)
     hosted.bbox_head.test_cfg = model.bbox_head.test_cfg
