@@ -29,7 +29,7 @@ Shared = Callable[[str, Callable[[Path], object]], Path]
 
 SLOW = (
     "checkpoints/test_frameworks.py", "experiments/", "diagnosis/test_diagnose.py", "diagnosis/test_torchvision.py",
-    "diagnosis/test_transformers.py",
+    "diagnosis/test_transformers.py", "diagnosis/test_mmdet_heads.py",
     "training/", "runtime/test_processes.py", "detectors/mmdet/test_passes.py", "test_odd_data.py",
     "test_notebooks.py", "commands/test_exits.py", "datasets/test_emoji_lt.py", "commands/test_commands.py",
     "commands/test_diagnose_command.py", "test_fuzz.py",

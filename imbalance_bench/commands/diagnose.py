@@ -144,10 +144,11 @@ def diagnose(
     """Find out what is wrong with your detector's rare classes, and which fix helps.
 
     From result files (--predictions), of any detector: AP by bin, who takes the rare classes' boxes, kinds of errors,
-    thresholds for each class; a minute, without a framework. From a checkpoint, of a two-stage detector of mmdet
-    (--config), a Faster R-CNN, Mask R-CNN, RetinaNet or FCOS of torchvision, a DETR of transformers (--model), or a
-    YOLO of ultralytics: every method that needs only its proposals is tried, its settings chosen on training images.
-    The result is one HTML page, report.html, and tables beside it. After an interruption, the same command continues.
+    thresholds for each class; a minute, without a framework. From a checkpoint, of a two-stage, dense or query
+    detector of mmdet (--config), a Faster R-CNN, Mask R-CNN, RetinaNet or FCOS of torchvision, a DETR of transformers
+    (--model), or a YOLO of ultralytics: every method that needs only its proposals is tried, its settings chosen on
+    training images. The result is one HTML page, report.html, and tables beside it. After an interruption, the same
+    command continues.
 
     Example: imbalance-bench diagnose --example
 

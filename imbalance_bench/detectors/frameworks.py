@@ -11,9 +11,9 @@ from imbalance_bench.runtime.errors import MissingDependency, look_up
 
 
 def _mmdet(source: str, checkpoint: Path) -> UserDetector:
-    from imbalance_bench.detectors.mmdet.from_config import ForeignDetector
+    from imbalance_bench.detectors.mmdet.opening import open_config
 
-    return ForeignDetector.from_config(Path(source))
+    return open_config(Path(source))
 
 
 def _torchvision(source: str, checkpoint: Path) -> UserDetector:

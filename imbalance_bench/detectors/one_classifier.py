@@ -1,4 +1,4 @@
-"""What a user's detector answers behind the port if it has one classifier, boxes alone, and images read by Pillow."""
+"""What a user's detector answers behind the port if it has one classifier and boxes alone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ from imbalance_bench.schedule import Schedule
 class OneClassifier:
     """A user's detector, of which only the classifier is exchanged."""
 
-    pixels = torch.float32
-    """Type of the pixels that it reads (``pillow_images.Images``)."""
-
     @property
     def schedule(self) -> Schedule:
         """The paper's."""
@@ -38,7 +35,7 @@ class OneClassifier:
         return max(1, min(self.schedule.batch_size, PIXELS_AT_ONCE // pixels))
 
     @property
-    def first_label(self) -> int:
+    def first_label(self) -> int | None:
         """Zero."""
         return 0
 
@@ -56,6 +53,13 @@ class OneClassifier:
     def takes_stuff(self) -> bool:
         """False."""
         return False
+
+
+class PillowDetector(OneClassifier):
+    """One whose images are read by Pillow."""
+
+    pixels = torch.float32
+    """Type of the pixels that it reads (``pillow_images.Images``)."""
 
     @property
     def reader(self) -> Reader:
@@ -86,7 +90,7 @@ class BoxSource:
         raise NotImplementedError
 
     def masks(
-        self, images: Images, detections_of: Callable[[int], tuple[Tensor, Tensor]]
+        self, images: Any, detections_of: Callable[[int], tuple[Tensor, Tensor]]
     ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """Not asked for, as ``has_masks`` is False."""
         raise NotImplementedError

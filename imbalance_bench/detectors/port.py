@@ -16,11 +16,6 @@ What differs between families is said in few words, all of them data:
   ``ImageProposals.quality`` is what scores are combined with (centerness).
 - *Other boxes than those of detections*, such as what an encoder chose queries by: a tap of its own (``CHOSEN``), whose
   proposals have these boxes, so that their recall is measured like any other.
-
-How a family that is not here yet says it:
-
-- *mmdet's dense heads*: RetinaNet has A blocks, ATSS and FCOS a quality, RTMDet a block a level if its levels share no
-  weights, DINO and Deformable DETR are as transformers'. ``frameworks`` opens them by the type of ``model``.
 """
 
 from __future__ import annotations

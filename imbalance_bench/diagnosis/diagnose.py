@@ -84,7 +84,7 @@ def diagnose(
     the same call continues where it stopped.
 
     Args:
-        detector: what describes the detector. mmdet: the configuration of a two-stage detector, which is executed.
+        detector: what describes the detector. mmdet: its configuration, which is executed.
             torchvision: the name of a model in ``torchvision.models.detection``, or ``module:function``, which is
             called without arguments and returns the model. transformers: the folder of a DETR, with ``config.json``;
             nothing in it is executed. ultralytics: ``one2many``, the head that is suppressed after, or ``one2one``.

@@ -19,7 +19,7 @@ from their_detector import IDS, NAMES, Theirs, plain_config, save
 from undrawn import undrawn
 
 from imbalance_bench import diagnose
-from imbalance_bench.detectors.mmdet.from_config import ForeignDetector
+from imbalance_bench.detectors.mmdet.opening import open_config
 from imbalance_bench.diagnosis.conclusions import norm_correlation, recommend
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.evaluation.detections import Detections
@@ -144,7 +144,7 @@ def test_settings_are_chosen_without_validation_images(diagnosis: Diagnosis) -> 
 
 def test_its_detector_is_theirs(theirs: Theirs) -> None:
     """Hosted, their classifier gives the logits of mmdet's own head."""
-    detector = ForeignDetector.from_config(theirs.config)
+    detector = open_config(theirs.config)
     hosted = detector.adopt(theirs.checkpoint).model
     init_default_scope("mmdet")
     with logged_to(None):

@@ -155,7 +155,7 @@ def test_bad_input_is_one_line(theirs: Theirs, tmp_path: Path) -> None:
         "not an mmdet configuration": {"detector": bad / "syntax.py"},
         "old.py: a configuration of mmdet 2, expected mmdet 3": {"detector": bad / "old.py"},
         "older.py: a configuration of mmdet 1, expected mmdet 3": {"detector": bad / "older.py"},
-        "is RetinaNet, expected a two-stage detector": {"detector": bad / "retina.py"},
+        "is RetinaNet, expected a detector with a roi_head or a bbox_head": {"detector": bad / "retina.py"},
         "box head DoubleConvFCBBoxHead cannot host": {
             "detector": config("double", **{"model.roi_head.bbox_head.type": "DoubleConvFCBBoxHead"})
         },

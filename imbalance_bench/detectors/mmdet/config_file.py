@@ -5,12 +5,18 @@ The configuration is Python code and is executed, as in mmdet.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from mmdet.registry import MODELS
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
 
+from imbalance_bench.datasets.images import Reader
 from imbalance_bench.detectors.port import CLASSIFIER_SCHEDULE
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.progress import logged_to
@@ -21,15 +27,42 @@ def read_config(path: Path) -> Config:
     """Read an mmdet configuration file.
 
     Raises:
-        InputError: missing, or it does not run.
+        InputError: missing, it does not run, it is of mmdet 1 or 2, or its model has no head that classifies boxes.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file, expected an mmdet configuration")
     try:
         with logged_to(None):
-            return Config.fromfile(path)
+            config = Config.fromfile(path)
     except Exception as error:
         raise InputError(f"{path}: not an mmdet configuration: {' '.join(str(error).split())[:200]}") from error
+    model = config.get("model")
+    if "test_dataloader" not in config and isinstance(config.get("data"), Mapping):
+        old = 2 if isinstance(model, Mapping) and "roi_head" in model else 1
+        raise InputError(
+            f"{path}: a configuration of mmdet {old}, expected mmdet 3: take mmdet 3's own of this detector (its "
+            "folder configs/), with your num_classes and image sizes"
+            + "; weights of mmdet 2 fit it as they are"
+            * (old == 2)
+        )
+    if not isinstance(model, ConfigDict) or not {"roi_head", "bbox_head"} & model.keys():
+        kind = model.get("type") if isinstance(model, Mapping) else None
+        raise InputError(
+            f"{path}: field 'model' is {kind or 'missing'}, expected a detector with a roi_head or a bbox_head"
+        )
+    return config
+
+
+def test_transforms(config: Config, path: Path) -> tuple[dict[str, Any], ...]:
+    """Return the transforms of an image at test time (``image_transforms``).
+
+    Raises:
+        InputError: there are none, or they augment images.
+    """
+    try:
+        return tuple(image_transforms(get_test_pipeline_cfg(config)))
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        raise InputError(f"{path}: field 'test_dataloader.dataset.pipeline' is not found ({error})") from error
 
 
 def image_transforms(pipeline: Any) -> list[dict[str, Any]]:
@@ -43,6 +76,26 @@ def image_transforms(pipeline: Any) -> list[dict[str, Any]]:
         for name, transform in zip(names, pipeline, strict=True)
         if not name.startswith(("LoadAnnotations", "PackDetInputs", "LoadPanopticAnnotations"))
     ]
+
+
+def reader_of(transforms: tuple[dict[str, Any], ...]) -> Reader:
+    """Return how the transforms decode images."""
+    loading = transforms[0] if transforms else {}
+    return Reader(str(loading.get("imdecode_backend", "cv2")), str(loading.get("color_type", "color")))
+
+
+def build_model(config: Config, path: Path) -> Any:
+    """Build the model of a configuration, uninitialised.
+
+    Raises:
+        InputError: it cannot be built.
+    """
+    init_default_scope(config.get("default_scope", "mmdet"))
+    try:
+        with logged_to(None):
+            return MODELS.build(copy.deepcopy(config.model))
+    except Exception as error:
+        raise InputError(f"{path}: field 'model' cannot be built: {' '.join(str(error).split())}") from error
 
 
 def pixels_of(transforms: tuple[dict[str, Any], ...]) -> int:

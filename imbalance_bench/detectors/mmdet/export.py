@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmengine.config import Config
+from torch import Tensor
 
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers.softmax import is_linear_softmax
@@ -46,10 +47,28 @@ def export(detector: ForeignDetector, checkpoint: Path, class_names: Sequence[st
             head.loss_cls = {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0}
     else:
         config.model = detector.model(len(class_names), classifiers[0].config())
-        imports = config.get("custom_imports") or {"imports": []}
-        imports["imports"] = [*imports["imports"], HOST]
-        config.custom_imports = {**imports, "allow_failed_imports": False}
+        import_this_package(config)
     evaluate_as_lvis(config.model)
+    return write(config, state, class_names, folder, plain)
+
+
+def import_this_package(config: Config) -> None:
+    """Have a configuration import this package, in place."""
+    imports = config.get("custom_imports") or {"imports": []}
+    imports["imports"] = [*imports["imports"], HOST]
+    config.custom_imports = {**imports, "allow_failed_imports": False}
+
+
+def write(config: Config, state: Mapping[str, Tensor], class_names: Sequence[str], folder: Path, plain: bool) -> Export:
+    """Write ``config.py`` and ``checkpoint.pth``.
+
+    Args:
+        config: the configuration.
+        state: tensors of the detector.
+        class_names: names in label order.
+        folder: folder for both files.
+        plain: mmdet alone runs them.
+    """
     meta = {"dataset_meta": {"classes": tuple(class_names)}}
     checkpoints.write(folder / "checkpoint.pth", {"state_dict": state, "meta": meta})
     write_text(folder / "config.py", Config(config.to_dict()).pretty_text + "\n")

@@ -1,4 +1,4 @@
-"""A detector that somebody else trained: an mmdet configuration as a detector of this suite.
+"""A two-stage detector that somebody else trained: an mmdet configuration as a detector of this suite.
 
 The configuration is Python code and is executed, as in mmdet; no code in a checkpoint is executed.
 """
@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.models.task_modules.samplers import OHEMSampler
-from mmdet.registry import MODELS
-from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import init_default_scope
 
 from imbalance_bench.classifiers import Classifier, LinearClassifier, SigmoidClassifier, SoftmaxClassifier
 from imbalance_bench.datasets.images import Reader
@@ -28,7 +25,6 @@ from imbalance_bench.detectors.mmdet.source import TwoStageSource
 from imbalance_bench.detectors.port import PIXELS_AT_ONCE, Export
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import sha256
-from imbalance_bench.runtime.progress import logged_to
 
 
 @dataclass(frozen=True)
@@ -46,32 +42,17 @@ class ForeignDetector(Detector):
     pixels: int = 800 * 1333
 
     @classmethod
-    def from_config(cls, path: Path) -> ForeignDetector:
-        """Read an mmdet configuration.
+    def from_config(cls, path: Path, config: Config) -> ForeignDetector:
+        """Check a configuration that was read (``config_file.read_config``).
 
         Raises:
-            InputError: not one, one of mmdet 1 or 2, or of a detector whose proposals cannot be cached or whose heads
-                cannot host a classifier; the message names what it is.
+            InputError: of a detector whose proposals cannot be cached or whose heads cannot host a classifier; the
+                message names what it is.
         """
-        config = config_file.read_config(path)
-        model = config.get("model")
-        if "test_dataloader" not in config and isinstance(config.get("data"), Mapping):
-            old = 2 if isinstance(model, Mapping) and "roi_head" in model else 1
-            raise InputError(
-                f"{path}: a configuration of mmdet {old}, expected mmdet 3: take mmdet 3's own of this detector (its "
-                "folder configs/), with your num_classes and image sizes"
-                + "; weights of mmdet 2 fit it as they are"
-                * (old == 2)
-            )
-        if not isinstance(model, ConfigDict) or "roi_head" not in model:
-            kind = model.get("type") if isinstance(model, Mapping) else None
-            raise InputError(f"{path}: field 'model' is {kind or 'missing'}, expected a two-stage detector (roi_head)")
+        model = config.model
         if not model.get("train_cfg"):
             raise InputError(f"{path}: field 'model.train_cfg' is missing, expected the settings of training proposals")
-        try:
-            transforms = tuple(config_file.image_transforms(get_test_pipeline_cfg(config)))
-        except (AttributeError, KeyError, RuntimeError, TypeError) as error:
-            raise InputError(f"{path}: field 'test_dataloader.dataset.pipeline' is not found ({error})") from error
+        transforms = config_file.test_transforms(config, path)
         config_file.remove_downloads(model)
         try:
             hosting.host(copy.deepcopy(model), 1, {"type": "SoftmaxClassifier"})
@@ -100,13 +81,11 @@ class ForeignDetector(Detector):
         Raises:
             InputError: it cannot be built, or its proposals cannot be cached.
         """
+        model = self._stock
         try:
-            model = self._stock
             check_cacheable(model)
         except InputError as error:
             raise InputError(f"{self.config}: field 'model': {error}") from error
-        except Exception as error:
-            raise InputError(f"{self.config}: field 'model' cannot be built: {' '.join(str(error).split())}") from error
         samplers = model.roi_head.bbox_sampler
         for sampler in samplers if isinstance(samplers, list) else [samplers]:
             if isinstance(sampler, OHEMSampler):
@@ -119,9 +98,7 @@ class ForeignDetector(Detector):
     @cached_property
     def _stock(self) -> Any:
         """The model with mmdet's own heads, uninitialised."""
-        init_default_scope(self.user_config.get("default_scope", "mmdet"))
-        with logged_to(None):
-            return MODELS.build(copy.deepcopy(self.user_config.model))
+        return config_file.build_model(self.user_config, Path(self.config))
 
     def stock_classifier(self, num_classes: int, feature_dim: int) -> LinearClassifier:
         """Return an untrained classifier that computes scores as the configured mmdet head does.
@@ -156,8 +133,7 @@ class ForeignDetector(Detector):
     @property
     def reader(self) -> Reader:
         """How the configured pipeline decodes images."""
-        loading = self.transforms[0] if self.transforms else {}
-        return Reader(str(loading.get("imdecode_backend", "cv2")), str(loading.get("color_type", "color")))
+        return config_file.reader_of(self.transforms)
 
     @property
     def source(self) -> str:

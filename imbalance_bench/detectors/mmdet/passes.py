@@ -12,11 +12,12 @@ from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import bbox2roi, get_box_tensor, scale_boxes
+from mmdet.structures.bbox import bbox2roi, get_box_tensor
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from imbalance_bench.detectors.mmdet.bbox_head import branch_features
+from imbalance_bench.detectors.mmdet.frames import clipped, frame_of, preprocessed, to_original
 from imbalance_bench.proposals.proposal_set import ImageProposals
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.seeds import epoch_seed
@@ -69,7 +70,7 @@ def training_proposals(
     Yields:
         One ImageProposals a stage.
     """
-    for inputs, samples in _preprocessed(detector, batches):
+    for inputs, samples in preprocessed(detector, batches):
         pyramid = detector.extract_feat(inputs)
         semantic = _semantic_features(detector, pyramid)
         proposals = detector.rpn_head.predict_by_feat(
@@ -93,10 +94,10 @@ def training_proposals(
                 ground_truth = torch.zeros(len(feature), dtype=torch.bool, device=rois.device)
                 ground_truth[:positives] = result.pos_is_gt.bool()
                 images[number].append(
-                    ImageProposals(int(sample.img_id), feature, labels, box, ground_truth, _frame(sample))
+                    ImageProposals(int(sample.img_id), feature, labels, box, ground_truth, frame_of(sample))
                 )
                 # The next stage starts from the refined proposals; ground truth is added there again.
-                boxes[number] = _clip(box, sample)[~ground_truth]
+                boxes[number] = clipped(box, sample)[~ground_truth]
         yield from _in_original_frame(detector, images, samples)
 
 
@@ -114,7 +115,7 @@ def inference_proposals(
     """
     assigner = MaxIoUAssigner(**ACCURACY_ASSIGNER)
     background = box_heads(detector)[0].num_classes
-    for inputs, samples in _preprocessed(detector, batches):
+    for inputs, samples in preprocessed(detector, batches):
         pyramid = detector.extract_feat(inputs)
         semantic = _semantic_features(detector, pyramid)
         proposals = detector.rpn_head.predict(pyramid, samples, rescale=False)
@@ -122,7 +123,7 @@ def inference_proposals(
         labels = []
         for sample, box in zip(samples, boxes, strict=True):
             # Test pipelines leave ground truth in the original image; so the proposals are taken there.
-            assigned = assigner.assign(InstanceData(priors=_to_original(box, sample)), sample.gt_instances)
+            assigned = assigner.assign(InstanceData(priors=to_original(box, sample)), sample.gt_instances)
             labels.append(torch.where(assigned.gt_inds > 0, assigned.labels, background))
         images: list[list[ImageProposals]] = [[] for _ in samples]
         for stage in range(len(box_heads(detector))):
@@ -133,16 +134,10 @@ def inference_proposals(
             ):
                 none = torch.zeros(len(feature), dtype=torch.bool)
                 images[number].append(
-                    ImageProposals(int(sample.img_id), feature, labels[number], box, none, _frame(sample))
+                    ImageProposals(int(sample.img_id), feature, labels[number], box, none, frame_of(sample))
                 )
-                boxes[number] = _clip(box, sample)
+                boxes[number] = clipped(box, sample)
         yield from _in_original_frame(detector, images, samples)
-
-
-def _preprocessed(detector: TwoStageDetector, batches: Iterable[dict]) -> Iterator[tuple[Tensor, list[DetDataSample]]]:
-    for batch in batches:
-        data = detector.data_preprocessor(batch, training=False)
-        yield data["inputs"], data["data_samples"]
 
 
 def _sample(detector: TwoStageDetector, stage: int, boxes: Tensor, sample: DetDataSample, seed: int) -> InstanceData:
@@ -189,21 +184,6 @@ def _in_original_frame(
 ) -> Iterator[list[ImageProposals]]:
     for stages, sample in zip(images, samples, strict=True):
         yield [
-            replace(part, boxes=_to_original(part.boxes, sample)) if head.reg_class_agnostic else part
+            replace(part, boxes=to_original(part.boxes, sample)) if head.reg_class_agnostic else part
             for part, head in zip(stages, box_heads(detector), strict=True)
         ]
-
-
-def _frame(sample: DetDataSample) -> Tensor:
-    return torch.tensor([*sample.img_shape[:2], *sample.scale_factor], dtype=torch.float32)
-
-
-def _clip(boxes: Tensor, sample: DetDataSample) -> Tensor:
-    """Clip boxes to the network's image."""
-    height, width = sample.img_shape[:2]
-    return boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
-
-
-def _to_original(boxes: Tensor, sample: DetDataSample) -> Tensor:
-    """Clip boxes to the network's image and scale them back, in the order of mmdet's box head."""
-    return scale_boxes(_clip(boxes, sample), [1 / factor for factor in sample.scale_factor])

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 MMDET = "mmdet.models"
 """mmdet's registries import it before they build a model."""
-OURS = ("bbox_head", "hooks", "overlaps", "roi_extractor", "rpn_head", "samplers")
+OURS = ("bbox_head", "hooks", "hosted_detector", "overlaps", "roi_extractor", "rpn_head", "samplers")
 """Modules beside this one whose import registers what they define."""
 
 

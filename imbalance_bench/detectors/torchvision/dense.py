@@ -19,10 +19,11 @@ from torchvision.models.detection import FCOS, RetinaNet
 
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier, SigmoidClassifier
+from imbalance_bench.detectors.hosting import HostingConv
 from imbalance_bench.detectors.port import Export
 from imbalance_bench.detectors.sigmoid_heads import refusal_in_maps
 from imbalance_bench.detectors.torchvision import models
-from imbalance_bench.detectors.torchvision.dense_hosting import HostingLogits, host
+from imbalance_bench.detectors.torchvision.dense_hosting import host
 from imbalance_bench.detectors.torchvision.dense_source import DenseSource
 from imbalance_bench.detectors.torchvision.detector import TorchvisionDetector
 from imbalance_bench.detectors.torchvision.export import export_dense
@@ -146,7 +147,7 @@ class Dense(TorchvisionDetector):
         others = {name: value for name, value in state.items() if not checkpoints.is_classifier(name)}
         own = {name: value for name, value in model.state_dict().items() if checkpoints.is_classifier(name)}
         models.load(model, others | own)
-        assert isinstance(model.head.classification_head.cls_logits, HostingLogits)
+        assert isinstance(model.head.classification_head.cls_logits, HostingConv)
         return DenseSource(model, self.own_postprocess)
 
     def export(self, checkpoint: Path, class_names: Sequence[str], folder: Path) -> Export:

@@ -14,16 +14,14 @@ from torchvision.ops import clip_boxes_to_image
 
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.assignment import assigned_labels
-from imbalance_bench.detectors.dense_sampling import TRAINING_ROWS, background_unless, sampled
+from imbalance_bench.detectors.dense_sampling import TRAINING_ROWS, background_unless, candidates, sampled
 from imbalance_bench.detectors.one_classifier import BoxSource
+from imbalance_bench.detectors.patches import patches
 from imbalance_bench.detectors.pillow_images import Batch, Images
 from imbalance_bench.detectors.torchvision.scales import scales
 from imbalance_bench.proposals.postprocess import Postprocess
 from imbalance_bench.proposals.proposal_set import ImageProposals
 from imbalance_bench.runtime.equality import ByValue
-
-KEPT = 500
-"""Anchors of an image that are kept for measuring, at least: the model's own candidates, then the best scored ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +105,12 @@ class DenseSource(BoxSource):
     def inference_proposals(
         self, images: Images, batches: Sequence[Sequence[int]], tap: str
     ) -> Iterator[list[ImageProposals]]:
-        """Yield the anchors of each image that may become detections (``KEPT``), labelled by their decoded boxes."""
+        """Yield the anchors of each image that may become detections, labelled by their decoded boxes."""
         for done in self._passes(images, batches):
             for number, scale in enumerate(scales(done.batch, done.inputs)):
-                rows = self._candidates(self._scores(done, number), done.sizes).cpu()
+                scores, threshold = self._scores(done, number), self.own_postprocess.score_threshold
+                best, most = scores.amax(dim=1), self.model.topk_candidates
+                rows = candidates(scores, best, done.sizes, threshold, most).cpu()
                 boxes = self._boxes(done, number, rows).cpu() / scale.repeat(2)
                 truth, labels = done.batch.boxes[number], done.batch.labels[number]
                 labels = assigned_labels(boxes, truth, labels, self.classifiers[0].num_classes)
@@ -141,21 +141,6 @@ class DenseSource(BoxSource):
     def _quality(done: _Pass, number: int) -> Tensor | None:
         """Return FCOS's (n,) centerness of an image's anchors; None of RetinaNet."""
         return done.outputs["bbox_ctrness"][number, :, 0].sigmoid() if "bbox_ctrness" in done.outputs else None
-
-    def _candidates(self, scores: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Return the anchors of the pairs that the model itself suppresses among, and the best scored, in order."""
-        chosen = scores.amax(dim=1).topk(min(KEPT, len(scores))).indices
-        kept = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-        start = 0
-        for level in scores.split(list(sizes)):
-            flat = level.flatten()
-            best = flat.topk(min(self.model.topk_candidates, len(flat)))
-            pairs = best.indices[best.values > self.own_postprocess.score_threshold]
-            kept[start + pairs // scores.shape[1]] = True
-            start += len(level)
-        more = chosen[~kept[chosen]][: max(0, KEPT - int(kept.sum()))]
-        kept[more] = True
-        return kept.nonzero()[:, 0]
 
     def _matched(self, done: _Pass) -> list[Tensor]:
         """Return of each image the (n,) box of each anchor by the model's own matcher; -1: none, -2: not trained on."""
@@ -188,27 +173,13 @@ class DenseSource(BoxSource):
         boxes = decode(done.outputs["bbox_regression"][number][rows], anchors[rows])
         return clip_boxes_to_image(boxes, done.inputs.image_sizes[number])
 
-    def _patches(self, done: _Pass, number: int, rows: Tensor) -> Tensor:
-        """Return the (R, d) patches that the last convolution reads at some anchors, in ascending order."""
-        height, width = self._logits.kernel_size
-        found, start = [], 0
-        for level, size in zip(done.maps, done.sizes, strict=True):
-            own = rows[(rows >= start) & (rows < start + size)] - start
-            point = (own // self._logits.num_anchors).to(level.device)
-            padded = torch.nn.functional.pad(level[number], (width // 2, width // 2, height // 2, height // 2))
-            windows = padded.unfold(1, height, 1).unfold(2, width, 1)  # (channels, H, W, h, w)
-            y, x = point // level.shape[3], point % level.shape[3]
-            found.append(windows[:, y, x].movedim(0, 1).flatten(1))
-            start += size
-        return torch.cat(found)
-
     def _proposals(self, done: _Pass, number: int, rows: Tensor, labels: Tensor) -> ImageProposals:
         shape, scale = done.inputs.image_sizes[number], scales(done.batch, done.inputs)[number]
         quality = self._quality(done, number)
-        blocks = self._logits.num_anchors
+        blocks, maps = self._logits.num_anchors, [level[number] for level in done.maps]
         return ImageProposals(
             image_id=done.batch.ids[number],
-            features=self._patches(done, number, rows),
+            features=patches(maps, self._logits.kernel_size, blocks, rows),
             labels=labels,
             boxes=self._boxes(done, number, rows).cpu() / scale.repeat(2),
             ground_truth=torch.zeros(len(rows), dtype=torch.bool),

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from imbalance_bench.detectors.one_classifier import OneClassifier
+from imbalance_bench.detectors.one_classifier import PillowDetector
 from imbalance_bench.detectors.torchvision import models
 
 
 @dataclass(frozen=True)
-class TorchvisionDetector(OneClassifier):
+class TorchvisionDetector(PillowDetector):
     """A user's detector, of which only the classifier is exchanged.
 
     Attributes:

@@ -13,8 +13,8 @@ from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.classifiers.softmax import is_linear_softmax
 from imbalance_bench.detectors import sigmoid_heads
+from imbalance_bench.detectors.hosting import HostingConv
 from imbalance_bench.detectors.port import Export
-from imbalance_bench.detectors.torchvision.dense_hosting import HostingLogits
 from imbalance_bench.detectors.torchvision.models import CLS_LOGITS, CLS_SCORE
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.errors import InputError
@@ -110,7 +110,7 @@ def export_dense(detector: Dense, checkpoint: Path, class_names: Sequence[str], 
     content, classifier = _read(checkpoint)
     own = None
     if sigmoid_heads.is_linear(classifier):
-        filters = HostingLogits(classifier, detector.model.head.classification_head.cls_logits).convolution()
+        filters = HostingConv(classifier, detector.model.head.classification_head.cls_logits).convolution()
         own = {CLS_LOGITS + name: value.detach() for name, value in zip(("weight", "bias"), filters, strict=True)}
     after = detector.postprocess
     imports = ("from imbalance_bench.detectors.torchvision.dense_hosting import load_hosted",)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier, LinearClassifier, SigmoidClassifier, SoftmaxClassifier
 from imbalance_bench.detectors.named_state import load_named
-from imbalance_bench.detectors.one_classifier import OneClassifier
+from imbalance_bench.detectors.one_classifier import PillowDetector
 from imbalance_bench.detectors.port import CHOSEN, Export
 from imbalance_bench.detectors.transformers import folder as folders
 from imbalance_bench.detectors.transformers import hosting
@@ -51,7 +51,7 @@ def open_folder(source: str, checkpoint: Path) -> Detr:
 
 
 @dataclass(frozen=True)
-class Detr(OneClassifier):
+class Detr(PillowDetector):
     """A user's DETR (``port.UserDetector``).
 
     Attributes:

@@ -13,11 +13,10 @@ import torch
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers.softmax import is_linear_softmax
 from imbalance_bench.detectors import sigmoid_heads
+from imbalance_bench.detectors.hosting import HostingLayer, aliases
 from imbalance_bench.detectors.named_state import load_named
 from imbalance_bench.detectors.port import Export
 from imbalance_bench.detectors.transformers import folder as folders
-from imbalance_bench.detectors.transformers.families import aliases
-from imbalance_bench.detectors.transformers.hosting import HostingLayer
 from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 

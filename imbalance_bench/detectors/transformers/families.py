@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.loss.loss_deformable_detr import DeformableDetrHungarianMatcher
 from transformers.loss.loss_for_object_detection import HungarianMatcher
 from transformers.loss.loss_lw_detr import LwDetrHungarianMatcher
@@ -93,14 +93,3 @@ FAMILIES: dict[str, Family] = {
     "rf_detr": _LW,
 }
 """By ``model_type`` of ``config.json``."""
-
-
-def aliases(model: nn.Module, name: str) -> list[str]:
-    """Return the names of a model's layers that share their weight with a layer, that one first."""
-    weight = model.get_submodule(name).weight
-    shared = [
-        other
-        for other, module in model.named_modules(remove_duplicate=False)
-        if other != name and isinstance(module, nn.Linear) and module.weight is weight
-    ]
-    return [name, *shared]

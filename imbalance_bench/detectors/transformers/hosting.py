@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from imbalance_bench.checkpoints import own as checkpoints
-from imbalance_bench.classifiers import Classifier, SoftmaxClassifier
+from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors import sigmoid_heads
+from imbalance_bench.detectors.hosting import HostingLayer
 from imbalance_bench.detectors.named_state import load_named
 from imbalance_bench.detectors.transformers import folder as folders
 from imbalance_bench.detectors.transformers.families import FAMILIES, Family
@@ -33,48 +33,6 @@ def postprocess_of(family: Family) -> Postprocess:
     Of a softmax each query has its best class alone.
     """
     return Postprocess(iou_threshold=None, best_class=family.softmax, on_logits=family.quality is not None)
-
-
-class HostingLayer(nn.Module):
-    """A Classifier as ``fc_cls`` in the place of a linear layer.
-
-    Its output are logits whose sigmoids are the scores of classes; of a softmax head, logits whose softmax they are,
-    or where they are none, their logarithms.
-
-    Args:
-        classifier: reads the tap ``fc``, a query's hidden state.
-        softmax: the replaced head is a softmax.
-
-    Raises:
-        InputError: the classifier reads another tap.
-    """
-
-    def __init__(self, classifier: Classifier, softmax: bool) -> None:
-        super().__init__()
-        if set(classifier.taps) != {"fc"}:
-            taps = ", ".join(classifier.taps)
-            raise InputError(f"{type(classifier).__name__} reads {taps}, expected what a query has: fc")
-        self.fc_cls, self.softmax = classifier, softmax
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute (N, Q, K) logits from (N, Q, d) hidden states; K = C, or C + 1 of a softmax head."""
-        logits = self.fc_cls(x.flatten(0, -2))
-        if not self.gives_logits:
-            scores = self.fc_cls.scores(logits)
-            logits = scores.clamp(min=torch.finfo(scores.dtype).tiny).log() if self.softmax else scores[:, :-1].logit()
-        return logits.unflatten(0, x.shape[:-1])
-
-    @property
-    def gives_logits(self) -> bool:
-        """Whether the classifier's own logits are the model's: a linear layer and its activation."""
-        if self.softmax:
-            return type(self.fc_cls).scores is SoftmaxClassifier.scores
-        return sigmoid_heads.is_linear(self.fc_cls)
-
-    @property
-    def gives_scores(self) -> bool:
-        """Whether the head's activation makes the classifier's scores of the output: not if they are no softmax."""
-        return not self.softmax or self.gives_logits
 
 
 def host(model: nn.Module, classifier: Classifier) -> None:

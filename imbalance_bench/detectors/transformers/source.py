@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from imbalance_bench.classifiers import Classifier
+from imbalance_bench.detectors.hosting import HostingLayer
 from imbalance_bench.detectors.named_state import PREFIX
 from imbalance_bench.detectors.one_classifier import BoxSource
 from imbalance_bench.detectors.pillow_images import Batch, Images
 from imbalance_bench.detectors.port import CHOSEN
 from imbalance_bench.detectors.transformers.families import FAMILIES, Family
 from imbalance_bench.detectors.transformers.folder import prepare
-from imbalance_bench.detectors.transformers.hosting import HostingLayer, corners
+from imbalance_bench.detectors.transformers.hosting import corners
 from imbalance_bench.proposals.proposal_set import ImageProposals
 from imbalance_bench.runtime.equality import ByValue
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier, SigmoidClassifier
 from imbalance_bench.detectors.named_state import PREFIX, load_named
-from imbalance_bench.detectors.one_classifier import OneClassifier
+from imbalance_bench.detectors.one_classifier import PillowDetector
 from imbalance_bench.detectors.port import Export
 from imbalance_bench.detectors.sigmoid_heads import refusal_in_maps
 from imbalance_bench.detectors.ultralytics import file as files
@@ -55,7 +55,7 @@ def open_file(head: str, checkpoint: Path) -> Yolo:
 
 
 @dataclass(frozen=True)
-class Yolo(OneClassifier):
+class Yolo(PillowDetector):
     """A user's YOLO (``port.UserDetector``).
 
     Attributes:

@@ -11,9 +11,10 @@ import torch
 
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.detectors import sigmoid_heads
+from imbalance_bench.detectors.hosting import HostingConv
 from imbalance_bench.detectors.named_state import load_named
 from imbalance_bench.detectors.port import Export
-from imbalance_bench.detectors.ultralytics.hosting import HostingLevel, levels
+from imbalance_bench.detectors.ultralytics.hosting import levels
 from imbalance_bench.detectors.ultralytics.library import VERSION
 from imbalance_bench.runtime.errors import InputError
 
@@ -47,7 +48,7 @@ def export(detector: Yolo, checkpoint: Path, folder: Path) -> Export:
     own = levels(model, detector.head)
     with torch.no_grad():
         for number, layers in enumerate(own):
-            weight, bias = HostingLevel(classifier, number, len(own)).convolution()
+            weight, bias = HostingConv(classifier, layers[-1], number, len(own)).convolution()
             layers[-1].weight.copy_(weight)
             layers[-1].bias.copy_(bias)
     folder.mkdir(parents=True, exist_ok=True)

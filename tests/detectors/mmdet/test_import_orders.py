@@ -7,7 +7,7 @@ REGISTERED = """
 from mmdet.registry import DATA_SAMPLERS, HOOKS, MODELS
 from mmengine.registry import init_default_scope
 init_default_scope("mmdet")
-assert MODELS.get("ClassifierBBoxHead") is not None
+assert MODELS.get("ClassifierBBoxHead") is not None and MODELS.get("HostedDetector") is not None
 assert HOOKS.get("ClassifierHook") is not None
 assert DATA_SAMPLERS.get("RepeatFactorSampler") is not None
 assert DATA_SAMPLERS.get("ClassBalancedSampler") is not None
@@ -34,7 +34,7 @@ for first in {orders!r}:
         os._exit(0)  # after an error the child ends with another status
     assert os.waitpid(child, 0)[1] == 0, first
 """
-MODULES = ("class_boxes", "passes", "hooks", "samplers", "bbox_head")
+MODULES = ("class_boxes", "passes", "hooks", "samplers", "bbox_head", "hosted", "families", "hosted_detector")
 
 
 def test_whatever_is_imported_first() -> None:

@@ -20,7 +20,7 @@ from imbalance_bench.classifiers import (
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors import dense_sampling
-from imbalance_bench.detectors.torchvision import dense_source
+from imbalance_bench.detectors.patches import patches
 from imbalance_bench.detectors.torchvision.dense import Dense
 from imbalance_bench.detectors.torchvision.dense_source import DenseSource
 from imbalance_bench.experiments.benchmark import Benchmark
@@ -101,7 +101,7 @@ def test_patches_are_what_the_last_convolution_reads(data: DataSet, detector: De
         shapes, rows = detector.num_blocks, torch.arange(count)
         assert sum(done.sizes) == count == len(done.anchors[0])
         unfolded = [nn.functional.unfold(level, 3, padding=1)[1].T.repeat_interleave(shapes, 0) for level in done.maps]
-        found = source._patches(done, 1, rows)
+        found = patches([level[1] for level in done.maps], (3, 3), shapes, rows)
         torch.testing.assert_close(found, torch.cat(unfolded))
         # And the classifier on them gives the head's own logits.
         (classifier,) = source.classifiers
@@ -145,16 +145,16 @@ def test_training_anchors_are_the_matchers(
 def test_the_best_scored_anchors_are_kept(
     data: DataSet, detector: Dense, source: DenseSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dense_source, "KEPT", 100)
+    monkeypatch.setattr(dense_sampling, "KEPT", 100)
     images, _ = batch_of(data, detector)
     (done,) = source._passes(images, [[0]])
     scores = source._scores(done, 0)
-    few = source._candidates(scores / 1000, done.sizes)
-    best = scores.amax(dim=1)
+    best, threshold = scores.amax(dim=1), detector.own_postprocess.score_threshold
+    few = dense_sampling.candidates(scores / 1000, best / 1000, done.sizes, threshold, 1000)
     assert len(few) == 100, "without a candidate, as many as are kept at least"
     assert best[few].min() >= best.sort(descending=True).values[99]
-    kept = source._candidates(scores, done.sizes)
-    own = (scores > detector.own_postprocess.score_threshold).any(dim=1).nonzero()[:, 0]
+    kept = dense_sampling.candidates(scores, best, done.sizes, threshold, 1000)
+    own = (scores > threshold).any(dim=1).nonzero()[:, 0]
     assert set(own.tolist()) <= set(kept.tolist()) and kept.tolist() == sorted(kept.tolist())
     left = torch.ones(len(scores), dtype=torch.bool)
     left[kept] = False
