@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from imbalance_bench.runtime.errors import InputError
     from imbalance_bench.training.fit import fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "METHODS",
