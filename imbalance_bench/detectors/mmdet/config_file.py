@@ -38,7 +38,7 @@ def read_config(path: Path) -> Config:
         raise InputError(f"{path}: not an mmdet configuration: {' '.join(str(error).split())[:200]}") from error
     model = config.get("model")
     if "test_dataloader" not in config and isinstance(config.get("data"), Mapping):
-        old = 2 if isinstance(model, Mapping) and "roi_head" in model else 1
+        old = 1 if "imgs_per_gpu" in config.data else 2
         raise InputError(
             f"{path}: a configuration of mmdet {old}, expected mmdet 3: take mmdet 3's own of this detector (its "
             "folder configs/), with your num_classes and image sizes"

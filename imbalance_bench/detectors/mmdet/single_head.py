@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from imbalance_bench.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class SingleHead(OneClassifier):
+class SingleHead(OneClassifier, ABC):
     """A user's detector, of which only the classifier is exchanged (``port.UserDetector``).
 
     Attributes:
