@@ -187,7 +187,7 @@ def contact_sheet(
         layout=ConstrainedLayoutEngine(h_pad=0.1),
     )  # fmt: skip
     for row, (image, objects) in enumerate(zip(images, ground_truth, strict=True)):
-        named = objects.assign(name=objects["name"].str[:18] + " (bin " + objects["bin"].astype(str) + ")")
+        named = objects.assign(name=objects["name"].str[:14] + " (bin " + objects["bin"].astype(str) + ")")
         _draw(axes[row, 0], image, named, [OBJECT] * len(objects))
         for column, of_run in enumerate(detections.values(), start=1):
             colours = [CORRECT if correct else WRONG for correct in of_run[row]["correct"]]
@@ -216,7 +216,7 @@ def _draw(axis: Axes, image: np.ndarray, boxes: pd.DataFrame, colours: Sequence[
         )  # fmt: skip
         column, line = divmod(number, lines)
         axis.text(
-            0.5 * column, -0.03 - 0.055 * line, f"{number + 1}  {box.name.replace('_', ' ')[:26]}", fontsize=6.5,
+            0.5 * column, -0.03 - 0.055 * line, f"{number + 1}  {box.name.replace('_', ' ')[:22]}", fontsize=6,
             color=colour, va="top", transform=axis.transAxes, parse_math=False,  # a category may be called "$"
         )  # fmt: skip
 
