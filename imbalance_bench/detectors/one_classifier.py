@@ -35,11 +35,6 @@ class OneClassifier:
         return max(1, min(self.schedule.batch_size, PIXELS_AT_ONCE // pixels))
 
     @property
-    def first_label(self) -> int | None:
-        """Zero."""
-        return 0
-
-    @property
     def has_class_boxes(self) -> bool:
         """False: a proposal has one box."""
         return False
@@ -56,10 +51,15 @@ class OneClassifier:
 
 
 class PillowDetector(OneClassifier):
-    """One whose images are read by Pillow."""
+    """One whose images are read by Pillow, and whose labels may be category ids."""
 
     pixels = torch.float32
     """Type of the pixels that it reads (``pillow_images.Images``)."""
+
+    @property
+    def first_label(self) -> int:
+        """Zero."""
+        return 0
 
     @property
     def reader(self) -> Reader:

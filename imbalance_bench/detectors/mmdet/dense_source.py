@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor, scale_boxes
-from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.dataset import BaseDataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.assignment import assigned_labels
 from imbalance_bench.detectors.dense_sampling import TRAINING_ROWS, candidates, sampled
 from imbalance_bench.detectors.hosting import HostingConv
 from imbalance_bench.detectors.mmdet.families import FAMILIES, Outputs, by_point, matched
-from imbalance_bench.detectors.mmdet.frames import frame_of, preprocessed
+from imbalance_bench.detectors.mmdet.frames import frame_of, read
 from imbalance_bench.detectors.mmdet.hosted import hosted_layers
 from imbalance_bench.detectors.one_classifier import BoxSource
 from imbalance_bench.detectors.patches import patches
@@ -125,9 +124,7 @@ class DenseSource(BoxSource):
         maps: list[Tensor] = []
         hooks = [layer.register_forward_pre_hook(lambda _, given: maps.append(given[0])) for layer in self._layers]
         try:
-            for inputs, samples in preprocessed(
-                model, DataLoader(images, batch_sampler=batches, collate_fn=pseudo_collate)
-            ):
+            for inputs, samples in read(model, images, batches):
                 maps.clear()
                 outputs = self._head(model.extract_feat(inputs))
                 sizes, first = [level.shape[-2:] for level in outputs[0]], outputs[0][0]

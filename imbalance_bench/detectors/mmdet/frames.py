@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import scale_boxes
+from mmengine.dataset import BaseDataset, pseudo_collate
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 
 def preprocessed(detector: BaseDetector, batches: Iterable[dict]) -> Iterator[tuple[Tensor, list[DetDataSample]]]:
@@ -16,6 +18,14 @@ def preprocessed(detector: BaseDetector, batches: Iterable[dict]) -> Iterator[tu
     for batch in batches:
         data = detector.data_preprocessor(batch, training=False)
         yield data["inputs"], data["data_samples"]
+
+
+def read(
+    detector: BaseDetector, images: BaseDataset, batches: Sequence[Sequence[int]]
+) -> Iterator[tuple[Tensor, list[DetDataSample]]]:
+    """Yield as ``preprocessed`` the images of a data set at some positions, batch after batch."""
+    positions = [list(batch) for batch in batches]
+    return preprocessed(detector, DataLoader(images, batch_sampler=positions, collate_fn=pseudo_collate))
 
 
 def frame_of(sample: DetDataSample) -> Tensor:

@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
-from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.dataset import BaseDataset
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torchvision.ops import box_convert
 
 from imbalance_bench.classifiers import Classifier
 from imbalance_bench.detectors.hosting import HostingLayer
-from imbalance_bench.detectors.mmdet.frames import frame_of, preprocessed, to_network, to_original
+from imbalance_bench.detectors.mmdet.frames import frame_of, read, to_network, to_original
 from imbalance_bench.detectors.mmdet.hosted import hosted_layers
 from imbalance_bench.detectors.one_classifier import BoxSource
 from imbalance_bench.detectors.port import CHOSEN
@@ -112,9 +111,7 @@ class QuerySource(BoxSource):
             ),
         ]
         try:
-            for inputs, samples in preprocessed(
-                model, DataLoader(images, batch_sampler=batches, collate_fn=pseudo_collate)
-            ):
+            for inputs, samples in read(model, images, batches):
                 hidden.clear()
                 start.clear()
                 states = model.forward_transformer(model.extract_feat(inputs), samples)
