@@ -24,7 +24,7 @@ MINI = ("--dataset", "emoji-lt-mini")
      "evaluate", "errors", "per-category", "proposal-accuracy",
      "table", "figure weight-norms", "figure ap-by-bin", "figure detections", "figure learning-curves",
      "figure 1", "figure 3", "figure 4", "figure 5", "figure 6", "run-all", "report", "runs", "export", "compare",
-     "doctor"],
+     "check-runs", "model-index", "doctor"],
 )  # fmt: skip
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str], run: Run) -> None:
     status, _, _ = run(*command.split(), "--help")

