@@ -91,7 +91,7 @@ def errors(detected: Detected, runs: list[str], reporter: Reporter) -> dict[str,
     return found
 
 
-def picture(detected: Detected, runs: list[str], images: int = 4) -> Figure:
+def picture(detected: Detected, runs: list[str], images: int = 2) -> Figure:
     """Draw validation images with most tail objects: ground truth and the detections of some runs.
 
     Raises:

@@ -19,6 +19,7 @@ EXTRAS = {
     "cluster": ("ray",),
     "parquet": ("pyarrow",),
     "contribute": ("jsonschema",),
+    "notebooks": ("IPython",),
 }
 """The extras of this package that its own code needs, and what each brings, by the names that are imported."""
 

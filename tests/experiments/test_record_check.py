@@ -2,18 +2,19 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from conftest import Run
 
 from imbalance_bench.experiments.model_index import model_index
 from imbalance_bench.experiments.record_check import problems
 from imbalance_bench.experiments.run_folder import RunFolder
 
+Run = Callable[..., tuple[int, str, str]]
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 BAGS = RESULTS / "measured" / "hdbpmn" / "small" / "seed0" / "bags"
 
