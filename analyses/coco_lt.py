@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from imbalance_bench.bins import bin_names
-from imbalance_bench.categories import LVIS_BIN_EDGES, CategoryTable, bin_index
+from imbalance_bench.bins import LVIS_BIN_EDGES, bin_index, bin_names
+from imbalance_bench.categories import CategoryTable
 from imbalance_bench.datasets import prepared
 from imbalance_bench.datasets.coco_lt import aligned_targets, sample_long_tail
 from imbalance_bench.datasets.emoji_profile import LVIS_V05, PROFILES, Profile, lvis_counts_by_rank
