@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from imbalance_bench.datasets.images import Reader
 from imbalance_bench.datasets.registry import DataSet
@@ -15,6 +15,8 @@ from imbalance_bench.detectors.pillow_images import READER, Images, open_images
 from imbalance_bench.detectors.port import CLASSIFIER_SCHEDULE, PIXELS_AT_ONCE
 from imbalance_bench.proposals.postprocess import BoxesOfPairs
 from imbalance_bench.schedule import Schedule
+
+Source = TypeVar("Source", bound="ModelSource")
 
 
 class OneClassifier:
@@ -82,7 +84,22 @@ class PillowDetector(OneClassifier):
         )
 
 
-class BoxSource:
+class ModelSource:
+    """A model in memory: its tensors, and where it is."""
+
+    model: nn.Module
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return all tensors of the model."""
+        return self.model.state_dict()
+
+    def to(self: Source, device: str) -> Source:
+        """Move the model to a device."""
+        self.model.to(device)
+        return self
+
+
+class BoxSource(ModelSource):
     """The passes of such a detector (``port.ProposalSource``); what it has no part for, nobody asks for."""
 
     def class_boxes(self, features: Tensor, proposals: Tensor, frame: Tensor) -> BoxesOfPairs:

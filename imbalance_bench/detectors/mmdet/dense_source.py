@@ -76,15 +76,6 @@ class DenseSource(BoxSource):
         """Anchors that are kept of a training image, at most."""
         return TRAINING_ROWS
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return all tensors of the model."""
-        return self.model.state_dict()
-
-    def to(self, device: str) -> DenseSource:
-        """Move the model to a device."""
-        self.model.to(device)
-        return self
-
     @torch.no_grad()
     def training_proposals(
         self, images: BaseDataset, batches: Sequence[Sequence[int]], tap: str, seed: int

@@ -70,15 +70,6 @@ class QuerySource(BoxSource):
         model: Any = self.model
         return int(model.num_queries)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return all tensors of the model."""
-        return self.model.state_dict()
-
-    def to(self, device: str) -> QuerySource:
-        """Move the model to a device."""
-        self.model.to(device)
-        return self
-
     @torch.no_grad()
     def training_proposals(
         self, images: BaseDataset, batches: Sequence[Sequence[int]], tap: str, seed: int

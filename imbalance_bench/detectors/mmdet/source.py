@@ -19,6 +19,7 @@ from imbalance_bench.detectors.mmdet.building import build_detector, load_featur
 from imbalance_bench.detectors.mmdet.class_boxes import ClassBoxes
 from imbalance_bench.detectors.mmdet.masks import predict_masks
 from imbalance_bench.detectors.mmdet.passes import box_heads, check_cacheable, inference_proposals, training_proposals
+from imbalance_bench.detectors.one_classifier import ModelSource
 from imbalance_bench.proposals.postprocess import BoxesOfPairs
 from imbalance_bench.proposals.proposal_set import ImageProposals
 from imbalance_bench.runtime.errors import InputError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TwoStageSource:
+class TwoStageSource(ModelSource):
     """A two-stage detector in memory (``port.ProposalSource``).
 
     Attributes:
@@ -50,15 +51,6 @@ class TwoStageSource:
         """RoIs that the first stage's sampler takes of an image."""
         samplers = self.model.roi_head.bbox_sampler
         return int((samplers if isinstance(samplers, list) else [samplers])[0].num)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return all tensors of the model."""
-        return self.model.state_dict()
-
-    def to(self, device: str) -> TwoStageSource:
-        """Move the model to a device."""
-        self.model.to(device)
-        return self
 
     def training_proposals(
         self, images: Any, batches: Sequence[Sequence[int]], tap: str, seed: int

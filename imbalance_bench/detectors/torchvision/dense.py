@@ -8,8 +8,7 @@ are torchvision's, whose label 0 is of no category where its user counts backgro
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, RetinaNet
 
-from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier, SigmoidClassifier
-from imbalance_bench.detectors.hosting import HostingConv
 from imbalance_bench.detectors.port import Export
 from imbalance_bench.detectors.sigmoid_heads import refusal_in_maps
 from imbalance_bench.detectors.torchvision import models
@@ -37,6 +34,8 @@ class Dense(TorchvisionDetector):
     """A user's dense detector (``port.UserDetector``)."""
 
     model: RetinaNet | FCOS
+    layer = models.CLS_LOGITS
+    kind = "RetinaNet or FCOS"
 
     @classmethod
     def of(cls, source: str, model: RetinaNet | FCOS) -> Dense:
@@ -108,46 +107,15 @@ class Dense(TorchvisionDetector):
         """Return why a classifier is none of sigmoids alone."""
         return refusal_in_maps(classifier)
 
-    def check_weights(self, path: Path) -> Mapping[Any, Any]:
-        """Check that a checkpoint has the model's classifier; return its ``meta``."""
-        state, meta = models.read_state(path)
-        weight, own = state.get(f"{models.CLS_LOGITS}weight"), self._head.cls_logits.weight
-        if weight is None:
-            raise InputError(f"{path}: has no '{models.CLS_LOGITS}weight', expected RetinaNet or FCOS of torchvision")
-        if weight.shape != own.shape:
-            raise InputError(
-                f"{path}: its classifier has shape {tuple(weight.shape)}, expected {tuple(own.shape)} of the model "
-                f"{self.source}"
-            )
-        return meta
-
-    def adopt(self, path: Path) -> DenseSource:
-        """Load the user's checkpoint; the filters of all anchor shapes become one classifier."""
-        self.check_weights(path)
-        state, _ = models.read_state(path)
-        weight, bias = state.pop(f"{models.CLS_LOGITS}weight"), state.pop(f"{models.CLS_LOGITS}bias")
-        if not (weight.isfinite().all() and bias.isfinite().all()):
-            raise InputError(f"{path}: the classifier holds values that are NaN or infinite, expected numbers")
-        classifier = self.stock_classifier(self.num_classes, self.tap_dims["fc"])
+    def rows_of(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The filters of all anchor shapes become one classifier."""
         shape = (self.num_blocks, self.num_classes)
-        rows = blocks.join_rows(weight.flatten(1).unflatten(0, shape), bias.unflatten(0, shape))
-        classifier.load_state_dict(dict(zip(("weight", "bias"), rows, strict=True)))
-        try:
-            return self.host([classifier], state)
-        except InputError as error:
-            raise InputError(f"{path}: its tensors are not of the model {self.source}: {str(error)[:300]}") from error
+        return blocks.join_rows(weight.flatten(1).unflatten(0, shape), bias.unflatten(0, shape))
 
-    def host(
-        self, classifiers: Sequence[Classifier], state: Mapping[str, Tensor], *, stuff: bool = False
-    ) -> DenseSource:
-        """Load a copy of the model with the given classifier."""
-        (classifier,) = classifiers
-        model = copy.deepcopy(self.model)
-        host(model, copy.deepcopy(classifier))
-        others = {name: value for name, value in state.items() if not checkpoints.is_classifier(name)}
-        own = {name: value for name, value in model.state_dict().items() if checkpoints.is_classifier(name)}
-        models.load(model, others | own)
-        assert isinstance(model.head.classification_head.cls_logits, HostingConv)
+    def source_of(self, model: nn.Module, classifier: Classifier) -> DenseSource:
+        """Host the classifier in the last convolution."""
+        assert isinstance(model, (RetinaNet, FCOS))
+        host(model, classifier)
         return DenseSource(model, self.own_postprocess)
 
     def export(self, checkpoint: Path, class_names: Sequence[str], folder: Path) -> Export:

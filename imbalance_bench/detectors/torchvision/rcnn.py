@@ -6,8 +6,7 @@ last here. Labels are torchvision's minus one.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers import Classifier, SoftmaxClassifier
 from imbalance_bench.detectors.port import Export
 from imbalance_bench.detectors.torchvision import hosting, models
@@ -34,6 +32,8 @@ class RCNN(TorchvisionDetector):
     """A user's two-stage detector (``port.UserDetector``)."""
 
     model: GeneralizedRCNN
+    layer = models.CLS_SCORE
+    kind = "an R-CNN"
 
     @classmethod
     def of(cls, source: str, model: GeneralizedRCNN) -> RCNN:
@@ -126,43 +126,14 @@ class RCNN(TorchvisionDetector):
         """Return an untrained softmax."""
         return SoftmaxClassifier(num_classes, feature_dim)
 
-    def check_weights(self, path: Path) -> Mapping[Any, Any]:
-        """Check that a checkpoint has the model's classifier; return its ``meta``."""
-        state, meta = models.read_state(path)
-        weight, own = state.get(f"{models.CLS_SCORE}weight"), self._predictor.cls_score.weight
-        if weight is None:
-            raise InputError(f"{path}: has no '{models.CLS_SCORE}weight', expected an R-CNN of torchvision")
-        if weight.shape != own.shape:
-            raise InputError(
-                f"{path}: its classifier has shape {tuple(weight.shape)}, expected {tuple(own.shape)} of the model "
-                f"{self.source}"
-            )
-        return meta
+    def rows_of(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The row of background comes last."""
+        return weight.roll(-1, 0), bias.roll(-1, 0)
 
-    def adopt(self, path: Path) -> RCNNSource:
-        """Load the user's checkpoint; the row of background comes last."""
-        self.check_weights(path)
-        state, _ = models.read_state(path)
-        weight, bias = state.pop(f"{models.CLS_SCORE}weight"), state.pop(f"{models.CLS_SCORE}bias")
-        classifier = self.stock_classifier(self.num_classes, self.tap_dims["fc"])
-        if not (weight.isfinite().all() and bias.isfinite().all()):
-            raise InputError(f"{path}: the classifier holds values that are NaN or infinite, expected numbers")
-        classifier.load_state_dict({"weight": weight.roll(-1, 0), "bias": bias.roll(-1, 0)})
-        try:
-            return self.host([classifier], state)
-        except InputError as error:
-            raise InputError(f"{path}: its tensors are not of the model {self.source}: {str(error)[:300]}") from error
-
-    def host(
-        self, classifiers: Sequence[Classifier], state: Mapping[str, Tensor], *, stuff: bool = False
-    ) -> RCNNSource:
-        """Load a copy of the model with the given classifier."""
-        (classifier,) = classifiers
-        model = copy.deepcopy(self.model)
-        hosting.host(model, copy.deepcopy(classifier), self.postprocess)
-        others = {name: value for name, value in state.items() if not checkpoints.is_classifier(name)}
-        own = {name: value for name, value in model.state_dict().items() if checkpoints.is_classifier(name)}
-        models.load(model, others | own)
+    def source_of(self, model: nn.Module, classifier: Classifier) -> RCNNSource:
+        """Host the classifier in the predictor."""
+        assert isinstance(model, GeneralizedRCNN)
+        hosting.host(model, classifier, self.postprocess)
         return RCNNSource(model)
 
     def export(self, checkpoint: Path, class_names: Sequence[str], folder: Path) -> Export:

@@ -48,15 +48,6 @@ class RCNNSource(BoxSource):
         """Proposals that the sampler takes of an image."""
         return int(self._roi_heads.fg_bg_sampler.batch_size_per_image)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return all tensors of the model."""
-        return self.model.state_dict()
-
-    def to(self, device: str) -> RCNNSource:
-        """Move the model to a device."""
-        self.model.to(device)
-        return self
-
     @torch.no_grad()
     def training_proposals(
         self, images: Images, batches: Sequence[Sequence[int]], tap: str, seed: int

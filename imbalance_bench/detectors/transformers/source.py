@@ -82,11 +82,6 @@ class QuerySource(BoxSource):
         """Return all tensors of the model."""
         return {PREFIX + name: value for name, value in self.model.state_dict().items()}
 
-    def to(self, device: str) -> QuerySource:
-        """Move the model to a device."""
-        self.model.to(device)
-        return self
-
     def training_proposals(
         self, images: Images, batches: Sequence[Sequence[int]], tap: str, seed: int
     ) -> Iterator[list[ImageProposals]]:

@@ -124,11 +124,6 @@ class PointSource(BoxSource):
         """Return all tensors of the model."""
         return {PREFIX + name: value for name, value in self.model.state_dict().items()}
 
-    def to(self, device: str) -> PointSource:
-        """Move the model to a device."""
-        self.model.to(device)
-        return self
-
     @torch.no_grad()
     def training_proposals(
         self, images: Images, batches: Sequence[Sequence[int]], tap: str, seed: int
