@@ -79,9 +79,9 @@ def check_runs(
     """
     from imbalance_bench.experiments.record_check import problems
 
-    runs = sorted(path.parent for path in folder.rglob("record.json"))
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
+    runs = sorted(path.parent for path in folder.rglob("record.json"))
     found = [problem for run in runs for problem in problems(run)]
     for problem in found:
         say(problem)

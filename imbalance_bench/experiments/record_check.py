@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ _PRIVATE = re.compile(r"(?:^|[\s='\"])(?:[A-Za-z]:\\|~?/)\S*")
 """An absolute path, or one of somebody's home folder."""
 
 
+@cache
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of ``record.json``."""
     content: dict[str, Any] = json.loads((files(__package__) / "record.schema.json").read_text(encoding="utf-8"))
