@@ -1,4 +1,4 @@
-"""Conclusions of a diagnosis from its measurements: the verdict, the ranking of the fixes, the recommendation."""
+"""Conclusions of a diagnosis from its measurements: the verdict, and the ranking of the fixes."""
 
 from __future__ import annotations
 
@@ -62,13 +62,6 @@ def rank(
     frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
     order = frame.drop(index="baseline").sort_values(["tail_gain", "mAP_gain"], ascending=False, kind="stable").index
     return frame.loc[[*order, "baseline"]]
-
-
-def recommend(fixes: pd.DataFrame) -> str | None:
-    """Return the fix with the largest net gain (tail plus head) among those with a tail gain beyond chance, or None."""
-    helps = fixes[fixes["tail_low"] > 0].drop(index="baseline", errors="ignore")
-    net = helps["tail_gain"] + helps["head_gain"].fillna(0)
-    return None if helps.empty or net.max() <= 0 else str(net.idxmax())
 
 
 def norm_correlation(table: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> dict[str, float]:

@@ -22,11 +22,11 @@ from imbalance_bench.diagnosis.conclusions import (
     of_choice,
     rank,
     recall_by_bin,
-    recommend,
     verdict,
 )
 from imbalance_bench.diagnosis.estimate import estimate
 from imbalance_bench.diagnosis.inputs import Given, Inputs, check
+from imbalance_bench.diagnosis.recommendation import HALVES, check_rule, draw_halves, recommend
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.trials import cache_proposals, fitting, open_benches
 from imbalance_bench.evaluation import predictions, protocol
@@ -272,7 +272,7 @@ def _conclude(
         "; ".join(f"{names[label]} {share:.0%}" for label, share in takers) for takers in losses["taken_by"]
     ]
     losses["id"] = inputs.category_ids[losses.index]
-    ap = _drawn_ap(setup, runs)
+    ap, *halves = _ap_of_draws(setup, runs)
     fixes = rank(ap, {name: run.record() for name, run in runs.items()}, settings)
     bins = by_bin(said, ap["baseline"], categories, calibration_error(curve))
     correlation = norm_correlation(table, seed=given.seed)
@@ -297,22 +297,29 @@ def _conclude(
         "norms": correlation,
         "verdict": said_of,
         "recommended": recommend(fixes),
+        "rule": check_rule(fixes, *halves),
         "provenance": provenance(),
     }
     destinations = predictions.destinations(said, categories)
     return Diagnosis(bench.work_dir.parent, summary, table, bins, destinations, boxes, losses, curve, fixes)
 
 
-def _drawn_ap(setup: Setup, runs: dict[str, RunFolder]) -> dict[str, pd.DataFrame]:
-    """Compute each run's mean AP of each group, on all validation images (row 0), then on drawn images."""
+def _ap_of_draws(setup: Setup, runs: dict[str, RunFolder]) -> list[dict[str, pd.DataFrame]]:
+    """Compute each run's mean AP of each group on draws of the validation images, a row each.
+
+    Returns:
+        By run: on all images (row 0) and on images drawn with replacement; on halves; and on the other halves.
+    """
     truth, groups = setup.ground_truth, ap_groups(setup.categories)
     count = len(truth.image_ids)
-    weights = np.concatenate([np.ones((1, count), np.int64), draw_images(count, RESAMPLES, setup.seed)])
-    found = {}
+    drawn = [np.ones((1, count), np.int64), draw_images(count, RESAMPLES, setup.seed)]
+    weights = [np.concatenate(drawn), *draw_halves(count, HALVES, setup.seed)]
+    found: list[dict[str, pd.DataFrame]] = [{} for _ in weights]
     with setup.reporter.task("intervals", len(runs)) as advance:
         for name, folder in runs.items():
             matches = match(Detections.load(folder.detections), truth)
-            ap = pd.DataFrame(average_precision(matches, weights))
-            found[name] = pd.DataFrame({group: ap[labels].mean(axis=1) for group, labels in groups.items()})
+            for by_run, part in zip(found, weights, strict=True):
+                ap = pd.DataFrame(average_precision(matches, part))
+                by_run[name] = pd.DataFrame({group: ap[labels].mean(axis=1) for group, labels in groups.items()})
             advance()
     return found

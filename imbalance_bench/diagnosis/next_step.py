@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 from imbalance_bench.diagnosis.advice import Advice, paper
 from imbalance_bench.diagnosis.result import Diagnosis
@@ -20,7 +22,7 @@ def advise(diagnosis: Diagnosis) -> Advice:
         return Advice(
             do="Leave the classifier as it is: no method gains on the tail beyond chance without losing overall. What "
             "becomes of tail objects, below, shows whether proposals miss them.",
-            why=f"{len(fixes) - 1} methods were tried on this detector.",
+            why=f"{len(fixes) - 1} methods were tried on this detector. {worth(diagnosis.summary['rule'])}",
         )
     method, row = METHODS[name], fixes.loc[name]
     gains = {group: interval(*(row[f"{group}_{end}"] for end in ("gain", "low", "high"))) for group in ("tail", "head")}
@@ -32,12 +34,23 @@ def advise(diagnosis: Diagnosis) -> Advice:
     if CONTROL in fixes.index and name != CONTROL:
         longer = f"{100 * fixes.loc[CONTROL, 'tail_gain']:+.1f}"
         why += f" Training the same classifier as much longer gives {longer} on tail classes by itself."
+    why += f" {worth(diagnosis.summary['rule'])}"
     done = exported is not None and exported["method"] == name
     runs = "the files that are exported say whether the framework alone runs them, or with this package"
     if done:
         runs = f"{exported['folder']}/ holds {' and '.join(exported['files'])}; {exported['needs']}"
     command = "" if done else _exporting(diagnosis.summary["called"], name)
     return Advice(do, why, paper(method.source) if method.is_on_arxiv else method.address, command, runs)
+
+
+def worth(rule: Mapping[str, Any]) -> str:
+    """Say in a sentence what the rule that recommends is worth (``recommendation.check_rule``)."""
+    tail, head = (interval(*(rule[group][end] for end in ("gain", "low", "high"))) for group in ("tail", "head"))
+    name, count = next(iter(rule["chosen"].items()))
+    return (
+        f"Chosen on one half of the validation images and measured on the other, {rule['halves']} times over, what is "
+        f"recommended gives {tail} and {head}; it is {name or 'nothing'} in {100 * count / rule['halves']:.0f} of 100."
+    )
 
 
 def _exporting(called: str, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from imbalance_bench.diagnosis import saved
+from imbalance_bench.diagnosis.recommendation import GROUPS
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.files import numbers_of
 
@@ -32,7 +33,8 @@ class Diagnosis(ByValue):
     Attributes:
         folder: folder with all files of the diagnosis.
         summary: detector, inputs, remarks and decisions on them (``notes``), correlation of weight norms and train
-            instances, the verdict in words, the recommended method, provenance, the call (``called``), mAPs on held-out
+            instances, the verdict in words, the recommended method, what the ``rule`` that recommends it is worth
+            (``recommendation.check_rule``), provenance, the call (``called``), mAPs on held-out
             images of the ``tuned`` methods, the ``exported`` detector, ``seconds`` of the call, and number and seconds
             of the runs that an earlier call had done (``resumed``).
         per_category: index ``label``, background last; columns of ``evaluation.per_category`` for the unchanged
@@ -109,4 +111,6 @@ class Diagnosis(ByValue):
         """
         summary, tables = saved.read(Path(folder), SUMMARY, TABLES, WORDS)
         summary["norms"] = numbers_of(summary.get("norms", {}))
+        rule = summary.get("rule", {})
+        summary["rule"] = rule | {group: numbers_of(found) for group, found in rule.items() if group in GROUPS}
         return cls(Path(folder), summary, **tables)

@@ -20,7 +20,7 @@ from undrawn import undrawn
 
 from imbalance_bench import diagnose
 from imbalance_bench.detectors.mmdet.opening import open_config
-from imbalance_bench.diagnosis.conclusions import norm_correlation, recommend
+from imbalance_bench.diagnosis.conclusions import norm_correlation
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.evaluation.detections import Detections
 from imbalance_bench.methods import candidates
@@ -240,15 +240,6 @@ def test_what_is_tried() -> None:
     assert not {"baseline", "rfs", "ncm-conv", "bags-tune-head"} & set(names)
     with pytest.raises(InputError, match="'rfs' trains more"):
         candidates(("rfs",))
-
-
-def test_recommendation() -> None:
-    columns = ["tail_gain", "tail_low", "head_gain"]
-    rows = {"a": (0.05, 0.03, -0.06), "b": (0.04, 0.02, 0.0), "c": (0.06, -0.01, 0.0), "baseline": (0.0, 0.0, 0.0)}
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    assert recommend(frame) == "b"
-    assert recommend(frame.drop(index="b")) is None, "it loses more than it gains"
-    assert recommend(frame.loc[["c", "baseline"]]) is None, "it may be chance"
 
 
 def test_norm_correlation() -> None:
