@@ -294,6 +294,7 @@ def _conclude(
         "runs": {name: str(run.path.relative_to(bench.work_dir.parent)) for name, run in runs.items()},
         "tail_bins": categories.tail_bins,
         "notes": notes,
+        "attribution": setup.dataset.attribution,
         "norms": correlation,
         "verdict": said_of,
         "recommended": recommend(fixes),

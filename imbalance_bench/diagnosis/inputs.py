@@ -29,6 +29,8 @@ from imbalance_bench.runtime.progress import Advance, Reporter
 
 KEPT = 10
 """Number of images of each class that are kept if only some of the images are used."""
+LONGEST = 200
+"""Characters of a description of images that are shown."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def check(given: Given, folder: Path, reporter: Reporter | None = None) -> tuple
     common: dict[str, Any] = {
         "train_images": given.images.absolute(),
         "lvis_style": coco_format.is_federated(val),
-        "attribution": "",
+        "attribution": _description(val),
         "counted": folder / "categories.json",
     }
     tuning = DataSet(
@@ -232,6 +234,13 @@ def _counts_only(table: CategoryTable) -> dict[str, Any]:
         "annotations": [],
         "categories": json.loads(frame[columns].to_json(orient="records")),
     }
+
+
+def _description(content: Mapping[str, Any]) -> str:
+    """Return what an annotation file says of its images (COCO's ``info.description``), empty if nothing."""
+    info = content.get("info")
+    text = info.get("description") if isinstance(info, Mapping) else None
+    return " ".join(text.split())[:LONGEST].rstrip(".") if isinstance(text, str) else ""
 
 
 def _some(content: dict[str, Any], most: int | None, rng: np.random.Generator, kept: int) -> dict[str, Any]:

@@ -8,26 +8,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from imbalance_bench import plotting
-from imbalance_bench.categories import CategoryTable
+from imbalance_bench.diagnosis import gallery
 from imbalance_bench.diagnosis.next_step import CONTROL, advise
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.tables import interval
 from imbalance_bench.evaluation.calibration import INTERVALS
-from imbalance_bench.evaluation.detections import Detections
-from imbalance_bench.evaluation.examples import best, ground_truth
 from imbalance_bench.evaluation.views import percent
-from imbalance_bench.experiments.run_folder import RunFolder
 from imbalance_bench.pages import html, looks, pictures
 from imbalance_bench.pages.charts import Chart
 from imbalance_bench.runtime.files import write_text
 from imbalance_bench.runtime.progress import duration
 
 PAGE = "report.html"
-GALLERY, LOOKED_AT = 6, 400
-"""Number of images that are shown, and of images that are searched for them."""
 
 
 def write(diagnosis: Diagnosis) -> Path:
@@ -37,6 +30,7 @@ def write(diagnosis: Diagnosis) -> Path:
         The path of the page.
     """
     path = diagnosis.folder / PAGE
+    gallery.draw(diagnosis)
     write_text(path, render(diagnosis))
     return path
 
@@ -69,12 +63,7 @@ def render(diagnosis: Diagnosis) -> str:
             "gains": pictures.gains(diagnosis.fixes, "baseline", diagnosis.recommended),
             **_by_bin(diagnosis.bins),
         },
-        gallery=[
-            html.image(
-                plotting.contact_sheet([pixels], [truth], {n: [f] for n, f in found.items()}), f"image {i}", "png"
-            )
-            for i, pixels, truth, found in rescued(diagnosis)
-        ],
+        examples=[html.picture(path.read_bytes(), path.stem, "png") for path in gallery.drawn(diagnosis.folder)],
         facts=_facts(summary),
     )
 
@@ -182,46 +171,6 @@ def _losses(losses: pd.DataFrame) -> dict[str, list[html.Cell]]:
         columns[head] = [(percent(value), value) for value in losses[column]]
     columns["taken by"] = [(str(text), str(text)) for text in losses["taken_by"]]
     return columns
-
-
-def rescued(
-    diagnosis: Diagnosis, count: int = GALLERY
-) -> list[tuple[int, np.ndarray, pd.DataFrame, dict[str, pd.DataFrame]]]:
-    """Find images where the recommended fix finds the most tail objects beyond those of the unchanged detector.
-
-    Returns:
-        (image id, (h, w, 3) pixels, ground truth, best detections by run) of each; unreadable images are left out.
-    """
-    if diagnosis.recommended is None:
-        return []
-    categories = CategoryTable.from_annotations(diagnosis.folder / "categories.json")
-    truth = ground_truth(diagnosis.folder / "val.json", categories)
-    tail = set(categories.tail_labels)
-    names = {"as it is": "baseline", diagnosis.recommended: diagnosis.recommended}
-    runs = {
-        shown: Detections.load(RunFolder(diagnosis.folder / diagnosis.summary["runs"][run]).detections)
-        for shown, run in names.items()
-    }
-    holding = truth[truth["label"].isin(tail)]["image_id"].drop_duplicates().sort_values().tolist()[:LOOKED_AT]
-    gains = []
-    for image_id in holding:
-        own = truth[truth["image_id"] == image_id]
-        shown = {name: best(found, image_id, own, categories) for name, found in runs.items()}
-        hits = [int((frame["correct"] & frame["label"].isin(tail)).sum()) for frame in shown.values()]
-        if hits[1] > hits[0]:
-            gains.append((hits[1] - hits[0], image_id, own, shown))
-    gains.sort(key=lambda item: (-item[0], item[1]))
-    pictures: list[tuple[int, np.ndarray, pd.DataFrame, dict[str, pd.DataFrame]]] = []
-    folder = Path(diagnosis.summary["given"]["val_images"])
-    for _, image_id, own, shown in gains:
-        if len(pictures) == count:
-            break
-        try:
-            with Image.open(folder / own["file_name"].iloc[0]) as file:
-                pictures.append((image_id, np.asarray(file.convert("RGB")), own, shown))
-        except (OSError, ValueError, Image.DecompressionBombError):
-            continue
-    return pictures
 
 
 def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:

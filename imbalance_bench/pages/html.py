@@ -56,7 +56,12 @@ def image(figure: Figure, caption: str, kind: str = "svg+xml") -> dict[str, str]
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind.partition("+")[0], dpi=130)
     plt.close(figure)
-    return {"caption": caption, "source": f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"}
+    return picture(buffer.getvalue(), caption, kind)
+
+
+def picture(content: bytes, caption: str, kind: str) -> dict[str, str]:
+    """Encode the content of an image file as a data URL for the macro ``figure``."""
+    return {"caption": caption, "source": f"data:image/{kind};base64,{base64.b64encode(content).decode()}"}
 
 
 def table(

@@ -15,15 +15,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from browsing import opened
+from matplotlib import pyplot as plt
 from their_detector import NAMES, Theirs
 from undrawn import undrawn
 
 from imbalance_bench import diagnose, plotting
 from imbalance_bench.commands import main
+from imbalance_bench.diagnosis import gallery
 from imbalance_bench.diagnosis import page as diagnosis_page
 from imbalance_bench.diagnosis.advice import Advice
 from imbalance_bench.diagnosis.next_step import advise
-from imbalance_bench.diagnosis.result import Diagnosis
+from imbalance_bench.diagnosis.result import TABLES, Diagnosis
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +144,7 @@ def test_the_gallery_shows_what_is_found(diagnosis: Diagnosis, monkeypatch: pyte
     whole = Detections.load
     none = Detections.from_images([], [])
     monkeypatch.setattr(Detections, "load", lambda path: none if path.parent.name == "baseline" else whole(path))
-    for image_id, pixels, truth, shown in diagnosis_page.rescued(diagnosis, count=3):
+    for image_id, pixels, truth, shown in gallery.rescued(diagnosis, count=3):
         assert pixels.shape == (96, 128, 3)
         assert (truth["image_id"] == image_id).all()
         assert not len(shown["as it is"])
@@ -185,3 +187,17 @@ def test_in_a_browser(width: int, page: Path, browser: Any) -> None:
             orders.append([cell.inner_text() for cell in table.locator("tbody tr td:first-child").all()])
         assert orders[0] == orders[1][::-1]
         assert set(orders[0]) == set(NAMES) - {"no val"}, "markup in a name is shown as it is"
+
+
+def test_pictures_stay_in_a_copy_without_runs(diagnosis: Diagnosis, tmp_path: Path) -> None:
+    """What is kept of a diagnosis, its numbers and a picture, gives the page with the picture and whose it is."""
+    diagnosis.save()
+    for name in ("diagnosis.json", *(f"{table}.csv" for table in TABLES)):
+        (tmp_path / name).write_bytes((diagnosis.folder / name).read_bytes())
+    plotting.save(plt.figure(), tmp_path / "examples" / "1 image 7.png")
+    kept = Diagnosis.read(tmp_path)
+    kept = replace(kept, summary={**kept.summary, "recommended": "bags", "attribution": "Somebody <i>, CC BY 4.0"})
+    text = diagnosis_page.write(kept).read_text()
+    assert text.count("data:image/png;base64,") == 1 and "1 image 7" in text
+    assert "Images: Somebody &lt;i&gt;, CC BY 4.0." in text
+    assert (tmp_path / "examples" / "1 image 7.png").exists()
