@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from imbalance_bench.classifiers import Classifier, SigmoidClassifier, SoftmaxClassifier
+from imbalance_bench.classifiers import Classifier, LinearClassifier, SoftmaxClassifier
 from imbalance_bench.detectors.sigmoid_heads import is_linear, logits_of_scores, refusal_in_maps
 from imbalance_bench.proposals.blocks import split_rows
 from imbalance_bench.runtime.errors import InputError
@@ -18,14 +18,14 @@ class HostingConv(nn.Module):
     several convolutions have the blocks of one classifier (levels), one of them registers it as ``fc_cls``.
 
     Args:
-        classifier: C sigmoids on patches in B blocks.
+        classifier: on patches in B blocks; one that ``refusal_in_maps`` lets in.
         replaced: the detector's own convolution, with A C filters.
         first: the block of its first anchor shape.
         count: B; None: A.
         registered: the classifier is a part of this module.
 
     Raises:
-        InputError: a classifier that is none of sigmoids alone.
+        InputError: another classifier.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class HostingConv(nn.Module):
         self.first, self.count = first, count or self.num_anchors
 
     def convolution(self) -> tuple[Tensor, Tensor]:
-        """Return the (A C, channels, h, w) filters and (A C,) biases that the classifier is here."""
+        """Return the (A K, channels, h, w) filters and (A K,) biases that the classifier is here; K is its width."""
         (classifier,) = self._hosted
-        assert isinstance(classifier, SigmoidClassifier)
+        assert isinstance(classifier, LinearClassifier)
         weight, bias = split_rows(classifier.weight, classifier.bias, self.count)
         own = slice(self.first, self.first + self.num_anchors)
         return weight[own].flatten(0, 1).unflatten(1, (-1, *self.kernel_size)), bias[own].flatten()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from imbalance_bench.diagnosis import gallery
-from imbalance_bench.diagnosis.next_step import CONTROL, advise
+from imbalance_bench.diagnosis.next_step import advise, control_of
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.tables import interval
 from imbalance_bench.evaluation.calibration import INTERVALS
@@ -46,7 +46,7 @@ def render(diagnosis: Diagnosis) -> str:
         summary=summary,
         tried=tried,
         tuned=[name for name in tried if name in summary["tuned"]],
-        control=CONTROL,
+        control=control_of(diagnosis.fixes),
         recommended=diagnosis.recommended,
         advice=advise(diagnosis),
         tables={

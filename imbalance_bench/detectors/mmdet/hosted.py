@@ -63,7 +63,7 @@ def host(model: nn.Module, classifier: Classifier) -> None:
     """Put a classifier into a detector, in place.
 
     Raises:
-        InputError: a classifier that is none of sigmoids alone.
+        InputError: a classifier that cannot take the place of sigmoids (``sigmoid_heads``).
     """
     if (reason := refusal(classifier, model)) is not None:
         raise InputError(f"{type(classifier).__name__}: {reason}")

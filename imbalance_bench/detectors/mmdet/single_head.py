@@ -128,7 +128,7 @@ class SingleHead(OneClassifier, ABC):
         return SigmoidClassifier(num_classes, feature_dim)
 
     def refusal(self, classifier: Classifier) -> str | None:
-        """Return why a classifier is none of sigmoids alone (``hosted.refusal``)."""
+        """Return why a classifier cannot take the place of its layers (``hosted.refusal``)."""
         return hosted.refusal(classifier, self.model)
 
     @property

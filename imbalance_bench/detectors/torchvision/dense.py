@@ -104,7 +104,7 @@ class Dense(TorchvisionDetector):
         return SigmoidClassifier(num_classes, feature_dim)
 
     def refusal(self, classifier: Classifier) -> str | None:
-        """Return why a classifier is none of sigmoids alone."""
+        """Return why a classifier cannot take the place of its convolutions (``sigmoid_heads``)."""
         return refusal_in_maps(classifier)
 
     def rows_of(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ def host(model: RetinaNet | FCOS, classifier: Classifier) -> None:
     """Put a classifier into a dense detector, in place.
 
     Raises:
-        InputError: a classifier that is none of sigmoids alone.
+        InputError: a classifier that cannot take the place of sigmoids (``sigmoid_heads``).
     """
     head = model.head.classification_head
     head.cls_logits = HostingConv(classifier, head.cls_logits)

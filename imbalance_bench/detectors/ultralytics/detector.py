@@ -158,7 +158,7 @@ class Yolo(PillowDetector):
         return SigmoidClassifier(num_classes, feature_dim)
 
     def refusal(self, classifier: Classifier) -> str | None:
-        """Return why a classifier is none of sigmoids alone."""
+        """Return why a classifier cannot take the place of its convolutions (``sigmoid_heads``)."""
         return refusal_in_maps(classifier)
 
     def check_weights(self, path: Path) -> Mapping[Any, Any]:

@@ -23,7 +23,7 @@ def host(model: Any, classifier: Classifier, head: str) -> None:
     """Put a classifier into a head, in place; it is registered once, as ``fc_cls`` of the head.
 
     Raises:
-        InputError: a classifier that is none of sigmoids alone.
+        InputError: a classifier that cannot take the place of sigmoids (``sigmoid_heads``).
     """
     own = levels(model, head)
     for number, layers in enumerate(own):

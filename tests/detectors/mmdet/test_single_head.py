@@ -20,6 +20,7 @@ from torch import nn
 from imbalance_bench.classifiers import (
     Classifier,
     EQLv2Classifier,
+    GroupSoftmaxClassifier,
     GumbelClassifier,
     NCMClassifier,
     SigmoidClassifier,
@@ -200,6 +201,7 @@ def test_the_boxes_that_the_encoder_chose(
 CHANGED: dict[str, Callable[[int], Any]] = {
     "linear": lambda width: SigmoidClassifier(CLASSES, width),
     "gumbel": lambda width: GumbelClassifier(CLASSES, width),
+    "bags": lambda width: GroupSoftmaxClassifier(CLASSES, width, [1 + label % 2 for label in range(CLASSES)]),
 }
 
 
@@ -207,7 +209,7 @@ CHANGED: dict[str, Callable[[int], Any]] = {
 def test_an_export_predicts_as_the_hosted_detector(
     change: str, kind: str, data: DataSet, detector: SingleHead, files: tuple[Path, Path], source: Any, tmp_path: Path
 ) -> None:
-    if change == "gumbel" and kind not in ("retinanet", "rtmdet", "dino"):
+    if change != "linear" and kind not in ("retinanet", "rtmdet", "dino"):
         return
     torch.manual_seed(1)
     classifier = CHANGED[change](detector.tap_dims["fc"])
@@ -239,7 +241,7 @@ def test_an_export_predicts_as_the_hosted_detector(
 
 def test_which_classifiers_are_hosted(kind: str, detector: SingleHead, source: Any) -> None:
     width, state = detector.tap_dims["fc"], source.state_dict()
-    assert detector.refusal(GumbelClassifier(CLASSES, width)) is None
+    assert all(detector.refusal(make(width)) is None for make in CHANGED.values())
     refused = {
         "scores background by a row of its own": SoftmaxClassifier(CLASSES, width),
         "scores background by a row": EQLv2Classifier(CLASSES, width),

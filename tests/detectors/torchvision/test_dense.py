@@ -12,6 +12,7 @@ from torch import nn
 
 from imbalance_bench.classifiers import (
     EQLv2Classifier,
+    GroupSoftmaxClassifier,
     GumbelClassifier,
     NCMClassifier,
     SigmoidClassifier,
@@ -163,7 +164,8 @@ def test_the_best_scored_anchors_are_kept(
 
 def test_which_classifiers_are_hosted(detector: Dense, source: DenseSource) -> None:
     width, state = detector.tap_dims["fc"], source.state_dict()
-    for classifier in (GumbelClassifier(CLASSES, width), SigmoidClassifier(CLASSES, width)):
+    bags = GroupSoftmaxClassifier(CLASSES, width, groups=[1 + label % 2 for label in range(CLASSES)])
+    for classifier in (GumbelClassifier(CLASSES, width), SigmoidClassifier(CLASSES, width), bags):
         assert detector.refusal(classifier) is None
         hosted = detector.host([classifier], state)
         (own,) = hosted.classifiers
@@ -181,6 +183,7 @@ def test_which_classifiers_are_hosted(detector: Dense, source: DenseSource) -> N
         "scores background by a row": EQLv2Classifier(CLASSES, width),
         "it is no linear layer": NCMClassifier.from_base(SoftmaxClassifier(CLASSES, width), width, 1.0, ("fc",)),
         "its cosine divides": SigmoidClassifier(CLASSES, width, cosine=20.0),
+        "its cosine divides by": GroupSoftmaxClassifier(CLASSES, width, [1] * CLASSES, cosine=20.0),
     }
     for message, classifier in refused.items():
         assert message in str(detector.refusal(classifier))

@@ -16,6 +16,7 @@ from little_transformers import CHOOSING, CLASSES, KINDS, QUERIES, make, save  #
 from PIL import Image  # noqa: E402
 
 from imbalance_bench.classifiers import (  # noqa: E402
+    GroupSoftmaxClassifier,
     GumbelClassifier,
     SigmoidClassifier,
     SoftmaxClassifier,
@@ -183,7 +184,8 @@ def test_which_classifiers_are_hosted(kind: str, detector: Detr, source: QuerySo
     width, state = detector.tap_dims["fc"], source.state_dict()
     hidden = torch.randn(2, 5, width)
     softmax = kind == "detr"
-    for classifier in (GumbelClassifier(CLASSES, width), SigmoidClassifier(CLASSES, width)):
+    bags = GroupSoftmaxClassifier(CLASSES, width, groups=[1 + label % 2 for label in range(CLASSES)])
+    for classifier in (GumbelClassifier(CLASSES, width), SigmoidClassifier(CLASSES, width), bags):
         assert detector.refusal(classifier) is None
         if softmax:
             continue

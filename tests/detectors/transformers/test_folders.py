@@ -175,11 +175,11 @@ def test_which_methods_fit(tmp_path: Path) -> None:
         bench = Benchmark(Setup(data, detector), tmp_path)
         fit[kind], notes[kind] = fitting(bench, detector, candidates(None), asked=False)
     names = {kind: [method.name for method in found] for kind, found in fit.items()}
-    assert names["rt"] == ["focal-cls", "bce", "cls-pw", "eql", "droploss", "federated", "gumbel"]
+    assert names["rt"] == ["focal-cls", "bags", "bce", "cls-pw", "eql", "droploss", "federated", "gumbel"]
     assert {"x2-cls", "tau-norm", "bags", "bce", "gumbel"} < set(names["detr"])
     assert any("x2-cls" in note and "a head of sigmoids has none" in note for note in notes["rt"])
-    with pytest.raises(InputError, match=r"'bags' cannot be tried on .*: it scores background by a row of its own"):
-        fitting(bench, detector, candidates(("bce", "bags")), asked=True)
+    with pytest.raises(InputError, match=r"'seesaw' cannot be tried on .*: it scores background by a row of its own"):
+        fitting(bench, detector, candidates(("bce", "seesaw")), asked=True)
     assert isinstance(detector.stock_classifier(3, 4), torch.nn.Module)
     assert not isinstance(detector.stock_classifier(3, 4), SoftmaxClassifier)
 

@@ -172,7 +172,7 @@ def test_which_methods_fit(weights: Path, tmp_path: Path) -> None:
     detector = open_file("", weights)
     found, notes = fitting(Benchmark(Setup(data, detector), tmp_path), detector, candidates(None), asked=False)
     assert [method.name for method in found] == [
-        "focal-cls", "bce", "cls-pw", "eql", "droploss", "federated", "gumbel",
+        "focal-cls", "bags", "bce", "cls-pw", "eql", "droploss", "federated", "gumbel",
     ]  # fmt: skip
     assert any("x2-cls" in note and "a head of sigmoids has none" in note for note in notes)
     assert isinstance(detector.stock_classifier(3, 4), SigmoidClassifier)

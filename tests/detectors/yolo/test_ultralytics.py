@@ -13,7 +13,7 @@ from little_ultralytics import CLASSES, HEADS, NAMES, SIZE, make, save
 from ultralytics import YOLO
 from ultralytics.utils.nms import non_max_suppression
 
-from imbalance_bench.classifiers import GumbelClassifier, SigmoidClassifier, SoftmaxClassifier
+from imbalance_bench.classifiers import GroupSoftmaxClassifier, GumbelClassifier, SigmoidClassifier, SoftmaxClassifier
 from imbalance_bench.datasets.generated import generate
 from imbalance_bench.datasets.registry import DataSet
 from imbalance_bench.detectors import dense_sampling
@@ -195,7 +195,8 @@ def test_training_points_are_the_assigners(
 
 def test_which_classifiers_are_hosted(detector: Yolo, source: PointSource) -> None:
     width, state = detector.tap_dims["fc"], source.state_dict()
-    for classifier in (GumbelClassifier(CLASSES, width), SigmoidClassifier(CLASSES, width)):
+    bags = GroupSoftmaxClassifier(CLASSES, width, groups=[1 + label % 2 for label in range(CLASSES)])
+    for classifier in (GumbelClassifier(CLASSES, width), SigmoidClassifier(CLASSES, width), bags):
         assert detector.refusal(classifier) is None
         hosted = detector.host([classifier], state)
         (own,) = hosted.classifiers
