@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,24 @@ from imbalance_bench.evaluation.bootstrap import bounds, over_classes
 from imbalance_bench.evaluation.grouping import bin_groups, grouped, shares
 from imbalance_bench.evaluation.weight_norms import spearman
 from imbalance_bench.methods import METHODS
+
+CONTROLS = ("x2-cls", "bce")
+"""Control methods: the unchanged classifier, trained longer by as much as the methods train theirs.
+
+Heads of sigmoids alone do not take the first.
+"""
+GROUPS = ("mAP", "tail", "head")
+"""What fixes are compared in."""
+OVER = {
+    "baseline": ("gain", "low", "high"),
+    "control": ("over_control", "over_control_low", "over_control_high"),
+}
+"""What they are compared with, and the names of the columns, after the group's."""
+
+
+def control_of(tried: Container[object]) -> str | None:
+    """Return the control among the methods that were tried, if it is one of them."""
+    return next((name for name in CONTROLS if name in tried), None)
 
 
 def ap_groups(categories: CategoryTable) -> dict[str, np.ndarray]:
@@ -32,7 +50,9 @@ def rank(
     records: Mapping[str, Mapping[str, Any]],
     settings: Mapping[str, Mapping[str, Any]],
 ) -> pd.DataFrame:
-    """Rank the fixes by their gain on the tail; each is compared with the unchanged detector on the same drawn images.
+    """Rank the fixes by their gain on the tail.
+
+    Each is compared with the unchanged detector, and with the control, on the same drawn images.
 
     Args:
         ap: AP of each run: on all images in row 0, on draws in the rows below; ``baseline`` is the unchanged detector.
@@ -42,7 +62,8 @@ def rank(
     Returns:
         Index ``method``; see ``Diagnosis.fixes``.
     """
-    base, rows = ap["baseline"], {}
+    control, rows = control_of(ap), {}
+    references = {"baseline": ap["baseline"], "control": ap["baseline"] * np.nan if control is None else ap[control]}
     for name, values in ap.items():
         metrics = records[name]["metrics"]
         row: dict[str, Any] = {
@@ -53,11 +74,12 @@ def rank(
             "accuracy_background": metrics["ACCbg"],
             "seconds": sum(records[name]["provenance"]["seconds"].values()),
         }
-        difference = values - base
-        limits = bounds(difference.loc[0], difference.loc[1:])
-        for group in ("mAP", "tail", "head"):
-            row[f"{group}_gain"] = difference.loc[0, group]
-            row[f"{group}_low"], row[f"{group}_high"] = limits.loc[group, "low"], limits.loc[group, "high"]
+        for reference, (value, low, high) in OVER.items():
+            difference = values - references[reference]
+            limits = bounds(difference.loc[0], difference.loc[1:])
+            for group in GROUPS:
+                row[f"{group}_{value}"] = difference.loc[0, group]
+                row[f"{group}_{low}"], row[f"{group}_{high}"] = limits.loc[group, "low"], limits.loc[group, "high"]
         rows[name] = row
     frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
     order = frame.drop(index="baseline").sort_values(["tail_gain", "mAP_gain"], ascending=False, kind="stable").index

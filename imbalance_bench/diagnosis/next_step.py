@@ -6,23 +6,11 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from imbalance_bench.diagnosis.advice import Advice, paper
+from imbalance_bench.diagnosis.conclusions import control_of
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.tables import interval
 from imbalance_bench.methods import METHODS
-
-CONTROLS = ("x2-cls", "bce")
-"""Control methods: the unchanged classifier, trained longer by as much as the methods train theirs.
-
-Heads of sigmoids alone do not take the first.
-"""
-
-
-def control_of(fixes: pd.DataFrame) -> str | None:
-    """Return the control among the methods that were tried, if it is one of them."""
-    return next((name for name in CONTROLS if name in fixes.index), None)
 
 
 def advise(diagnosis: Diagnosis) -> Advice:
@@ -41,7 +29,7 @@ def advise(diagnosis: Diagnosis) -> Advice:
     if method.candidate.trains_nothing:
         do = f"Apply {named} to the classifier; nothing is trained."
     why = f"It gives {gains['tail']} AP on tail classes and {gains['head']} on head classes."
-    control = control_of(fixes)
+    control = control_of(fixes.index)
     if control is not None and name != control:
         longer = f"{100 * fixes.loc[control, 'tail_gain']:+.1f}"
         why += f" Training the same classifier as much longer gives {longer} on tail classes by itself."

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from imbalance_bench.diagnosis import gallery
-from imbalance_bench.diagnosis.next_step import advise, control_of
+from imbalance_bench.diagnosis.conclusions import OVER, control_of
+from imbalance_bench.diagnosis.next_step import advise
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.tables import interval
 from imbalance_bench.evaluation.calibration import INTERVALS
@@ -46,7 +47,7 @@ def render(diagnosis: Diagnosis) -> str:
         summary=summary,
         tried=tried,
         tuned=[name for name in tried if name in summary["tuned"]],
-        control=control_of(diagnosis.fixes),
+        control=control_of(tried),
         recommended=diagnosis.recommended,
         advice=advise(diagnosis),
         tables={
@@ -122,17 +123,21 @@ def _fixes(fixes: pd.DataFrame) -> dict[str, list[html.Cell]]:
     columns["settings"] = [(str(text), str(text)) for text in fixes["settings"]]
     for group in ("tail", "head", "mAP"):
         columns[group] = [(percent(value), value) for value in fixes[group]]
-        rows = fixes[[f"{group}_gain", f"{group}_low", f"{group}_high"]].itertuples(index=False)
-        columns[f"{group} gain"] = [
-            ("", 0.0) if name == "baseline" else (interval(*row), row[0])
-            for name, row in zip(fixes.index, rows, strict=True)
-        ]
+        columns[f"{group} gain"] = _gains(fixes, group, "baseline")
+    if (control := control_of(fixes.index)) is not None:
+        columns[f"tail over {control}"] = _gains(fixes, "tail", "control")
     for name in fixes:
         if name.startswith("AP") and name[2:].isdigit():
             columns[name] = [(percent(value), value) for value in fixes[name]]
     columns["ACC background"] = [(percent(value), value) for value in fixes["accuracy_background"]]
     columns["seconds"] = [(f"{value:.1f}", value) for value in fixes["seconds"]]
     return columns
+
+
+def _gains(fixes: pd.DataFrame, group: str, over: str) -> list[html.Cell]:
+    rows = fixes[[f"{group}_{end}" for end in OVER[over]]].itertuples(index=False)
+    compared = [name not in ("baseline", control_of(fixes.index) if over == "control" else "") for name in fixes.index]
+    return [(interval(*row), row[0]) if own else ("", row[0]) for own, row in zip(compared, rows, strict=True)]
 
 
 def _bins(bins: pd.DataFrame) -> dict[str, list[html.Cell]]:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from imbalance_bench.diagnosis.conclusions import GROUPS
 from imbalance_bench.evaluation.bootstrap import LEVEL
 
 HALVES = 200
 """Splits of the validation images in halves."""
-GROUPS = ("tail", "head", "mAP")
 
 
 def recommend(fixes: pd.DataFrame) -> str | None:

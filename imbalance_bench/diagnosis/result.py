@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from imbalance_bench.diagnosis import saved
-from imbalance_bench.diagnosis.recommendation import GROUPS
+from imbalance_bench.diagnosis.conclusions import GROUPS
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.files import numbers_of
 
@@ -48,7 +48,8 @@ class Diagnosis(ByValue):
         losses: result of ``evaluation.predictions.losses_by_class``; ``taken_by`` as text.
         reliability: result of ``evaluation.predictions.reliability``.
         fixes: index ``method``, best tail gain first, the unchanged detector in the last row; ``title``, ``settings``,
-            ``mAP``, ``tail``, ``head``, ``AP1``.., gains with bounds and whether they are real, ``accuracy``...
+            ``mAP``, ``tail``, ``head``, ``AP1``.., gains over the unchanged detector (``tail_gain``, ``tail_low``,
+            ``tail_high``) and over the control (``tail_over_control``, ``.._low``, ``.._high``), ``accuracy``...
 
     Example:
         >>> Diagnosis.read("diagnosis")  # the result of an earlier call

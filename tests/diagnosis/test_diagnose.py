@@ -71,6 +71,11 @@ def test_it_holds_everything(diagnosis: Diagnosis) -> None:
     assert np.isnan(table["ap"].iloc[NAMES.index("no val")])
     assert set(diagnosis.fixes.index) == {*TRIED, "baseline"}
     assert diagnosis.fixes.loc["baseline", ["mAP_gain", "mAP_low", "mAP_high"]].tolist() == [0, 0, 0]
+    over = [f"mAP_over_control{end}" for end in ("", "_low", "_high")]
+    assert diagnosis.fixes.loc["x2-cls", over].tolist() == [0, 0, 0]
+    gains = diagnosis.fixes["mAP_gain"]
+    np.testing.assert_allclose(diagnosis.fixes[over[0]], gains - gains["x2-cls"], atol=1e-12)
+    assert (diagnosis.fixes[over[1]] <= diagnosis.fixes[over[2]]).all()
     trained = table.iloc[:-1]["bin"] > 0
     assert trained.sum() == len(NAMES) - 1
     assert diagnosis.fixes["mAP"].iloc[-1] == pytest.approx(table["ap"].iloc[:-1][trained].mean())
