@@ -15,6 +15,7 @@ from imbalance_bench.evaluation.measures import MEASURES
 
 from .. import tables
 from . import command_pages, gallery, method_pages, result_pages
+from .advice import advice
 from .measured import measured
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,7 @@ def samples() -> dict[str, str]:
 
 PARTS: dict[str, Callable[[], str]] = {
     "gallery": lambda: gallery.index(samples()),
+    "advice": lambda: advice(RESULTS),
     "methods": lambda: method_pages.index(runs()),
     "findings": lambda: result_pages.findings(runs(), RESULTS),
     "what carries over": lambda: result_pages.what_carries_over(RESULTS),

@@ -64,7 +64,10 @@ def render(diagnosis: Diagnosis) -> str:
             "gains": pictures.gains(diagnosis.fixes, "baseline", diagnosis.recommended),
             **_by_bin(diagnosis.bins),
         },
-        examples=[html.picture(path.read_bytes(), path.stem, "png") for path in gallery.drawn(diagnosis.folder)],
+        examples=[
+            html.picture(path.read_bytes(), path.stem.partition(" ")[2], "png")
+            for path in gallery.drawn(diagnosis.folder)
+        ],
         facts=_facts(summary),
     )
 
