@@ -15,6 +15,7 @@ class Advice:
         paper: where the method was published; empty if it is no method.
         command: the command that makes it; empty if none does.
         runs: what runs the result; empty if nothing new runs.
+        holds: what following the advice gains on images that did not choose it; empty if that was not measured.
     """
 
     do: str
@@ -22,6 +23,7 @@ class Advice:
     paper: str = ""
     command: str = ""
     runs: str = ""
+    holds: str = ""
 
 
 def paper(number: str) -> str:

@@ -20,7 +20,8 @@ def advise(diagnosis: Diagnosis) -> Advice:
         return Advice(
             do="Leave the classifier as it is: no method gains on the tail beyond chance without losing overall. What "
             "becomes of tail objects, below, shows whether proposals miss them.",
-            why=f"{len(fixes) - 1} methods were tried on this detector. {worth(diagnosis.summary['rule'])}",
+            why=f"{len(fixes) - 1} methods were tried on this detector.",
+            holds=worth(diagnosis.summary["rule"]),
         )
     method, row = METHODS[name], fixes.loc[name]
     gains = {group: interval(*(row[f"{group}_{end}"] for end in ("gain", "low", "high"))) for group in ("tail", "head")}
@@ -33,13 +34,19 @@ def advise(diagnosis: Diagnosis) -> Advice:
     if control is not None and name != control:
         longer = f"{100 * fixes.loc[control, 'tail_gain']:+.1f}"
         why += f" Training the same classifier as much longer gives {longer} on tail classes by itself."
-    why += f" {worth(diagnosis.summary['rule'])}"
     done = exported is not None and exported["method"] == name
     runs = "the files that are exported say whether the framework alone runs them, or with this package"
     if done:
         runs = f"{exported['folder']}/ holds {' and '.join(exported['files'])}; {exported['needs']}"
     command = "" if done else _exporting(diagnosis.summary["called"], name)
-    return Advice(do, why, paper(method.source) if method.is_on_arxiv else method.address, command, runs)
+    return Advice(
+        do,
+        why,
+        paper(method.source) if method.is_on_arxiv else method.address,
+        command,
+        runs,
+        worth(diagnosis.summary["rule"]),
+    )
 
 
 def worth(rule: Mapping[str, Any]) -> str:
@@ -47,8 +54,9 @@ def worth(rule: Mapping[str, Any]) -> str:
     tail, head = (interval(*(rule[group][end] for end in ("gain", "low", "high"))) for group in ("tail", "head"))
     name, count = next(iter(rule["chosen"].items()))
     return (
-        f"Chosen on one half of the validation images and measured on the other, {rule['halves']} times over, what is "
-        f"recommended gives {tail} and {head}; it is {name or 'nothing'} in {100 * count / rule['halves']:.0f} of 100."
+        f"The same rule, choosing on one half of the validation images and measured on the other, {rule['halves']} times "
+        f"over, gives {tail} AP on tail classes and {head} on head classes. It chose {name or 'nothing'} in "
+        f"{100 * count / rule['halves']:.0f} of 100."
     )
 
 

@@ -88,9 +88,12 @@ def test_what_to_do_next(diagnosis: Diagnosis) -> None:
     assert found.do == f"Train the classifier anew as BAGS ({variant}), and leave the rest of the detector as it is."
     assert variant in ("paper", "released")
     assert "AP on tail classes" in found.why and "as much longer gives" in found.why
+    assert found.holds.startswith("The same rule, choosing on one half") and "200 times over" in found.holds
     assert found.paper == "arXiv 2006.10408" and found.command.endswith(", export='bags')")
     text = diagnosis_page.render(diagnosis)
-    assert all(part in unescape(text) for part in (found.do, found.why, found.paper, found.command, found.runs))
+    assert all(
+        part in unescape(text) for part in (found.do, found.why, found.holds, found.paper, found.command, found.runs)
+    )
 
     def changed(**changes: Any) -> Advice:
         return advise(replace(diagnosis, summary={**diagnosis.summary, **changes}))
