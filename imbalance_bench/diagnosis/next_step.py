@@ -54,8 +54,8 @@ def worth(rule: Mapping[str, Any]) -> str:
     tail, head = (interval(*(rule[group][end] for end in ("gain", "low", "high"))) for group in ("tail", "head"))
     name, count = next(iter(rule["chosen"].items()))
     return (
-        f"The same rule, choosing on one half of the validation images and measured on the other, {rule['halves']} times "
-        f"over, gives {tail} AP on tail classes and {head} on head classes. It chose {name or 'nothing'} in "
+        f"The same rule, choosing on one half of the validation images and measured on the other, {rule['halves']} "
+        f"times over, gives {tail} AP on tail classes and {head} on head classes. It chose {name or 'nothing'} in "
         f"{100 * count / rule['halves']:.0f} of 100."
     )
 
