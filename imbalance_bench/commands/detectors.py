@@ -158,6 +158,31 @@ def pretrain(
         say(f"written: {output}, {output.with_suffix('.json')}")
 
 
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, with its checkpoint.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder that takes both files.")],
+) -> None:
+    """Write the detector of a run as mmdet has it: config.py and checkpoint.pth.
+
+    mmdet alone runs them where the classifier is a linear layer and a softmax; otherwise (BAGS, say) with this package.
+
+    Example: imbalance-bench detectors export work_dirs/emoji-lt-small/tiny/seed0/bags --output bags
+    """
+    from imbalance_bench.detectors.mmdet import catalogue
+    from imbalance_bench.experiments.run_folder import RunFolder
+    from imbalance_bench.runtime.progress import logged_to
+
+    folder = RunFolder(run)
+    detector = catalogue.get(str(folder.record()["settings"].get("detector")))
+    checkpoint = folder.verified(folder.checkpoint)
+    with console.status("loading mmdet"), logged_to(None):
+        from imbalance_bench.detectors.mmdet.export import export_run
+
+        done = export_run(detector, checkpoint, output)
+    say(f"written: {', '.join(str(output / name) for name in done.files)}; {done.needs}")
+
+
 def _size(text: str) -> tuple[int, int]:
     try:
         height, width = (int(part) for part in text.split("x"))

@@ -351,3 +351,12 @@ def test_a_folder_in_use(run: Run, folders: tuple[str, ...], tmp_path: Path) -> 
         status, _, err = run("run-baseline", *MINI, *work)
     assert status == 2
     assert f"in use by process {os.getpid()} on " in err and err.count("\n") == 1
+
+
+def test_a_run_is_exported_for_mmdet(run: Run, finished: Path, tmp_path: Path) -> None:
+    status, said, _ = run("detectors", "export", finished / "baseline", "-o", tmp_path / "out")
+    assert status == 0 and "plain mmdet runs it" in said
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.py", "checkpoint.pth"}
+    status, _, error = run("detectors", "export", finished, "-o", tmp_path / "none")
+    assert status == 2 and "record.json: no such file" in error
+    assert not (tmp_path / "none").exists()

@@ -73,6 +73,15 @@ class Detector:
             hosting.thaw(model)
         return model
 
+    def stock_model(self, num_classes: int, *, stuff: bool = False) -> ConfigDict:
+        """Return mmdet's model configuration with mmdet's own heads, for weights that will be loaded."""
+        model = self._changed()
+        hosting.set_classes(model, num_classes)
+        if not stuff:
+            hosting.without_stuff(model)
+        hosting.drop_pretrained_backbone(model)
+        return model
+
     def _changed(self) -> ConfigDict:
         model = hosting.shipped(self.config)
         self.change(model)

@@ -1,25 +1,58 @@
-"""Export of a fixed detector as an mmdet configuration and a checkpoint."""
+"""Export of a fixed detector, a user's or a run's, as an mmdet configuration and a checkpoint."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
 from imbalance_bench.checkpoints import own as checkpoints
 from imbalance_bench.classifiers.softmax import is_linear_softmax
+from imbalance_bench.detectors.mmdet import hosting
 from imbalance_bench.detectors.mmdet.hosting import evaluate_as_lvis, heads
 from imbalance_bench.detectors.port import Export
+from imbalance_bench.runtime.errors import InputError
 from imbalance_bench.runtime.files import write_text
 
 if TYPE_CHECKING:
+    from imbalance_bench.detectors.mmdet.detector import Detector
     from imbalance_bench.detectors.mmdet.from_config import ForeignDetector
 
 HOST = "imbalance_bench"
+
+
+def export_run(detector: Detector, checkpoint: Path, folder: Path) -> Export:
+    """Write the detector of a run, as ``export`` does.
+
+    The configuration is the one that mmdet ships, with the detector's model and its transforms of images; where data
+    stand, and how it was trained, is not in it.
+
+    Args:
+        detector: its record.
+        checkpoint: of the run.
+        folder: folder for both files.
+
+    Raises:
+        InputError: the checkpoint does not name its categories.
+    """
+    content = checkpoints.load(checkpoint)
+    table = checkpoints.categories_of(content, checkpoint)
+    if table is None:
+        raise InputError(f"{checkpoint}: field 'meta.categories' is missing, expected a run's checkpoint")
+    config = hosting.shipped_config(detector.config)
+    stuff = any(name.startswith("roi_head.semantic_head.") for name in content["state_dict"])
+    config.model = detector.stock_model(table.num_classes, stuff=stuff)
+    config.test_pipeline, config.train_pipeline = detector.test_pipeline, detector.train_pipeline(0.5, stuff)
+    for part in ("train", "val", "test"):
+        data = config[f"{part}_dataloader"].dataset
+        data.pipeline = config.train_pipeline if part == "train" else config.test_pipeline
+        data.metainfo = {"classes": table.names}
+    return _export(config, partial(detector.model, stuff=stuff), content, checkpoint, table.names, folder)
 
 
 def export(detector: ForeignDetector, checkpoint: Path, class_names: Sequence[str], folder: Path) -> Export:
@@ -36,9 +69,19 @@ def export(detector: ForeignDetector, checkpoint: Path, class_names: Sequence[st
         (``custom_imports``).
     """
     content = checkpoints.load(checkpoint)
+    return _export(copy.deepcopy(detector.user_config), detector.model, content, checkpoint, class_names, folder)
+
+
+def _export(
+    config: Config,
+    hosted: Callable[[int, dict[str, Any]], ConfigDict],
+    content: dict[str, Any],
+    checkpoint: Path,
+    class_names: Sequence[str],
+    folder: Path,
+) -> Export:
     classifiers = list(checkpoints.classifiers_of(content, checkpoint).values())
     plain, state = all(map(is_linear_softmax, classifiers)), content["state_dict"]
-    config = copy.deepcopy(detector.user_config)
     if plain:
         # What else a classifier keeps is of its loss.
         own = ("fc_cls.weight", "fc_cls.bias")
@@ -46,7 +89,7 @@ def export(detector: ForeignDetector, checkpoint: Path, class_names: Sequence[st
         for head in heads(config.model.roi_head.bbox_head):
             head.loss_cls = {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0}
     else:
-        config.model = detector.model(len(class_names), classifiers[0].config())
+        config.model = hosted(len(class_names), classifiers[0].config())
         import_this_package(config)
     evaluate_as_lvis(config.model)
     return write(config, state, class_names, folder, plain)

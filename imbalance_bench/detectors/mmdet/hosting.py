@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from mmengine.config import ConfigDict
+    from mmengine.config import Config, ConfigDict
 
 # mmdet's box heads by what their class names fix; the hosting head takes it as arguments.
 _LAYERS = {
@@ -20,14 +20,19 @@ _LAYERS = {
 
 def shipped(name: str) -> ConfigDict:
     """Load the model of a configuration that mmdet ships, e.g. ``faster_rcnn/faster-rcnn_r50_fpn_1x_coco``."""
+    return copy.deepcopy(_shipped(name).model)
+
+
+def shipped_config(name: str) -> Config:
+    """Load the whole of a configuration that mmdet ships."""
     return copy.deepcopy(_shipped(name))
 
 
 @cache
-def _shipped(name: str) -> ConfigDict:
+def _shipped(name: str) -> Config:
     from mmengine.hub import get_config
 
-    return get_config(f"mmdet::{name}.py").model  # reads all of mmdet's model index, half a second
+    return get_config(f"mmdet::{name}.py")  # reads all of mmdet's model index, half a second
 
 
 def heads(part: Any) -> list[ConfigDict]:
@@ -46,9 +51,14 @@ def host(model: ConfigDict, num_classes: int, classifier: dict[str, Any]) -> Non
         name = head.type.split(".")[-1] if isinstance(head.type, str) else head.type.__name__
         if name not in _LAYERS:
             raise ValueError(f"box head {name} cannot host a classifier, expected one of {', '.join(_LAYERS)}")
-        head.update(_LAYERS[name], type="ClassifierBBoxHead", classifier=classifier, num_classes=num_classes)
+        head.update(_LAYERS[name], type="ClassifierBBoxHead", classifier=classifier)
         head.pop("loss_cls", None)
-    for head in heads(model.roi_head.get("mask_head", [])):
+    set_classes(model, num_classes)
+
+
+def set_classes(model: ConfigDict, num_classes: int) -> None:
+    """Give every head of a model, as mmdet ships it, the number of classes."""
+    for head in (*heads(model.roi_head.bbox_head), *heads(model.roi_head.get("mask_head", []))):
         head.num_classes = num_classes
 
 
