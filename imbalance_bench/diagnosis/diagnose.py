@@ -20,6 +20,7 @@ from imbalance_bench.diagnosis.conclusions import (
     by_bin,
     norm_correlation,
     of_choice,
+    of_training_images,
     rank,
     recall_by_bin,
     verdict,
@@ -175,7 +176,13 @@ def diagnose(
             exported = {"method": export, "folder": target.name, **asdict(written)}
         bench.setup.reporter = reporter
         evaluated = protocol.describe(bench.setup.ground_truth)
-        notes = [*said, *evaluated, *(f"{name} failed: {reason}" for name, reason in failed.items())]
+        of_seen, of_unseen = (one.folder(BASELINE).record()["metrics"]["mAP"] for one in (tuning, bench))
+        notes = [
+            *said,
+            *evaluated,
+            of_training_images(of_seen, of_unseen),
+            *(f"{name} failed: {reason}" for name, reason in failed.items()),
+        ]
         diagnosis = _conclude(bench, inputs, given, notes, runs, settings)
         used = [*runs.values(), *(tuning.folder(f"{name}:{variant}") for name, made in settings.items()
                                   for variant in made["held_out"])]  # fmt: skip

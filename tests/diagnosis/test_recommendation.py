@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from imbalance_bench.diagnosis.conclusions import of_training_images
 from imbalance_bench.diagnosis.recommendation import check_rule, draw_halves, recommend
 
 COLUMNS = ["tail_gain", "tail_low", "head_gain"]
@@ -104,3 +105,8 @@ def test_halves_without_a_tail_class_choose_nothing_and_measure_nothing() -> Non
     found = check_rule(fixes, chosen_on, measured_on)
     assert found["chosen"] == {"real": 50, "": 10}
     assert found["tail"]["gain"] == pytest.approx(0.2 * 40 / 50, abs=0.02), "ten halves chose nothing, ten say nothing"
+
+
+def test_a_detector_that_knows_its_training_images_by_heart() -> None:
+    assert of_training_images(0.6, 0.5) == "mAP is 60.0 on training images and 50.0 on validation images"
+    assert "by heart" in of_training_images(0.84, 0.2)
