@@ -210,6 +210,10 @@ class UserDetector(HostsClassifier, Protocol):
     """A detector that somebody else trained, of any framework."""
 
     @property
+    def proposal_kind(self) -> str:
+        """What its classifiers score: ``RoIs``, ``anchors`` or ``queries``."""
+
+    @property
     def num_classes(self) -> int:
         """C of its classifiers."""
 

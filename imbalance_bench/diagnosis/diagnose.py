@@ -14,7 +14,8 @@ import pandas as pd
 
 from imbalance_bench.categories import background_id
 from imbalance_bench.checkpoints import own as checkpoints
-from imbalance_bench.detectors.port import CHOSEN
+from imbalance_bench.classifiers import SoftmaxClassifier
+from imbalance_bench.detectors.port import CHOSEN, UserDetector
 from imbalance_bench.diagnosis.conclusions import (
     ap_groups,
     by_bin,
@@ -302,6 +303,7 @@ def _conclude(
         "tail_bins": categories.tail_bins,
         "notes": notes,
         "attribution": setup.dataset.attribution,
+        "head": _head(inputs.detector),
         "norms": correlation,
         "verdict": said_of,
         "recommended": recommend(fixes),
@@ -310,6 +312,12 @@ def _conclude(
     }
     destinations = predictions.destinations(said, categories)
     return Diagnosis(bench.work_dir.parent, summary, table, bins, destinations, boxes, losses, curve, fixes)
+
+
+def _head(detector: UserDetector) -> str:
+    """Name the kind of a detector's head: its scores, and what it scores."""
+    is_softmax = isinstance(detector.stock_classifier(1, 1), SoftmaxClassifier)
+    return f"{'softmax' if is_softmax else 'sigmoids'} of {detector.proposal_kind}"
 
 
 def _ap_of_draws(setup: Setup, runs: dict[str, RunFolder]) -> list[dict[str, pd.DataFrame]]:

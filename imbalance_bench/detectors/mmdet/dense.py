@@ -30,6 +30,9 @@ from imbalance_bench.runtime.errors import InputError
 class DenseDetector(SingleHead):
     """A user's dense detector."""
 
+    proposal_kind = "anchors"
+    """What its classifier scores."""
+
     @classmethod
     def of(cls, path: Path, config: Config, transforms: tuple[dict[str, Any], ...], model: nn.Module) -> DenseDetector:
         """Check a detector.

@@ -41,6 +41,9 @@ class ForeignDetector(Detector):
     transforms: tuple[dict[str, Any], ...] = ()
     pixels: int = 800 * 1333
 
+    proposal_kind = "RoIs"
+    """What its classifier scores."""
+
     @classmethod
     def from_config(cls, path: Path, config: Config) -> ForeignDetector:
         """Check a configuration that was read (``config_file.read_config``).

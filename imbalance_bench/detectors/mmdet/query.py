@@ -25,6 +25,9 @@ from imbalance_bench.runtime.errors import InputError
 class QueryDetector(SingleHead):
     """A user's query detector."""
 
+    proposal_kind = "queries"
+    """What its classifier scores."""
+
     @classmethod
     def of(cls, path: Path, config: Config, transforms: tuple[dict[str, Any], ...], model: nn.Module) -> QueryDetector:
         """Check a detector.

@@ -37,6 +37,9 @@ class Dense(TorchvisionDetector):
     layer = models.CLS_LOGITS
     kind = "RetinaNet or FCOS"
 
+    proposal_kind = "anchors"
+    """What its classifier scores."""
+
     @classmethod
     def of(cls, source: str, model: RetinaNet | FCOS) -> Dense:
         """Check a model.

@@ -35,6 +35,9 @@ class RCNN(TorchvisionDetector):
     layer = models.CLS_SCORE
     kind = "an R-CNN"
 
+    proposal_kind = "RoIs"
+    """What its classifier scores."""
+
     @classmethod
     def of(cls, source: str, model: GeneralizedRCNN) -> RCNN:
         """Check a model.

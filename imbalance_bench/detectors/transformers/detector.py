@@ -66,6 +66,9 @@ class Detr(PillowDetector):
 
     pixels = torch.uint8
 
+    proposal_kind = "queries"
+    """What its classifier scores."""
+
     @property
     def config(self) -> Any:
         """Of the model."""

@@ -70,6 +70,9 @@ class Yolo(PillowDetector):
 
     pixels = torch.uint8
 
+    proposal_kind = "anchors"
+    """What its classifier scores."""
+
     @classmethod
     def of(cls, file: files.File, head: str, model: Any) -> Yolo:
         """Check a model.
