@@ -136,7 +136,7 @@ def diagnose(
     export: Annotated[
         str | None,
         typer.Option("--export", rich_help_panel=CHECKPOINT,
-                     help="Method whose detector is written for its framework."),
+                     help="Method whose repaired detector is written, for its own framework."),
     ] = None,
     label_order: LabelOrderOption = "names",
     device: DeviceOption = "auto",
@@ -146,9 +146,10 @@ def diagnose(
     From result files (--predictions), of any detector: AP by bin, who takes the rare classes' boxes, kinds of errors,
     thresholds for each class; a minute, without a framework. From a checkpoint, of a two-stage, dense or query
     detector of mmdet (--config), a Faster R-CNN, Mask R-CNN, RetinaNet or FCOS of torchvision, a DETR of transformers
-    (--model), or a YOLO of ultralytics: every method that needs only its proposals is tried, its settings chosen on
-    training images. The result is one HTML page, report.html, and tables beside it. After an interruption, the same
-    command continues.
+    (--model), or a YOLO of ultralytics (--checkpoint alone): every method that needs only its proposals is tried, its
+    settings chosen on training images. Annotations are then in COCO or LVIS format ('datasets prepare yolo' and 'voc'
+    convert). The result is one HTML page, report.html, and tables beside it. After an interruption, the same command
+    continues.
 
     Example: imbalance-bench diagnose --example
 
@@ -221,7 +222,8 @@ def _check(options: dict[str, Any], needed: Sequence[str], kinds: dict[str, str]
         if options[name] is None:
             raise InputError(
                 f"option '{_option(name)}' is missing: give --predictions and --val-annotations of result files, or "
-                "--config (other frameworks: --model), --checkpoint, both annotations and --images; or try --example"
+                "--config (other frameworks: --framework and --model), --checkpoint, both annotations and --images; or "
+                "try --example"
             )
     for name, kind in kinds.items():
         path = options[name]
