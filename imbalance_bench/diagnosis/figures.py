@@ -42,21 +42,32 @@ def of(diagnosis: Diagnosis, name: str) -> Figure:
 
 
 def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "", over: str = "baseline") -> Figure:
-    """Plot the gain of each fix on the tail against its gain or loss on the head, with intervals.
+    """Plot the gain of each fix on the tail against its gain or loss on the head (``draw_gains``)."""
+    use_style()
+    figure, axis = plt.subplots(figsize=(7.2, 5.4), layout="constrained")
+    draw_gains(axis, fixes, recommended, title, over)
+    return figure
+
+
+def draw_gains(
+    axis: Axes, fixes: pd.DataFrame, recommended: str | None, title: str = "", over: str = "baseline"
+) -> None:
+    """Draw the gain of each fix on the tail against its gain or loss on the head, with intervals.
 
     The axes reach as far as most fixes do; what lies further out stands at their end with its numbers. Names for which
     there is no room stand below.
 
     Args:
+        axis: of a figure whose other axes have their place.
         fixes: table as ``Diagnosis.fixes``.
         recommended: the fix that is marked.
-        title: title of the figure.
+        title: of the axis.
         over: the row that all others are compared with; it is not plotted.
     """
-    use_style()
+    figure = axis.figure
+    assert isinstance(figure, Figure)
     shown = 100 * fixes.drop(index=over)[[f"{group}_{end}" for group in ("head", "tail") for end in _ENDS]]
     shown = shown.dropna(subset=["tail_gain", "head_gain"])
-    figure, axis = plt.subplots(figsize=(7.2, 5.4), layout="constrained")
     axis.axhline(0, color="0.7", lw=0.8)
     axis.axvline(0, color="0.7", lw=0.8)
     values = shown[["head_gain", "tail_gain"]].to_numpy(dtype=float)
@@ -83,7 +94,6 @@ def gains(fixes: pd.DataFrame, recommended: str | None, title: str = "", over: s
     if left:
         axis.text(0.01, 0.01, fill(f"without a name: {', '.join(left)}", 100), transform=axis.transAxes, fontsize=6,
                   color="0.4", va="bottom")  # fmt: skip
-    return figure
 
 
 _ENDS = ("gain", "low", "high")
@@ -197,5 +207,6 @@ def reliability(curve: pd.DataFrame, errors: pd.Series, title: str = "") -> Figu
         axis.plot(part["confidence"], part["accuracy"], color=colour, lw=1.0, label=label, zorder=2 + number)
         axis.scatter(part["confidence"], part["accuracy"], s=size, color=colour, zorder=3 + number)
     axis.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=title)
-    axis.legend(fontsize=7, loc="upper left")
+    if axis.get_legend_handles_labels()[0]:  # of a detector that is sure of nothing there is no curve
+        axis.legend(fontsize=7, loc="upper left")
     return figure
