@@ -104,7 +104,13 @@ def test_what_to_do_next(diagnosis: Diagnosis) -> None:
     exported = {"method": "bags", "folder": "export-bags", "files": ["config.py"], "plain": False, "needs": "it needs"}
     assert changed(exported=exported).runs == "export-bags/ holds config.py; it needs"
     assert not changed(exported=exported).command
-    assert "no method gains on the tail" in changed(recommended=None).do
+    chance = diagnosis.fixes.assign(mAP_low=-1.0)
+    nothing = advise(replace(diagnosis, fixes=chance, summary={**diagnosis.summary, "recommended": None}))
+    assert "no method gains on the tail" in nothing.do and "Over all classes" not in nothing.why
+    helped = diagnosis.fixes.copy()
+    helped.loc["tau-norm", ["mAP_gain", "mAP_low", "mAP_high"]] = 0.5, 0.4, 0.6
+    of_head = advise(replace(diagnosis, fixes=helped, summary={**diagnosis.summary, "recommended": None}))
+    assert "Over all classes tau-norm (paper) gains most: mAP +50.0 [+40.0, +60.0], tail " in of_head.why
 
 
 def test_the_command_on_the_page_is_the_one_that_was_given(
