@@ -168,8 +168,8 @@ def of_training_images(seen: float, unseen: float) -> str:
     """
     told = f"mAP is {100 * seen:.1f} on training images and {100 * unseen:.1f} on validation images"
     if seen > BY_HEART * unseen:
-        told += ": it knows its training images by heart, so that settings chosen on them say little"
-    return told
+        told += ": the detector knows its training images by heart, and settings chosen on them say little"
+    return f"{told}."
 
 
 def verdict(

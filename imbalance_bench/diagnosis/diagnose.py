@@ -177,14 +177,10 @@ def diagnose(
             exported = {"method": export, "folder": target.name, **asdict(written)}
         bench.setup.reporter = reporter
         evaluated = protocol.describe(bench.setup.ground_truth)
-        of_seen, of_unseen = (one.folder(BASELINE).record()["metrics"]["mAP"] for one in (tuning, bench))
-        notes = [
-            *said,
-            *evaluated,
-            of_training_images(of_seen, of_unseen),
-            *(f"{name} failed: {reason}" for name, reason in failed.items()),
-        ]
+        notes = [*said, *evaluated, *(f"{name} failed: {reason}" for name, reason in failed.items())]
         diagnosis = _conclude(bench, inputs, given, notes, runs, settings)
+        of_seen, of_unseen = (one.folder(BASELINE).record()["metrics"]["mAP"] for one in (tuning, bench))
+        diagnosis.summary["verdict"].append(of_training_images(of_seen, of_unseen))
         used = [*runs.values(), *(tuning.folder(f"{name}:{variant}") for name, made in settings.items()
                                   for variant in made["held_out"])]  # fmt: skip
         diagnosis.summary.update(

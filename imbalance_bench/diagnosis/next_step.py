@@ -52,11 +52,11 @@ def advise(diagnosis: Diagnosis) -> Advice:
 
 
 def _over_all_classes(fixes: pd.DataFrame) -> str:
-    """Name the fix with the highest mAP if its gain is beyond chance: what helps, though not the tail."""
-    best = fixes.drop(index="baseline").sort_values("mAP_gain").iloc[-1:]
-    if best.empty or not best["mAP_low"].iloc[0] > 0:
+    """Name the fix with the highest mAP of those that gain beyond chance: what helps, though not the tail."""
+    helps = fixes[fixes["mAP_low"] > 0].drop(index="baseline", errors="ignore")
+    if helps.empty:
         return ""
-    row = best.iloc[0]
+    row = helps.loc[helps["mAP_gain"].idxmax()]
     gains = {group: interval(*(row[f"{group}_{end}"] for end in OVER["baseline"])) for group in ("mAP", "tail", "head")}
     return (
         f" Over all classes {row['title']} ({row['settings']}) gains most: mAP {gains['mAP']}, tail {gains['tail']}, "

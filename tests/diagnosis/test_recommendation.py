@@ -108,5 +108,5 @@ def test_halves_without_a_tail_class_choose_nothing_and_measure_nothing() -> Non
 
 
 def test_a_detector_that_knows_its_training_images_by_heart() -> None:
-    assert of_training_images(0.6, 0.5) == "mAP is 60.0 on training images and 50.0 on validation images"
+    assert of_training_images(0.6, 0.5) == "mAP is 60.0 on training images and 50.0 on validation images."
     assert "by heart" in of_training_images(0.84, 0.2)
