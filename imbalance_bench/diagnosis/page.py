@@ -42,7 +42,7 @@ def render(diagnosis: Diagnosis) -> str:
     return html.render(
         __package__,
         "diagnosis.html",
-        title=f"Diagnosis of {Path(summary['checkpoint']).name}",
+        title=f"Diagnosis of {Path(*Path(summary['checkpoint']).parts[-2:]).as_posix()}",
         detector=Path(summary["detector"]).name,
         summary=summary,
         tried=tried,
