@@ -159,6 +159,19 @@ BY_HEART = 2.0
 """How many times as high mAP is on training images as on validation images where a detector knows them by heart."""
 
 
+def by_heart(seen: float, unseen: float) -> bool:
+    """Tell whether a detector knows its training images by heart: settings chosen on them then say nothing.
+
+    Of two such detectors (mAP 84 on training and 20 on validation images, 83 and 8) the settings that were chosen were
+    better on validation images than the default ones for 60 and 50 % of the methods, by .05 and -.18 mAP on average.
+
+    Args:
+        seen: mAP on training images.
+        unseen: mAP on validation images.
+    """
+    return seen > BY_HEART * unseen
+
+
 def of_training_images(seen: float, unseen: float) -> str:
     """Write in a sentence how much better a detector is on images that it was trained on.
 
@@ -167,8 +180,10 @@ def of_training_images(seen: float, unseen: float) -> str:
         unseen: mAP on validation images.
     """
     told = f"mAP is {100 * seen:.1f} on training images and {100 * unseen:.1f} on validation images"
-    if seen > BY_HEART * unseen:
-        told += ": the detector knows its training images by heart, and settings chosen on them say little"
+    if by_heart(seen, unseen):
+        told += (
+            ": the detector knows its training images by heart"
+        )
     return f"{told}."
 
 

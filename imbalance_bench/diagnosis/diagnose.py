@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from imbalance_bench.diagnosis.conclusions import by_heart
 from imbalance_bench.diagnosis.estimate import estimate
 from imbalance_bench.diagnosis.inputs import Given, Inputs, check
 from imbalance_bench.diagnosis.measure import measure
@@ -71,7 +72,8 @@ def diagnose(
         out: folder for all results.
         max_images: at most so many images of each split; None: all.
         methods: names of methods of the catalogue; None: all that can be used.
-        tune: choose hyper-parameters; otherwise defaults are used.
+        tune: choose hyper-parameters; otherwise, and where the detector knows its training images by heart
+            (``conclusions.by_heart``), defaults are used.
         bin_edges: edges of bins by train instances; None: from the file, LVIS's, or chosen from the counts.
         skip_missing: skip images that are missing, cannot be read, or do not have the annotated size.
         verify_images: decode every image; otherwise all headers are read and only a sample is decoded.
@@ -124,6 +126,10 @@ def diagnose(
             seconds = estimate(bench.setup, tuning.setup, source, tried, tune)
             reporter.say(f"  about {duration(seconds)} on this machine")
         runs: dict[str, RunFolder] = {"baseline": cache_proposals(bench, tuning)}
+        if tune and by_heart(*(one.folder(BASELINE).record()["metrics"]["mAP"] for one in (tuning, bench))):
+            tune = False
+            said.append("no settings are chosen, as the detector knows its training images by heart")
+            reporter.say(f"  {said[-1]}")
         settings: dict[str, dict[str, Any]] = {}
         failed: dict[str, str] = {}
         bench.setup.reporter = tuning.setup.reporter = Reporter()  # one bar at a time

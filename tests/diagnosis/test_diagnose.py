@@ -147,6 +147,15 @@ def test_settings_are_chosen_without_validation_images(diagnosis: Diagnosis) -> 
     assert json.loads(final.read_text())["settings"]["variant"] == chosen
 
 
+def test_no_settings_are_chosen_on_images_known_by_heart(
+    theirs: Theirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imbalance_bench.diagnosis.diagnose.by_heart", lambda seen, unseen: True)
+    found = diagnose(**theirs.arguments, out=tmp_path / "out", skip_missing=True, methods=("x2-cls", "reweight-cls"))
+    assert not found.summary["tuned"] and found.fixes.loc["reweight-cls", "settings"] == "paper"
+    assert any("no settings are chosen" in note for note in found.summary["notes"])
+
+
 def test_its_detector_is_theirs(theirs: Theirs) -> None:
     """Hosted, their classifier gives the logits of mmdet's own head."""
     detector = open_config(theirs.config)

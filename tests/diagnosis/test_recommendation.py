@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbalance_bench.diagnosis.conclusions import of_training_images
+from imbalance_bench.diagnosis.conclusions import by_heart, of_training_images
 from imbalance_bench.diagnosis.recommendation import check_rule, draw_halves, recommend
 
 COLUMNS = ["tail_gain", "tail_low", "head_gain"]
@@ -109,4 +109,5 @@ def test_halves_without_a_tail_class_choose_nothing_and_measure_nothing() -> Non
 
 def test_a_detector_that_knows_its_training_images_by_heart() -> None:
     assert of_training_images(0.6, 0.5) == "mAP is 60.0 on training images and 50.0 on validation images."
-    assert "by heart" in of_training_images(0.84, 0.2)
+    assert "by heart" in of_training_images(0.84, 0.2) and by_heart(0.84, 0.2)
+    assert not by_heart(0.6, 0.5) and not by_heart(0.0, 0.0)
