@@ -18,10 +18,22 @@ HALVES = 200
 def recommend(fixes: pd.DataFrame) -> str | None:
     """Return the fix with the largest net gain (tail plus head) among those with a tail gain beyond chance, or None.
 
+    Beyond what the best of all that were tried reaches by chance: by single intervals a detector of hdBPMN was given a
+    fix with a gain of 8.1 points [1.1, 15.3], of which .8 were left on images that had not chosen it.
+
     Args:
-        fixes: as ``Diagnosis.fixes``; gains of the ``tail`` with their lower bound, and of the ``head``.
+        fixes: as ``Diagnosis.fixes``; gains of ``tail`` and ``head``, and ``tail_low_of_many``.
     """
-    helps = fixes[fixes["tail_low"] > 0].drop(index="baseline", errors="ignore")
+    return _best(fixes[fixes["tail_low_of_many"] > 0])
+
+
+def by_itself(fixes: pd.DataFrame) -> str | None:
+    """Return the fix that would be recommended if each had been tried alone, by its own interval, or None."""
+    return _best(fixes[fixes["tail_low"] > 0])
+
+
+def _best(helps: pd.DataFrame) -> str | None:
+    helps = helps.drop(index="baseline", errors="ignore")
     net = helps["tail_gain"] + helps["head_gain"].fillna(0)
     return None if helps.empty or net.max() <= 0 else str(net.idxmax())
 
@@ -57,7 +69,7 @@ def check_rule(
     """
     names = [str(name) for name in fixes.index if name != "baseline"]
     first, other = _gains(chosen_on, names), _gains(measured_on, names)
-    margin = np.sqrt(2) * (fixes.loc[names, "tail_gain"] - fixes.loc[names, "tail_low"]).to_numpy(dtype=float)
+    margin = np.sqrt(2) * (fixes.loc[names, "tail_gain"] - fixes.loc[names, "tail_low_of_many"]).to_numpy(dtype=float)
     net = first["tail"] + np.nan_to_num(first["head"])
     net = np.where(first["tail"] - margin > 0, net, -np.inf)
     best = np.where(net.max(axis=1) > 0, net.argmax(axis=1), -1)

@@ -48,8 +48,9 @@ class Diagnosis(ByValue):
         losses: result of ``evaluation.predictions.losses_by_class``; ``taken_by`` as text.
         reliability: result of ``evaluation.predictions.reliability``.
         fixes: index ``method``, best tail gain first, the unchanged detector in the last row; ``title``, ``settings``,
-            ``mAP``, ``tail``, ``head``, ``AP1``.., gains over the unchanged detector (``tail_gain``, ``tail_low``,
-            ``tail_high``) and over the control (``tail_over_control``, ``.._low``, ``.._high``), ``accuracy``...
+            ``mAP``, ``tail``, ``head``, ``AP1``.., ``accuracy``...; gains over the unchanged detector (``tail_gain``,
+            ``tail_low``, ``tail_high``; ``tail_low_of_many`` is a lower bound for all methods at once) and over the
+            control (``tail_over_control``, ``.._low``, ``.._high``).
 
     Example:
         >>> Diagnosis.read("diagnosis")  # the result of an earlier call

@@ -7,7 +7,7 @@ import pytest
 from imbalance_bench.diagnosis.conclusions import by_heart, of_training_images
 from imbalance_bench.diagnosis.recommendation import check_rule, draw_halves, recommend
 
-COLUMNS = ["tail_gain", "tail_low", "head_gain"]
+COLUMNS = ["tail_gain", "tail_low_of_many", "head_gain"]
 
 
 def test_recommendation() -> None:
@@ -61,7 +61,7 @@ def test_it_is_what_choosing_on_each_half_gives() -> None:
         rows = {}
         for name in fixes.index:
             tail, head = ((chosen_on[name] - chosen_on["baseline"]).loc[half, group] for group in ("tail", "head"))
-            width = fixes.loc[name, "tail_gain"] - fixes.loc[name, "tail_low"]
+            width = fixes.loc[name, "tail_gain"] - fixes.loc[name, "tail_low_of_many"]
             rows[name] = (tail, tail - np.sqrt(2) * width, head)
         name = recommend(pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS))
         chosen.append(name or "")
