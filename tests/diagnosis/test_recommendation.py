@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbalance_bench.diagnosis.conclusions import by_heart, of_training_images
+from imbalance_bench.diagnosis.conclusions import _low_of_many, by_heart, of_training_images
 from imbalance_bench.diagnosis.recommendation import check_rule, draw_halves, recommend
+from imbalance_bench.evaluation.bootstrap import draw_images
 
 COLUMNS = ["tail_gain", "tail_low_of_many", "head_gain"]
 
@@ -111,3 +112,25 @@ def test_a_detector_that_knows_its_training_images_by_heart() -> None:
     assert of_training_images(0.6, 0.5) == "mAP is 60.0 on training images and 50.0 on validation images."
     assert "by heart" in of_training_images(0.84, 0.2) and by_heart(0.84, 0.2)
     assert not by_heart(0.6, 0.5) and not by_heart(0.0, 0.0)
+
+
+def test_a_bound_for_all_methods_at_once() -> None:
+    """Thirty methods that do nothing: one of them seems to gain in most studies, by the bound for all in few."""
+    alone = many = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        of_image = rng.normal(0, 1, (80, 30)) * np.geomspace(0.1, 10, 30)  # methods whose gains vary little and much
+        draws = draw_images(80, 200, seed) @ of_image / 80
+        gains = {str(n): pd.Series([of_image[:, n].mean(), *draws[:, n]]) for n in range(30)}
+        low = _low_of_many(gains)
+        value, deviation = of_image.mean(axis=0), draws.std(axis=0, ddof=1)
+        largest = sorted(max((row - value) / deviation) for row in draws)
+        assert low.to_numpy() == pytest.approx(value - np.quantile(largest, 0.975) * deviation)
+        many += bool((low > 0).any())
+        alone += bool((2 * value - np.quantile(draws, 0.975, axis=0) > 0).any())
+    assert alone > 20 and many <= 4
+
+
+def test_a_method_that_changes_nothing_has_no_gain_beyond_chance() -> None:
+    gains = {"baseline": pd.Series(np.zeros(21)), "some": pd.Series(np.linspace(0.1, 0.3, 21)).sort_values()}
+    assert _low_of_many(gains)["baseline"] == 0
