@@ -68,9 +68,9 @@ def _perhaps(fixes: pd.DataFrame) -> str:
 def _over_all_classes(fixes: pd.DataFrame) -> str:
     """Name the fix with the highest mAP of those that gain beyond chance: what helps, though not the tail."""
     helps = fixes[fixes["mAP_low"] > 0].drop(index="baseline", errors="ignore")
-    if helps.empty:
+    if helps.empty or (name := helps["mAP_gain"].idxmax()) == by_itself(fixes):
         return ""
-    row = helps.loc[helps["mAP_gain"].idxmax()]
+    row = helps.loc[name]
     gains = {group: interval(*(row[f"{group}_{end}"] for end in OVER["baseline"])) for group in ("mAP", "tail", "head")}
     return (
         f" Over all classes {row['title']} ({row['settings']}) gains most: mAP {gains['mAP']}, tail {gains['tail']}, "
