@@ -8,7 +8,7 @@ read only the files that are written here. The training images are split: the tr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,10 +132,10 @@ def check(given: Given, folder: Path, reporter: Reporter | None = None) -> tuple
     silent = sorted(set(range(1, table.num_classes + 1)) - {a["category_id"] for a in coco_format.objects(val)})
     if silent:
         names = [table.names[number - 1] for number in silent]
-        notes.append(f"{len(silent)} classes have no validation instance, so no AP: {first(names, 5)}")
+        notes.append(f"{_classes(silent)} no validation instance, so no AP: {first(names, 5)}")
     absent = [name for name, count in zip(table.names, table.instance_counts, strict=True) if not count]
     if absent:
-        notes.append(f"{len(absent)} classes have no training instance: {first(absent, 5)}")
+        notes.append(f"{_classes(absent)} no training instance: {first(absent, 5)}")
 
     files = {"fitting": fitting, "held_out": held_out, "val": val, "categories": _counts_only(table)}
     written = {folder / f"{name}.json": json_text(part, compact=True) for name, part in files.items()}
@@ -234,6 +234,10 @@ def _counts_only(table: CategoryTable) -> dict[str, Any]:
         "annotations": [],
         "categories": json.loads(frame[columns].to_json(orient="records")),
     }
+
+
+def _classes(found: Sized) -> str:
+    return "1 class has" if len(found) == 1 else f"{len(found)} classes have"
 
 
 def _description(content: Mapping[str, Any]) -> str:

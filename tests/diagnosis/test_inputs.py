@@ -53,8 +53,8 @@ def test_labels_are_the_checkpoints(theirs: Theirs, tmp_path: Path) -> None:
 def test_what_was_found_is_said(theirs: Theirs, tmp_path: Path) -> None:
     notes = "\n".join(checked(theirs, tmp_path).notes)
     assert f"training: {MISSING} of 24 images of train.json are missing" in notes
-    assert "1 classes have no training instance: no train" in notes
-    assert "1 classes have no validation instance, so no AP: no val" in notes
+    assert "1 class has no training instance: no train" in notes
+    assert "1 class has no validation instance, so no AP: no val" in notes
     assert "would be empty; chosen from the counts" in notes
 
 
