@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from imbalance_bench.diagnosis import figures
-from imbalance_bench.diagnosis.conclusions import GROUPS, OVER, control_of
+from imbalance_bench.diagnosis.fixes import GROUPS, OVER, control_of
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.evaluation.views import percent
 from imbalance_bench.pages.cells import shown_gain

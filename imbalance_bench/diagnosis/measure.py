@@ -19,10 +19,10 @@ from imbalance_bench.diagnosis.conclusions import (
     norm_correlation,
     of_choice,
     of_training_images,
-    rank,
     recall_by_bin,
     verdict,
 )
+from imbalance_bench.diagnosis.fixes import rank
 from imbalance_bench.diagnosis.inputs import Given, Inputs
 from imbalance_bench.diagnosis.recommendation import HALVES, check_rule, draw_halves, recommend
 from imbalance_bench.diagnosis.result import Diagnosis

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from imbalance_bench.diagnosis.advice import Advice, paper
-from imbalance_bench.diagnosis.conclusions import OVER, control_of
+from imbalance_bench.diagnosis.fixes import OVER, control_of
 from imbalance_bench.diagnosis.recommendation import by_itself
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.tables import interval

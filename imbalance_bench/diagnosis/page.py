@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from imbalance_bench.diagnosis import gallery
-from imbalance_bench.diagnosis.conclusions import OVER, control_of
+from imbalance_bench.diagnosis.fixes import OVER, control_of
 from imbalance_bench.diagnosis.next_step import advise
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.tables import interval
@@ -133,7 +133,6 @@ def _fixes(fixes: pd.DataFrame) -> dict[str, list[html.Cell]]:
         if name.startswith("AP") and name[2:].isdigit():
             columns[name] = [(percent(value), value) for value in fixes[name]]
     columns["ACC background"] = [(percent(value), value) for value in fixes["accuracy_background"]]
-    columns["seconds"] = [(f"{value:.1f}", value) for value in fixes["seconds"]]
     return columns
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imbalance_bench.diagnosis.conclusions import GROUPS
+from imbalance_bench.diagnosis.fixes import GROUPS
 from imbalance_bench.evaluation.bootstrap import LEVEL
 
 HALVES = 200

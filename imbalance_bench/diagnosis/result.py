@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from imbalance_bench.diagnosis import saved
-from imbalance_bench.diagnosis.conclusions import GROUPS
+from imbalance_bench.diagnosis.fixes import GROUPS
 from imbalance_bench.runtime.equality import ByValue
 from imbalance_bench.runtime.files import numbers_of
 

@@ -11,7 +11,7 @@ import pytest
 from analyses import heads, small_heads
 from imbalance_bench.detectors.mmdet.export import write
 from imbalance_bench.detectors.mmdet.opening import open_config
-from imbalance_bench.diagnosis.conclusions import rank
+from imbalance_bench.diagnosis.fixes import rank
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.runtime.errors import InputError
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imbalance_bench.diagnosis.conclusions import _low_of_many, by_heart, of_training_images
+from imbalance_bench.diagnosis.conclusions import by_heart, of_training_images
+from imbalance_bench.diagnosis.fixes import _low_of_many
 from imbalance_bench.diagnosis.recommendation import check_rule, draw_halves, recommend
 from imbalance_bench.evaluation.bootstrap import draw_images
 
