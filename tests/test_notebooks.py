@@ -54,7 +54,7 @@ def test_the_title_says_where_and_the_answer_is_first(name: str) -> None:
         count = len(list((FOLDER / "../results/measured" / dataset / detector).glob("seed*")))
         assert f"on {dataset}, {detector} " in title and seeds[count] in title
     if name != "your_own_data.ipynb":  # whose answer is on the user's files
-        assert re.search("emoji-|LVIS", title)
+        assert re.search("emoji-|LVIS|hdBPMN", title)
     bullets = re.findall(r"^- \*\*", answer, re.MULTILINE)
     assert 2 <= len(bullets) <= 6
 
