@@ -9,7 +9,8 @@ classes. The head is new. What is written is ``config.py`` and ``checkpoint.pth`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,11 +49,13 @@ HEADS: dict[str, tuple[str, Callable[[Any], None]]] = {
 """mmdet's configuration of each, and what is changed in its head."""
 
 
-def config(name: str, num_classes: int) -> Any:
+def config(name: str, class_names: Sequence[str]) -> Any:
     """Return the configuration of a small detector: mmdet's own, with ``tiny``'s backbone, pyramid and transforms."""
     from imbalance_bench.detectors.mmdet import catalogue, hosting
+    from imbalance_bench.detectors.mmdet.export import set_data
 
     shipped, change = HEADS[name]
+    num_classes = len(class_names)
     tiny = catalogue.get("tiny")
     two_stage, made = tiny.stock_model(num_classes), hosting.shipped_config(shipped)
     model = made.model
@@ -65,6 +68,7 @@ def config(name: str, num_classes: int) -> Any:
     model.bbox_head.num_classes = num_classes
     model.test_cfg.update(score_thr=0.0, max_per_img=300)
     made.train_pipeline, made.test_pipeline = tiny.train_pipeline(0.5), tiny.test_pipeline
+    set_data(made, class_names)
     return made
 
 
@@ -88,27 +92,24 @@ def main(
     from imbalance_bench.checkpoints import own as checkpoints
     from imbalance_bench.detectors.mmdet import catalogue, shipped
     from imbalance_bench.detectors.mmdet.export import write
+    from imbalance_bench.runtime.processes import per_process
 
     data, categories = on.checked_data, on.categories
-    made = config(name, categories.num_classes)
+    made = config(name, categories.names)
     weights = shipped.weights_of(catalogue.get("tiny"))
     assert weights is not None
     first = checkpoints.load(weights)["state_dict"]
     kept = {n: value.float() for n, value in first.items() if n.startswith(("backbone.", "neck."))}
     start = output / "first_weights.pth"
     checkpoints.write(start, {"state_dict": kept, "meta": {}})
-    for part, pipeline in (("train", made.train_pipeline), ("test", made.test_pipeline)):
-        loader = made[f"{part}_dataloader"]
-        annotations, images = (
-            (data.train_annotations, data.train_images) if part == "train" else (data.val_annotations, data.val_images)
-        )
-        loader.dataset.update(
-            ann_file=str(annotations.absolute()), data_root="", data_prefix={"img": str(images.absolute())},
-            metainfo={"classes": tuple(categories.names)}, pipeline=pipeline,
-        )  # fmt: skip
+    made.train_dataloader.dataset.update(
+        ann_file=str(data.train_annotations.absolute()),
+        data_root="",
+        data_prefix={"img": str(data.train_images.absolute())},
+    )
     schedule = replace(SCHEDULE, epochs=epochs, lr=lr)
-    world = 2 if launcher == "pytorch" else 1
-    made.train_dataloader.update(batch_size=schedule.batch_size // world, num_workers=0, persistent_workers=False)
+    own = per_process(schedule.batch_size, int(os.environ.get("WORLD_SIZE", "1")))  # as torchrun says
+    made.train_dataloader.update(batch_size=own, num_workers=0, persistent_workers=False)
     unfinished = find_latest_checkpoint(str(output)) is not None
     made.update(
         {f"{part}_{what}": None for part in ("val", "test") for what in ("dataloader", "cfg", "evaluator")},
@@ -124,10 +125,7 @@ def main(
     )
     made.default_hooks.checkpoint.max_keep_ckpts = 1
     trained = Runner.from_cfg(made).train()
-    clean = config(name, categories.num_classes)
-    for part in ("train", "val", "test"):
-        clean[f"{part}_dataloader"].dataset.metainfo = {"classes": tuple(categories.names)}
-        clean[f"{part}_dataloader"].dataset.pipeline = clean.train_pipeline if part == "train" else clean.test_pipeline
+    clean = config(name, categories.names)
     write(clean, trained.state_dict(), categories.names, output, True)
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from imbalance_bench.diagnosis.fixes import OVER
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.evaluation.views import percent
 from imbalance_bench.pages.cells import shown_gain
 
 from .method_pages import sortable
 
-ENDS = ("gain", "low", "high")
+ENDS = OVER["baseline"]
 
 
 def advice(results: Path) -> str:
@@ -32,7 +33,7 @@ def _row(world: str, diagnosis: Diagnosis) -> dict[str, str]:
     for group in ("tail", "head"):
         gain = "" if name is None else shown_gain(*(fixes.loc[name, f"{group}_{end}"] for end in ENDS))
         row[f"{group} gain"] = gain
-    over = [f"tail_over_control{end}" for end in ("", "_low", "_high")]
+    over = [f"tail_{end}" for end in OVER["control"]]
     row["tail over control"] = "" if name is None else shown_gain(*fixes.loc[name, over])
     for group in ("tail", "head"):
         row[f"{group} gain on other images"] = shown_gain(*(rule[group][end] for end in ENDS))

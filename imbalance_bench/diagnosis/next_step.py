@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from imbalance_bench.diagnosis.advice import Advice, paper
-from imbalance_bench.diagnosis.fixes import OVER, control_of
+from imbalance_bench.diagnosis.fixes import GROUPS, OVER, control_of
 from imbalance_bench.diagnosis.recommendation import by_itself
 from imbalance_bench.diagnosis.result import Diagnosis
 from imbalance_bench.diagnosis.tables import interval
@@ -27,7 +27,7 @@ def advise(diagnosis: Diagnosis) -> Advice:
             holds=worth(diagnosis.summary["rule"]),
         )
     method, row = METHODS[name], fixes.loc[name]
-    gains = {group: interval(*(row[f"{group}_{end}"] for end in ("gain", "low", "high"))) for group in ("tail", "head")}
+    gains = _gains(row)
     named = f"{method.title} ({row['settings']})"
     do = f"Train the classifier anew as {named}, and leave the rest of the detector as it is."
     if method.candidate.trains_nothing:
@@ -52,13 +52,18 @@ def advise(diagnosis: Diagnosis) -> Advice:
     )
 
 
+def _gains(row: pd.Series) -> dict[str, str]:
+    """Write what a fix gains over the unchanged detector in each group, with its interval."""
+    return {group: interval(*(row[f"{group}_{end}"] for end in OVER["baseline"])) for group in GROUPS}
+
+
 def _perhaps(fixes: pd.DataFrame) -> str:
     """Name the fix that gains beyond chance if it alone had been tried, of these the one with the largest net gain."""
     name = by_itself(fixes)
     if name is None:
         return ""
     row = fixes.loc[name]
-    gains = {group: interval(*(row[f"{group}_{end}"] for end in OVER["baseline"])) for group in ("tail", "head")}
+    gains = _gains(row)
     return (
         f" {row['title']} ({row['settings']}) gives {gains['tail']} on tail classes and {gains['head']} on head "
         "classes, which the best of so many may reach by chance: measure it on more validation images."
@@ -71,7 +76,7 @@ def _over_all_classes(fixes: pd.DataFrame) -> str:
     if helps.empty or (name := helps["mAP_gain"].idxmax()) == by_itself(fixes):
         return ""
     row = helps.loc[name]
-    gains = {group: interval(*(row[f"{group}_{end}"] for end in OVER["baseline"])) for group in ("mAP", "tail", "head")}
+    gains = _gains(row)
     return (
         f" Over all classes {row['title']} ({row['settings']}) gains most: mAP {gains['mAP']}, tail {gains['tail']}, "
         f"head {gains['head']}."

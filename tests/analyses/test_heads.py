@@ -79,7 +79,7 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", small_heads.HEADS)
 def test_small_detectors_can_be_diagnosed(name: str, tmp_path: Path) -> None:
-    made = small_heads.config(name, 3)
+    made = small_heads.config(name, ["cup", "ladle", "pan"])
     write(made, {}, ["cup", "ladle", "pan"], tmp_path, True)
     detector = open_config(tmp_path / "config.py")
     assert detector.num_classes == 3 and detector.proposal_kind == "anchors"

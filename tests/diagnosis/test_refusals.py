@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from their_detector import NAMES
+from their_detector import NAMES, ON_SIGMOIDS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "detectors" / "torchvision"))
 from little_torchvision import fcos, save, spread_dense
@@ -24,16 +24,7 @@ def test_what_fits_a_dense_head(tmp_path: Path) -> None:
     detector = Dense.of("little_torchvision:fcos", fcos())
     bench = Benchmark(Setup(data, detector), tmp_path)
     fit, notes = fitting(bench, detector, candidates(None), asked=False)
-    assert [method.name for method in fit] == [
-        "focal-cls",
-        "bags",
-        "bce",
-        "cls-pw",
-        "eql",
-        "droploss",
-        "federated",
-        "gumbel",
-    ]
+    assert [method.name for method in fit] == ON_SIGMOIDS
     assert len(notes) == 2 and all(note.startswith("not tried: ") for note in notes)
     of_background = next(note for note in notes if "x2-cls" in note)
     assert "seesaw" in of_background and "it scores background by a row of its own" in of_background

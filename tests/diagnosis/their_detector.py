@@ -14,6 +14,8 @@ from mmengine.runner import set_random_seed
 from imbalance_bench.detectors.mmdet import hosting, tiny
 from imbalance_bench.runtime.progress import logged_to
 
+ON_SIGMOIDS = ["focal-cls", "bags", "bce", "cls-pw", "eql", "droploss", "federated", "gumbel"]
+"""Methods that heads of sigmoids take."""
 NAMES = ["<script>alert(1)</script>", "$x_$", "nan", "plain", "=1+1", "no train", "no val", "quote \"' & <b>"]
 IDS = [90, 7, 11, 5, 30, 3, 62, 18]
 MISSING = 5

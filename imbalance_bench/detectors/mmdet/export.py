@@ -48,11 +48,16 @@ def export_run(detector: Detector, checkpoint: Path, folder: Path) -> Export:
     stuff = any(name.startswith("roi_head.semantic_head.") for name in content["state_dict"])
     config.model = detector.stock_model(table.num_classes, stuff=stuff)
     config.test_pipeline, config.train_pipeline = detector.test_pipeline, detector.train_pipeline(0.5, stuff)
+    set_data(config, table.names)
+    return _export(config, partial(detector.model, stuff=stuff), content, checkpoint, table.names, folder)
+
+
+def set_data(config: Config, class_names: Sequence[str]) -> None:
+    """Give the data sets of a configuration its pipelines and names of classes, in place."""
     for part in ("train", "val", "test"):
         data = config[f"{part}_dataloader"].dataset
         data.pipeline = config.train_pipeline if part == "train" else config.test_pipeline
-        data.metainfo = {"classes": table.names}
-    return _export(config, partial(detector.model, stuff=stuff), content, checkpoint, table.names, folder)
+        data.metainfo = {"classes": tuple(class_names)}
 
 
 def export(detector: ForeignDetector, checkpoint: Path, class_names: Sequence[str], folder: Path) -> Export:
